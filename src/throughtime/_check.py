@@ -1,0 +1,102 @@
+"""Every message about a user's input: what was got, what was expected, what to do about it.
+
+Called once, at the public border. Nothing inside checks again.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ._shapes import State
+
+
+class InputError(ValueError):
+    """Something a user gave cannot be used. The message is one sentence: got, expected, remedy.
+
+    The command prints it and exits with code 2; in Python it is a ``ValueError``.
+    """
+
+
+class NonFinite(ArithmeticError):
+    """A loss or gradient stopped being a finite number; the message says at which step and which tensor went first."""
+
+
+def positive(name: str, value: int, *, most: int = 2**31 - 1, remedy: str = "") -> int:
+    """An integer size in [1, most]."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise InputError(f"{name} is {value!r}; expected an integer from 1 to {most:,}. {remedy}".rstrip())
+    return value
+
+
+def at_least(name: str, value: float, least: float, *, remedy: str = "") -> float:
+    """A finite number not below ``least``."""
+    if not math.isfinite(value) or value < least:
+        raise InputError(f"{name} is {value!r}; expected a finite number of at least {least:g}. {remedy}".rstrip())
+    return value
+
+
+def above_zero(name: str, value: float, *, remedy: str = "") -> float:
+    """A finite number above 0."""
+    if not math.isfinite(value) or value <= 0:
+        raise InputError(f"{name} is {value!r}; expected a finite number above 0. {remedy}".rstrip())
+    return value
+
+
+def fraction(name: str, value: float) -> float:
+    """A probability in [0, 1)."""
+    if not 0 <= value < 1:
+        raise InputError(f"{name} is {value!r}; expected a number in [0, 1).")
+    return value
+
+
+def split(value: Sequence[float]) -> tuple[float, float, float]:
+    """Shares of a text for training, validation and test."""
+    shares = tuple(value)
+    if len(shares) != 3 or any(not 0 <= s <= 1 for s in shares) or abs(sum(shares) - 1) > 1e-6 or shares[0] == 0:
+        raise InputError(
+            f"split is {','.join(f'{s:g}' for s in shares)}; expected three shares for training, validation and test, each from 0 to 1, "
+            "the first above 0, that add up to 1, such as 0.9,0.05,0.05."
+        )
+    return shares
+
+
+def sequence_input(xs: Tensor, input_size: int) -> None:
+    """A layer stack's input."""
+    if xs.ndim != 3 or xs.shape[2] != input_size or 0 in xs.shape[:2]:
+        raise InputError(
+            f"xs has shape {tuple(xs.shape)}; expected (T, B, {input_size}) with T and B at least 1. "
+            f"Time comes first: use xs.transpose(0, 1) if yours is (B, T, {input_size})."
+        )
+
+
+def state(given: State, wanted: Sequence[tuple[int, ...]]) -> None:
+    """A recurrent state against the shapes that the stack and the batch ask for."""
+    shapes = [tuple(s.shape) for s in given]
+    if shapes != list(wanted):
+        B = wanted[0][1]
+        raise InputError(
+            f"the carried state has shapes {shapes} but the batch has B = {B}: states are (L, B, H), here {list(wanted)}. "
+            f"Pass model.initial_state({B}), or carry=None to start afresh."
+        )
+
+
+def indices(name: str, values: Tensor, size: int) -> None:
+    """Vocabulary indices in [0, size)."""
+    if values.numel() and (int(values.min()) < 0 or int(values.max()) >= size):
+        raise InputError(
+            f"{name} has indices from {int(values.min())} to {int(values.max())}; expected 0 to {size - 1}, the vocabulary's. "
+            "Encode the text with the vocabulary that the model was built with."
+        )
+
+
+def per_step(name: str, values: Tensor | None, T: int, B: int) -> None:
+    """A (T, B) companion of a batch: mask, weights."""
+    if values is not None and tuple(values.shape) != (T, B):
+        raise InputError(f"{name} has shape {tuple(values.shape)}; expected (T, B) = ({T}, {B}), one number a step and stream.")
+
+
+def is_finite(value: Tensor) -> bool:
+    """Whether every number in it is finite."""
+    return bool(torch.isfinite(value).all())

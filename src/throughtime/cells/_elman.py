@@ -1,0 +1,56 @@
+"""The simple recurrent network (Elman 1990), with any activation.
+
+    a  = wx + rh                (1)     wx = W x + b_ih,  rh = R h + b_hh
+    h' = φ(a)                   (2)
+
+Differentiated by hand, with δ = ∂L/∂h' (the loss at this step, and all that comes back from later ones):
+
+    da = (∂φ/∂a)ᵀ δ             (3)     for tanh: δ ⊙ (1 − h'²)
+    dwx = drh = da              (4)     ∂L/∂h = Rᵀ da is the time loop's, and nothing else reaches h
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from torch import Tensor
+
+from .._shapes import State
+from ._activations import AbstractActivation, OfCallable, Tanh
+from ._base import AbstractCell
+
+
+@final
+@dataclass(frozen=True)
+class Elman(AbstractCell):
+    """h' = φ(W x + b_ih + R h + b_hh).
+
+    Args:
+        activation: one of ``Tanh() Relu() Identity() Sigmoid()``, or any torch callable from (B, H) to (B, H).
+
+    References:
+        Elman, *Finding structure in time*, 1990. As ``torch.nn.RNN``.
+    """
+
+    activation: AbstractActivation | Callable[[Tensor], Tensor] = field(default_factory=Tanh)
+
+    gates = 1
+    states = 1
+
+    @property
+    def phi(self) -> AbstractActivation:
+        """The activation, a bare callable made into one."""
+        return self.activation if isinstance(self.activation, AbstractActivation) else OfCallable(self.activation)
+
+    def step(self, wx: Tensor, rh: Tensor, state: State) -> State:
+        a = (wx + rh)[:, 0]  # (1)
+        return (self.phi(a),)  # (2)
+
+    def step_vjp(
+        self, wx: Tensor, rh: Tensor, state: State, state_next: State, dstate: State
+    ) -> tuple[Tensor, Tensor, State]:
+        (h_next,), (dh,) = state_next, dstate
+        da = self.phi.vjp((wx + rh)[:, 0], h_next, dh)  # (3)
+        da = da.unsqueeze(1)  # (B, 1, H)
+        return da, da, (torch.zeros_like(dh),)  # (4)

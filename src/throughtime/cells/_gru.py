@@ -1,0 +1,58 @@
+"""The gated recurrent unit, reset after the product (Cho et al. 2014, v1; as cuDNN and ``torch.nn.GRU``).
+
+    r = σ(wx_r + rh_r)              (1)     n  = tanh(wx_n + r ⊙ rh_n)      (3)
+    z = σ(wx_z + rh_z)              (2)     h' = (1 − z) ⊙ n + z ⊙ h        (4)
+
+Differentiated by hand, with δ = ∂L/∂h':
+
+    da_n = δ ⊙ (1 − z) ⊙ (1 − n²)       (5)     from (4), (3)
+    da_z = δ ⊙ (h − n) ⊙ z ⊙ (1 − z)    (6)     from (4), (2)
+    da_r = da_n ⊙ rh_n ⊙ r ⊙ (1 − r)    (7)     from (3), (1)
+    dwx  = (da_r, da_z, da_n)           (8)
+    drh  = (da_r, da_z, da_n ⊙ r)       (9)     the reset gate stands between R h and n
+    dh   = δ ⊙ z, and Rᵀ drh            (10)    the second is the time loop's
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from .._shapes import State
+from ._base import AbstractCell
+
+
+@final
+@dataclass(frozen=True)
+class GRU(AbstractCell):
+    """Gated recurrent unit; gates in torch's order r, z, n.
+
+    References:
+        Cho et al., *Learning phrase representations using RNN encoder-decoder*, 2014 (arXiv:1406.1078v1).
+    """
+
+    gates = 3
+    states = 1
+    memory_gate = 1  # z: h' = h where it is 1
+
+    def step(self, wx: Tensor, rh: Tensor, state: State) -> State:
+        (h,) = state
+        r = torch.sigmoid(wx[:, 0] + rh[:, 0])  # (1)
+        z = torch.sigmoid(wx[:, 1] + rh[:, 1])  # (2)
+        n = torch.tanh(wx[:, 2] + r * rh[:, 2])  # (3)
+        return ((1 - z) * n + z * h,)  # (4)
+
+    def step_vjp(
+        self, wx: Tensor, rh: Tensor, state: State, state_next: State, dstate: State
+    ) -> tuple[Tensor, Tensor, State]:
+        (h,), (dh,) = state, dstate
+        r = torch.sigmoid(wx[:, 0] + rh[:, 0])  # (1)
+        z = torch.sigmoid(wx[:, 1] + rh[:, 1])  # (2)
+        n = torch.tanh(wx[:, 2] + r * rh[:, 2])  # (3)
+        da_n = dh * (1 - z) * (1 - n * n)  # (5)
+        da_z = dh * (h - n) * (z * (1 - z))  # (6)
+        da_r = da_n * rh[:, 2] * (r * (1 - r))  # (7)
+        dwx = torch.stack((da_r, da_z, da_n), 1)  # (8)
+        drh = torch.stack((da_r, da_z, da_n * r), 1)  # (9)
+        return dwx, drh, (dh * z,)  # (10)

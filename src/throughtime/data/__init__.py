@@ -1,0 +1,3 @@
+"""Sequences become batches."""
+
+from ._batch import Batch as Batch

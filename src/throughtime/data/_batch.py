@@ -1,0 +1,80 @@
+"""What walks through the house: a stretch of B sequences, T steps long.
+
+T time · B batch · I input · V vocabulary.
+"""
+
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from .. import _check
+from .._check import InputError
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """T steps of B streams, and what should come out.
+
+    Attributes:
+        inputs: (T, B) vocabulary indices, or (T, B, I) real vectors or distributions.
+        targets: (T, B) indices, or (T, B, V) real vectors or distributions.
+        mask: (T, B), False where there is only padding: no loss there, and it does not count. None: everything is real.
+        weights: (T, B), the weight of each step's loss; 0 puts no loss there. One on the last row: many to one. None: ones.
+        fresh: (B,), True for a stream that starts anew here: its carried state is replaced by the initial one, and no gradient
+            crosses. None: every stream goes on.
+
+    Raises:
+        InputError: T or B of 0, or companions of other shapes.
+    """
+
+    inputs: Shaped[Tensor, "T B *I"]
+    targets: Shaped[Tensor, "T B *V"]
+    mask: Bool[Tensor, "T B"] | None = None
+    weights: Float[Tensor, "T B"] | None = None
+    fresh: Bool[Tensor, " B"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.inputs.ndim not in (2, 3) or 0 in self.inputs.shape or self.targets.shape[:2] != self.inputs.shape[:2]:
+            raise InputError(
+                f"inputs have shape {tuple(self.inputs.shape)} and targets {tuple(self.targets.shape)}; expected (T, B) or (T, B, I) with "
+                "T and B at least 1, and the same T and B in both. Time comes first."
+            )
+        _check.per_step("mask", self.mask, self.T, self.B)
+        _check.per_step("weights", self.weights, self.T, self.B)
+        if self.fresh is not None and tuple(self.fresh.shape) != (self.B,):
+            raise InputError(f"fresh has shape {tuple(self.fresh.shape)}; expected (B,) = ({self.B},), one flag a stream.")
+
+    @property
+    def T(self) -> int:
+        return self.inputs.shape[0]
+
+    @property
+    def B(self) -> int:
+        return self.inputs.shape[1]
+
+    def counted(self) -> int:
+        """How many losses count: steps that are real and have a weight other than 0."""
+        if self.mask is None and self.weights is None:
+            return self.T * self.B
+        counts = torch.ones(self.T, self.B, dtype=torch.bool, device=self.inputs.device) if self.mask is None else self.mask
+        return int((counts if self.weights is None else counts & (self.weights != 0)).sum())
+
+    def steps(self, start: int, stop: int) -> "Batch":
+        """Steps start..stop−1 of the same streams; they start anew only if this stretch begins the batch."""
+        cut = slice(start, stop)
+        return replace(
+            self,
+            inputs=self.inputs[cut],
+            targets=self.targets[cut],
+            mask=None if self.mask is None else self.mask[cut],
+            weights=None if self.weights is None else self.weights[cut],
+            fresh=self.fresh if start == 0 else None,
+        )
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on another device."""
+        return replace(self, **{k: v.to(device) for k, v in vars(self).items() if v is not None})

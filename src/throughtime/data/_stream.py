@@ -1,0 +1,100 @@
+"""One long row of tokens, read as B streams side by side, a window of T steps at a time.
+
+T time · B batch.
+"""
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+
+from .. import _check
+from .._check import InputError
+from ._batch import Batch
+
+_RELEASE_EVERY = 64 << 20  # bytes read between two releases of the mapped pages
+
+
+@final
+class Tokens:
+    """Token ids in a file, mapped into memory: a corpus may be larger than memory.
+
+    Args:
+        path: a file of little-endian unsigned integers and nothing else.
+        dtype: their type: uint8, uint16 or uint32.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype) -> None:
+        self.path, self.dtype = path, dtype
+        self._file = path.open("rb")
+        self._size = path.stat().st_size // dtype.itemsize
+        self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) if self._size else None
+        self._read = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Tokens start..stop−1, copied out."""
+        size = self.dtype.itemsize
+        raw = b"" if self._map is None else self._map[start * size : stop * size]
+        self._read += len(raw)
+        if self._read > _RELEASE_EVERY and self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)  # pages read once would otherwise count as ours until memory is short
+            self._read = 0
+        return np.frombuffer(raw, self.dtype)
+
+
+@final
+class TokenStream:
+    """Windows of a token sequence: batch i holds steps i·T … of B contiguous streams; the next batch goes on where it ended.
+
+    Each stream is a B-th of the tokens, so every token but the first and fewer than B at the end is predicted once. The first
+    window marks every stream ``fresh``; the last may be shorter.
+
+    Args:
+        tokens: ids, as a tensor, an array or ``Tokens``.
+        batch_size: B.
+        window: T.
+
+    Raises:
+        InputError: fewer than B + 1 tokens.
+
+    >>> stream = TokenStream(torch.arange(9), batch_size=2, window=3)
+    >>> [batch.inputs.T.tolist() for batch in stream]
+    [[[0, 1, 2], [4, 5, 6]], [[3], [7]]]
+    """
+
+    def __init__(self, tokens: torch.Tensor | np.ndarray | Tokens, *, batch_size: int, window: int) -> None:
+        self.tokens = tokens.numpy() if isinstance(tokens, torch.Tensor) else tokens
+        self.batch_size = _check.positive("batch size", batch_size)
+        self.window = _check.positive("window", window)
+        self.steps = (len(tokens) - 1) // batch_size  # of each stream
+        if self.steps < 1:
+            raise InputError(
+                f"there are {len(tokens):,} tokens for {batch_size:,} streams; expected at least {batch_size + 1:,}. "
+                "Lower the batch size or give a longer text."
+            )
+
+    def __len__(self) -> int:
+        """Windows in one pass."""
+        return -(-self.steps // self.window)
+
+    def __getitem__(self, i: int) -> Batch:
+        """Window i of a pass: the same every time, so that a run may go on anywhere."""
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        start = i * self.window
+        stop = min(start + self.window, self.steps)
+        rows = np.stack([self._read(b * self.steps + start, b * self.steps + stop + 1) for b in range(self.batch_size)])
+        ids = torch.from_numpy(rows.astype(np.int64)).T.contiguous()  # (T + 1, B)
+        return Batch(ids[:-1], ids[1:], fresh=torch.full((self.batch_size,), i == 0))
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[i] for i in range(len(self)))
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        return self.tokens.read(start, stop) if isinstance(self.tokens, Tokens) else self.tokens[start:stop]

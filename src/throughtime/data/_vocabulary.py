@@ -1,0 +1,311 @@
+"""Vocabularies: what the symbols of a text are, counted from a stream of chunks and saved as JSON.
+
+V vocabulary. ``<unk>`` is symbol 0 of the levels that can meet something unknown.
+"""
+
+import abc
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import ClassVar, final
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from .. import _check
+from .._check import InputError
+
+UNKNOWN = "<unk>"
+END_OF_LINE = "<eos>"
+_CODE_POINTS = 0x110000
+
+
+class AbstractVocabulary(abc.ABC):
+    """A level of text: how it is cut into symbols, and back."""
+
+    level: ClassVar[str]
+    unknown: ClassVar[int | None] = None  # the id of whatever is not in the vocabulary, if anything can be
+
+    @property
+    @abc.abstractmethod
+    def size(self) -> int:
+        """V."""
+
+    @abc.abstractmethod
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of a text."""
+
+    @abc.abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of some ids."""
+
+    @abc.abstractmethod
+    def to_json(self) -> object:
+        """What ``from_json`` takes."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The smallest unsigned integer that holds every id."""
+        return np.dtype("<u1" if self.size <= 1 << 8 else "<u2" if self.size <= 1 << 16 else "<u4")
+
+    def blocks(self, chunks: Iterable[str]) -> Iterator[str]:
+        """The same text cut where cutting changes nothing; as it comes, unless the level says otherwise."""
+        return iter(chunks)
+
+    def encode_prompt(self, prompt: str) -> list[int]:
+        """The ids of a prompt, refusing what the vocabulary does not know."""
+        if not prompt:
+            raise InputError("the prompt is empty; expected at least one symbol to start from. Give one with --prompt.")
+        ids = self.encode(prompt).tolist()
+        if self.unknown is not None and self.unknown in ids:
+            first = self._symbols(prompt)[ids.index(self.unknown)]
+            raise InputError(
+                f"the prompt has {first!r}, which the model's vocabulary of {self.size:,} symbols does not know; expected symbols of the "
+                f"training text such as {self._examples()}. Leave it out."
+            )
+        return ids
+
+    def _symbols(self, text: str) -> Sequence[str]:
+        """The text cut into symbols, known or not."""
+        return text
+
+    def _examples(self) -> str:
+        return " ".join(repr(self.decode([i])) for i in range(1, min(6, self.size)))
+
+
+@final
+class Bytes(AbstractVocabulary):
+    """Every byte of the UTF-8 text: 256 symbols, nothing unknown."""
+
+    level = "byte"
+    size = 256  # type: ignore[assignment]
+
+    @classmethod
+    def count(cls, chunks: Iterable[str]) -> "Bytes":
+        """Nothing to count, only to see that the text has two symbols or more."""
+        seen: set[int] = set()
+        for chunk in chunks:
+            seen.update(chunk.encode())
+            if len(seen) > 1:
+                return cls()
+        raise _one_symbol(cls.level, bytes(seen).decode("latin-1"))
+
+    def encode(self, text: str) -> np.ndarray:
+        return np.frombuffer(text.encode(), np.uint8)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return bytes(ids).decode(errors="replace")
+
+    def to_json(self) -> object:
+        return {"level": self.level}
+
+
+@final
+class Chars(AbstractVocabulary):
+    """Every character (code point) seen in the training text, in code point order after ``<unk>``.
+
+    >>> Chars("abc").encode("cabbage").tolist()
+    [3, 1, 2, 2, 1, 0, 0]
+    """
+
+    level = "char"
+    unknown = 0
+
+    def __init__(self, characters: str) -> None:
+        self.characters = characters
+        points = np.frombuffer(characters.encode("utf-32-le"), np.uint32)
+        self._id = np.zeros(_CODE_POINTS, np.uint32)
+        self._id[points] = np.arange(1, len(points) + 1)
+
+    @classmethod
+    def count(cls, chunks: Iterable[str], *, most: int | None = None, min_count: int = 1) -> "Chars":
+        """The characters that occur at least ``min_count`` times, the ``most`` − 1 commonest of them."""
+        counts = np.zeros(_CODE_POINTS, np.int64)
+        for chunk in chunks:
+            points = np.frombuffer(chunk.encode("utf-32-le"), np.uint32)
+            counts += np.bincount(points, minlength=_CODE_POINTS)
+        seen = [(chr(p), int(counts[p])) for p in np.flatnonzero(counts)]
+        return cls("".join(sorted(_choose(seen, cls.level, most, min_count))))
+
+    @property
+    def size(self) -> int:
+        return len(self.characters) + 1
+
+    def encode(self, text: str) -> np.ndarray:
+        return self._id[np.frombuffer(text.encode("utf-32-le"), np.uint32)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(UNKNOWN if i == 0 else self.characters[i - 1] for i in ids)
+
+    def to_json(self) -> object:
+        return {"level": self.level, "characters": self.characters}
+
+
+@final
+class Words(AbstractVocabulary):
+    """Words between white space, and ``<eos>`` for every end of line, commonest first after ``<unk>`` (the Penn Treebank's way).
+
+    >>> words = Words(["<eos>", "the", "cat"])
+    >>> words.decode(words.encode("the cat sat\\n"))
+    'the cat <unk>\\n'
+    """
+
+    level = "word"
+    unknown = 0
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = [UNKNOWN, *words]
+        self._id = {word: i for i, word in enumerate(self.words)}
+
+    @classmethod
+    def count(cls, chunks: Iterable[str], *, most: int | None = None, min_count: int = 1) -> "Words":
+        """The words that occur at least ``min_count`` times, the ``most`` − 1 commonest of them."""
+        counts: Counter[str] = Counter()
+        for block in _whole_lines(chunks):
+            counts.update(_words(block))
+        counts.pop(UNKNOWN, None)
+        return cls(_choose(list(counts.items()), cls.level, most, min_count))
+
+    @property
+    def size(self) -> int:
+        return len(self.words)
+
+    def blocks(self, chunks: Iterable[str]) -> Iterator[str]:
+        return _whole_lines(chunks)
+
+    def encode(self, text: str) -> np.ndarray:
+        return np.fromiter((self._id.get(word, 0) for word in _words(text)), np.uint32)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        lines = " ".join(self.words[i] for i in ids).split(END_OF_LINE)
+        return "\n".join(line.strip(" ") for line in lines)
+
+    def to_json(self) -> object:
+        return {"level": self.level, "words": self.words[1:]}
+
+    def _symbols(self, text: str) -> Sequence[str]:
+        return list(_words(text))
+
+
+@final
+class Subwords(AbstractVocabulary):
+    """Byte-pair encoding over bytes (Sennrich et al. 2016; Hugging Face ``tokenizers``): nothing is unknown.
+
+    Learned from at most the first 64 Mi characters of the training text, so that memory stays bounded.
+    """
+
+    level = "bpe"
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def count(cls, chunks: Iterable[str], *, most: int | None = None, min_count: int = 2) -> "Subwords":
+        """``most`` symbols (8,192 by default): the 256 bytes and the commonest pairs that occur at least ``min_count`` times."""
+        most = 8192 if most is None else most
+        if most < 257:
+            raise InputError(f"--vocab-size is {most} at level bpe; expected at least 257: 256 bytes and one pair. Use --level byte for 256.")
+        blocks = _first(_whole_lines(chunks), 64 << 20)
+        first = next(blocks, "")
+        if len(set(first)) < 2:
+            raise _one_symbol(cls.level, first[:1])
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+        tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+        trainer = trainers.BpeTrainer(
+            vocab_size=most,
+            min_frequency=min_count,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(chain([first], blocks), trainer)
+        return cls(tokenizer)
+
+    @property
+    def size(self) -> int:
+        return self._tokenizer.get_vocab_size()
+
+    def blocks(self, chunks: Iterable[str]) -> Iterator[str]:
+        return _whole_lines(chunks)
+
+    def encode(self, text: str) -> np.ndarray:
+        return np.array(self._tokenizer.encode(text).ids, np.uint32)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(list(ids))
+
+    def to_json(self) -> object:
+        return {"level": self.level, "tokenizer": json.loads(self._tokenizer.to_str())}
+
+
+def vocabulary_from_json(value: object) -> AbstractVocabulary:
+    """A vocabulary from what ``to_json`` gave; a stranger's file is checked, never run.
+
+    Raises:
+        InputError: anything else.
+    """
+    match value:
+        case {"level": "byte"}:
+            return Bytes()
+        case {"level": "char", "characters": str(characters)} if len(set(characters)) == len(characters):
+            return Chars(characters)
+        case {"level": "word", "words": [*words]} if all(isinstance(w, str) for w in words):
+            return Words([str(w) for w in words])
+        case {"level": "bpe", "tokenizer": dict(tokenizer)}:
+            try:
+                return Subwords(Tokenizer.from_str(json.dumps(tokenizer)))
+            except Exception as error:  # the library raises its own bare Exception on a malformed tokenizer
+                raise InputError(f"the vocabulary's tokenizer cannot be read ({error}); expected one that throughtime wrote.") from None
+    raise InputError("the vocabulary is none that throughtime wrote; expected one of level byte, char, word or bpe. Train again.")
+
+
+def _choose(counts: list[tuple[str, int]], level: str, most: int | None, min_count: int) -> list[str]:
+    """The symbols to keep, commonest first, ties in code point order."""
+    if len(counts) < 2:
+        raise _one_symbol(level, counts[0][0] if counts else "")
+    kept = sorted((s for s in counts if s[1] >= min_count), key=lambda s: (-s[1], s[0]))
+    kept = kept if most is None else kept[: _check.positive("--vocab-size", most) - 1]
+    if len(kept) < 1:
+        raise InputError(
+            f"no symbol is left of {len(counts):,} with --min-count {min_count} and --vocab-size {most}; expected at least one beside {UNKNOWN}. "
+            "Lower --min-count or raise --vocab-size."
+        )
+    return [symbol for symbol, _ in kept]
+
+
+def _one_symbol(level: str, symbol: str) -> InputError:
+    got = f"only the symbol {symbol!r}" if symbol else "no symbol at all"
+    return InputError(f"the training text has {got} at level {level}; expected at least two to tell apart. Give another text or level.")
+
+
+def _words(text: str) -> Iterator[str]:
+    for line in text.splitlines(keepends=True):
+        yield from line.split()
+        if line[-1] in "\r\n":
+            yield END_OF_LINE
+
+
+def _whole_lines(chunks: Iterable[str], most: int = 1 << 20) -> Iterator[str]:
+    """The same text cut after line ends; after white space, or anywhere, where a line is longer than ``most`` characters."""
+    rest = ""
+    for chunk in chunks:
+        rest += chunk
+        cut = rest.rfind("\n") + 1
+        if cut == 0 and len(rest) > most:
+            spaces = [m.end() for m in re.finditer(r"\s", rest[-most:])]
+            cut = len(rest) - most + spaces[-1] if spaces else len(rest)
+        if cut:
+            yield rest[:cut]
+            rest = rest[cut:]
+    if rest:
+        yield rest
+
+
+def _first(blocks: Iterable[str], characters: int) -> Iterator[str]:
+    for block in blocks:
+        yield block
+        characters -= len(block)
+        if characters <= 0:
+            return

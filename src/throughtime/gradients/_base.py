@@ -1,0 +1,80 @@
+"""What a gradient method owes, and what it carries from one stretch of a stream to the next.
+
+T time · B batch · H hidden · L layers · S states.
+"""
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, NamedTuple, final
+
+from torch import Tensor
+
+from .._check import InputError
+from .._shapes import State
+from ..data import Batch
+from ..models import AbstractModel
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Carry:
+    """What goes from one call to the next; all of it detached, all of it tensors, so that it can be saved.
+
+    Attributes:
+        state: the recurrent state after the last step, S tensors (L, B, H).
+        kept: whatever else the method keeps, by name.
+        made_by: the repr of the method that keeps it.
+    """
+
+    state: State
+    kept: Mapping[str, Tensor] = field(default_factory=dict)
+    made_by: str = ""
+
+
+class Outcome(NamedTuple):
+    """What a call gives back."""
+
+    loss: Tensor  # () the batch's loss as the model defines it, detached
+    carry: Carry  # pass it to the next call on the same streams
+
+
+class AbstractGradient(abc.ABC):
+    """A way to find dL/dθ. A frozen dataclass: its fields are its options, its repr is its name in logs."""
+
+    agrees: ClassVar[Literal["exactly", "within a window", "in expectation", "approximately"]]
+
+    @abc.abstractmethod
+    def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
+        """Add dL/dθ to every ``p.grad`` of the model.
+
+        Args:
+            model: its three stations are used one by one.
+            batch: T steps of B streams. Streams marked ``fresh`` start from the model's initial state; no gradient crosses.
+            carry: the last call's, on the same streams; a bare state; or None, where every stream starts anew.
+
+        Raises:
+            InputError: a carry of another batch size or of another method.
+        """
+
+
+def carried_state(carry: Carry | State | None, made_by: str) -> State | None:
+    """The recurrent state in a carry, refusing one that another method keeps things in."""
+    if not isinstance(carry, Carry):
+        return carry
+    if carry.kept and carry.made_by != made_by:
+        raise InputError(
+            f"the carry was made by {carry.made_by}, which keeps more than the state in it, and is given to {made_by}; expected one of its "
+            "own. Pass carry.state to go on from the state alone, or None to start afresh."
+        )
+    return carry.state
+
+
+def entering(model: AbstractModel, state: State | None, fresh: Tensor | None, batch_size: int) -> State:
+    """The state before the first step: the carried one, replaced by the model's initial one where a stream is fresh."""
+    if state is None:
+        return model.initial_state(batch_size)
+    if fresh is None or not bool(fresh.any()) or state[0].shape[1] != fresh.shape[0]:
+        return state  # a carry of another batch size goes on to the recurrence, whose check says so
+    cut = fresh.view(1, -1, 1)
+    return tuple(new.where(cut, old) for new, old in zip(model.initial_state(batch_size), state, strict=True))

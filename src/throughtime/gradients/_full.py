@@ -1,0 +1,40 @@
+"""Full backpropagation through time (Werbos 1990).
+
+    λ_{T+1} = 0;    λ_t = ∂L_t/∂h_t + λ_{t+1} J_{t+1};    dL/dθ = Σ_t λ_t ∂f_t/∂θ
+
+over all T steps of the batch at once. The recursion itself is in ``throughtime.kernels``.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+from .. import _check
+from .._shapes import State
+from ..data import Batch
+from ..models import AbstractModel
+from ._base import AbstractGradient, Carry, Outcome, carried_state, entering
+
+
+@final
+@dataclass(frozen=True)
+class FullBPTT(AbstractGradient):
+    """The exact gradient of the batch's loss; memory grows with T. The state is carried on, detached.
+
+    Args:
+        clip_adjoint: at every time step, each sample's λ_t of each layer is scaled to a norm of at most this. The gradient is then
+            no longer exact: far lags are bounded. None: never.
+    """
+
+    clip_adjoint: float | None = None
+    agrees = "exactly"
+
+    def __post_init__(self) -> None:
+        if self.clip_adjoint is not None:
+            _check.above_zero("clip_adjoint", self.clip_adjoint, remedy="None switches it off.")
+
+    def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
+        state = entering(model, carried_state(carry, repr(self)), batch.fresh, batch.B)
+        hs, last = model.recurrence(model.embed(batch), state, clip_adjoint=self.clip_adjoint)
+        loss = model.losses(hs, batch).sum() * model.scale(batch)
+        loss.backward()
+        return Outcome(loss.detach(), Carry(tuple(s.detach() for s in last)))

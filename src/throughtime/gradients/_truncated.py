@@ -1,0 +1,192 @@
+"""Truncated backpropagation through time, as Williams & Peng define it.
+
+At s = k1, 2·k1, …:
+
+    λ_{s+1} = 0                                                         (1)
+    for t = s … max(1, s − k2 + 1):
+        λ_t = [t > s − k1] ∂L_t/∂h_t + λ_{t+1} J_{t+1}                  (2)
+        dL/dθ += λ_t ∂f_t/∂θ                                            (3)
+
+Every loss counts once and sees between k2 − k1 + 1 and k2 lags. k1 = k2 is the usual chunked form. (Adding the losses of
+all k2 steps at every s is another estimator, in which each loss counts k2/k1 times; this is not it.)
+
+How it runs. The sequence is cut into pieces wherever a window begins or ends. Each piece is run forward once and keeps what its own
+backward needs; a window's adjoint is then handed from piece to piece, last to first, until k2 steps are done. A piece is let go when no later
+window reaches it, so memory is O(k2), whatever T is. Across calls the last k2 − k1 steps of input are kept with the state before
+them, and run forward again ("replay") under the parameters of the day; a random initial state among them is drawn anew.
+
+References: Williams & Peng, *An efficient gradient-based algorithm for on-line training of recurrent network trajectories*,
+1990 (BPTT(h; h′), h = k2, h′ = k1). Sutskever, *Training recurrent neural networks*, 2013 (§2.8.6).
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from .. import _check
+from .._check import InputError
+from .._shapes import State
+from ..data import Batch
+from ..models import AbstractModel
+from ._base import AbstractGradient, Carry, Outcome, carried_state, entering
+
+
+@final
+@dataclass(frozen=True)
+class TruncatedBPTT(AbstractGradient):
+    """Every ``k1`` steps, the last k1 losses go back ``k2`` steps; the state is carried on, detached.
+
+    A batch whose T is no multiple of k1 ends in a shorter window, which reaches back k2 steps too, as far as the batch and the k2 − k1
+    steps kept from earlier ones go.
+
+    Args:
+        k1: steps between windows. ``TruncatedBPTT(64)`` means k1 = k2 = 64.
+        k2: steps that a window reaches back; at least k1. None: k1.
+        clip_adjoint: as in ``FullBPTT``.
+
+    Raises:
+        InputError: k1 below 1, k2 below k1.
+    """
+
+    k1: int
+    k2: int | None = None
+    clip_adjoint: float | None = None
+    agrees = "within a window"
+
+    def __post_init__(self) -> None:
+        _check.positive("k1", self.k1)
+        if self.k2 is not None and not _check.positive("k2", self.k2) >= self.k1:
+            raise InputError(
+                f"k2 is {self.k2} and k1 is {self.k1}; expected k2 of at least k1: a loss that is reached only every k1 steps must go back "
+                "at least to the window before. Raise k2 or lower k1."
+            )
+        if self.clip_adjoint is not None:
+            _check.above_zero("clip_adjoint", self.clip_adjoint, remedy="None switches it off.")
+
+    @property
+    def reach(self) -> int:
+        """k2."""
+        return self.k1 if self.k2 is None else self.k2
+
+    def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
+        stretch = _Stretch.of(batch, carry, carried_state(carry, repr(self)))
+        scale, total = model.scale(batch), 0.0
+        keep_from = max(0, stretch.T - (self.reach - self.k1))
+        cuts = stretch.cuts(self.k1, self.reach, keep_from)
+        pieces: deque[_Piece] = deque()  # those that a later window may reach
+        state, entered = stretch.state, stretch.state
+        for start, stop in stretch.windows(self.k1):
+            for a, b in _between(cuts, pieces[-1].stop if pieces else 0, stop):
+                pieces.append(_Piece(model, stretch, a, b, state, self.clip_adjoint))
+                entered = pieces[-1].entering if a == keep_from else entered
+                state = pieces[-1].leaving
+            total = total + self._go_back(model, stretch, pieces, start, stop, scale)
+            while pieces and pieces[0].stop <= min(stop + self.k1, stretch.T) - self.reach:
+                pieces.popleft().finish()
+        for piece in pieces:
+            piece.finish()
+        assert state is not None and isinstance(total, Tensor), "T is at least 1, so there was a window"
+        return Outcome(total, Carry(_detach(state), stretch.history(keep_from, entered), repr(self)))
+
+    def _go_back(
+        self, model: AbstractModel, stretch: "_Stretch", pieces: "deque[_Piece]", start: int, stop: int, scale: float
+    ) -> Tensor:
+        """One window: the losses of steps start..stop−1, and their adjoint handed back k2 steps. Returns the loss."""
+        inside = [piece for piece in pieces if piece.start >= start]
+        hs = torch.cat([piece.hs.detach() for piece in inside]).requires_grad_()
+        loss = model.losses(hs, stretch.batch.steps(start - stretch.offset, stop - stretch.offset)).sum() * scale
+        loss.backward()  # the head's own gradient, and dhs = ∂L_t/∂h_t
+        assert hs.grad is not None, "losses are a function of hs"
+        adjoint: State | None = None  # (1)
+        for piece in reversed(pieces):
+            if piece.stop <= stop - self.reach:
+                break
+            dhs = hs.grad[piece.start - start : piece.stop - start] if piece.start >= start else None
+            adjoint = piece.back(dhs, adjoint)  # (2), (3)
+        return loss.detach()
+
+
+class _Stretch:
+    """The kept history and the batch end to end, rows 0..T−1; the losses stand at rows ``offset``..T−1."""
+
+    def __init__(self, batch: Batch, inputs: Tensor, fresh: Tensor, state: State | None) -> None:
+        self.batch, self.inputs, self.fresh, self.state = batch, inputs, fresh, state
+        self.T, self.offset = inputs.shape[0], inputs.shape[0] - batch.T
+
+    @classmethod
+    def of(cls, batch: Batch, carry: Carry | State | None, state: State | None) -> "_Stretch":
+        fresh = torch.zeros(batch.T, batch.B, dtype=torch.bool, device=batch.inputs.device)
+        fresh[0] = True if state is None else False if batch.fresh is None else batch.fresh
+        if not isinstance(carry, Carry) or not carry.kept:
+            return cls(batch, batch.inputs, fresh, state)
+        kept = carry.kept
+        if kept["fresh"].shape[1] != batch.B:
+            _check.state(carry.state, [(s.shape[0], batch.B, s.shape[2]) for s in carry.state])
+        past_state = tuple(kept[f"state.{i}"] for i in range(len(carry.state)))
+        return cls(batch, torch.cat((kept["inputs"], batch.inputs)), torch.cat((kept["fresh"], fresh)), past_state)
+
+    def windows(self, k1: int) -> Iterator[tuple[int, int]]:
+        """(start, stop) of each window's losses."""
+        for start in range(self.offset, self.T, k1):
+            yield start, min(start + k1, self.T)
+
+    def cuts(self, k1: int, k2: int, keep_from: int) -> list[int]:
+        """Where pieces end: where a window begins or ends, where a stream starts anew, where the kept history begins."""
+        windows = {edge for _, stop in self.windows(k1) for edge in (stop, stop - k2)}
+        restarts = set(self.fresh.any(1).nonzero().flatten().tolist())
+        return sorted(cut for cut in windows | restarts | {self.offset, keep_from} if 0 < cut <= self.T)
+
+    def history(self, start: int, entered: State | None) -> dict[str, Tensor]:
+        """What the next call needs to reach back to row ``start``: nothing where that is the end."""
+        if start == self.T or entered is None:
+            return {}
+        states = {f"state.{i}": s for i, s in enumerate(_detach(entered))}
+        return {"inputs": self.inputs[start:].clone(), "fresh": self.fresh[start:].clone(), **states}
+
+
+class _Piece:
+    """Rows start..stop−1, run forward once, with leaves at both its borders where gradients are handed over."""
+
+    def __init__(
+        self, model: AbstractModel, stretch: _Stretch, start: int, stop: int, state: State | None, clip: float | None
+    ) -> None:
+        rows = stretch.inputs[start:stop]
+        self.start, self.stop = start, stop
+        self.embedded = model.embed(Batch(rows, rows))  # embed looks at the inputs alone
+        self.xs = self.embedded.detach().requires_grad_()
+        self.carried = None if state is None else tuple(s.detach().requires_grad_() for s in state)
+        self.entering = entering(model, self.carried, stretch.fresh[start], rows.shape[1])
+        self.hs, self.leaving = model.recurrence(self.xs, self.entering, clip_adjoint=clip)
+
+    def back(self, dhs: Tensor | None, dleaving: State | None) -> State | None:
+        """Add this piece's gradients, given those of its outputs and of the state that leaves it; return that of the state carried in."""
+        ends = [] if dhs is None else [(self.hs, dhs)]
+        ends += [] if dleaving is None else list(zip(self.leaving, dleaving, strict=True))
+        torch.autograd.backward([y for y, _ in ends], [dy for _, dy in ends], retain_graph=True)
+        if self.carried is None:
+            return None
+        adjoint = tuple(torch.zeros_like(s) if s.grad is None else s.grad for s in self.carried)
+        for s in self.carried:
+            s.grad = None
+        return adjoint
+
+    def finish(self) -> None:
+        """No window will come back here: hand the gradient of its vectors on to the embedding."""
+        if self.embedded.requires_grad and self.xs.grad is not None:
+            self.embedded.backward(self.xs.grad)
+
+
+def _detach(state: State) -> State:
+    return tuple(s.detach() for s in state)
+
+
+def _between(cuts: list[int], start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """The pieces that make up rows start..stop−1."""
+    for cut in cuts:
+        if start < cut <= stop:
+            yield start, cut
+            start = cut

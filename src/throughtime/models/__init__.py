@@ -1,0 +1,21 @@
+"""embed → recurrence → losses: models as three stations, and what they are made of."""
+
+from ._base import AbstractModel as AbstractModel
+from ._head import Head as Head
+from ._inputs import (
+    AbstractInput as AbstractInput,
+    Embedding as Embedding,
+    OneHot as OneHot,
+    Vectors as Vectors,
+)
+from ._language import LanguageModel as LanguageModel
+from ._losses import (
+    AbstractLoss as AbstractLoss,
+    BinaryCrossEntropy as BinaryCrossEntropy,
+    CrossEntropy as CrossEntropy,
+    Linear as Linear,
+    SigmoidOutput as SigmoidOutput,
+    Softmax as Softmax,
+    SquaredError as SquaredError,
+)
+from ._sequence import SequenceModel as SequenceModel

@@ -1,0 +1,56 @@
+"""A model is three stations by name, so that a gradient method can stand between them.
+
+T time · B batch · I input · H hidden · L layers · S states.
+"""
+
+import abc
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .._shapes import State
+from ..data import Batch
+from ..nn import Recurrence
+from ._head import Head
+from ._inputs import AbstractInput
+
+
+class AbstractModel(nn.Module, abc.ABC):
+    """embed → recurrence → losses.
+
+    The loss of a batch is L = scale(batch) · Σ_t Σ_b m_tb w_tb ℓ_tb: a sum over time and streams of what the mask m and the
+    weights w let stand. ``reduction="mean"`` divides it by how many losses count (m true and w not 0), so that a learning rate
+    does not depend on T or B; ``reduction="sum"`` leaves the bare sum of the textbooks.
+    """
+
+    input: AbstractInput
+    recurrence: Recurrence
+    head: Head
+    dropout: nn.Dropout
+    reduction: Literal["mean", "sum"]
+
+    def _set_stations(
+        self, input: AbstractInput, recurrence: Recurrence, head: Head, *, dropout: float, reduction: Literal["mean", "sum"]
+    ) -> None:
+        self.input, self.recurrence, self.head = input, recurrence, head
+        self.dropout, self.reduction = nn.Dropout(dropout), reduction
+
+    def initial_state(self, batch_size: int) -> State:
+        """S tensors (L, B, H)."""
+        return self.recurrence.initial_state(batch_size)
+
+    def embed(self, batch: Batch) -> Float[Tensor, "T B I"]:
+        """Station ②: the vectors that the recurrence sees."""
+        return self.dropout(self.input(batch.inputs))
+
+    def losses(self, hs: Float[Tensor, "T B H"], batch: Batch) -> Float[Tensor, "T B"]:
+        """Station ④: every step's loss m_tb w_tb ℓ_tb, zero where the mask is False."""
+        losses = self.head.losses(self.dropout(hs), batch.targets)
+        if batch.weights is not None:
+            losses = losses * batch.weights
+        return losses if batch.mask is None else losses.where(batch.mask, 0)
+
+    def scale(self, batch: Batch) -> float:
+        """What Σ losses is multiplied by; 1/(how many losses count), or 1 for ``reduction="sum"`` and where none counts."""
+        return 1.0 if self.reduction == "sum" else 1.0 / max(1, batch.counted())

@@ -1,0 +1,67 @@
+"""Station ④: a linear map, an output function, a loss.
+
+    o_t = V h_t + c     (1)         ŷ_t = f(o_t)    (2)         ℓ_t = ℓ(ŷ_t, y_t)   (3)
+
+T time · B batch · H hidden · V outputs.
+"""
+
+from typing import final
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from .. import _check
+from ._losses import AbstractLoss, CrossEntropy, Output, Softmax
+
+
+@final
+class Head(nn.Module):
+    """A linear head with the output function ``output`` and the loss ``loss``.
+
+    Args:
+        hidden_size: H.
+        size: V, the number of outputs.
+        bias: with c.
+        output: ``Softmax() SigmoidOutput() Linear()``, or any torch function of (…, V).
+        loss: ``CrossEntropy() BinaryCrossEntropy() SquaredError()``.
+
+    The weight is initialised as ``torch.nn.Linear``'s.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        size: int,
+        *,
+        bias: bool = True,
+        output: Output = Softmax(),  # noqa: B008  a frozen dataclass
+        loss: AbstractLoss = CrossEntropy(),  # noqa: B008  a frozen dataclass
+    ) -> None:
+        super().__init__()
+        linear = nn.Linear(_check.positive("hidden size", hidden_size), _check.positive("output size", size), bias=bias)
+        self.weight, self.bias = linear.weight, linear.bias
+        self.output, self.loss = output, loss
+
+    def forward(self, hs: Float[Tensor, "*T H"]) -> Float[Tensor, "*T V"]:
+        """o = V h + c, before the output function."""
+        return nn.functional.linear(hs, self.weight, self.bias)  # (1)
+
+    def predict(self, hs: Float[Tensor, "*T H"]) -> Float[Tensor, "*T V"]:
+        """ŷ = f(o)."""
+        return self.output(self(hs))  # (2)
+
+    def losses(self, hs: Float[Tensor, "T B H"], targets: Shaped[Tensor, "T B *V"]) -> Float[Tensor, "T B"]:
+        """Every step's loss."""
+        return self.loss.per_step(self(hs), targets, self.output)  # (3)
+
+    def tie(self, weight: nn.Parameter) -> None:
+        """Share an embedding's table (V, H) as the head's weight (Press & Wolf 2017), scaled down to suit a head."""
+        if weight.shape != self.weight.shape:
+            raise _check.InputError(
+                f"tied weights need an embedding as wide as the hidden state; got {weight.shape[1]} and {self.weight.shape[1]}. "
+                "Make the two equal, or do not tie."
+            )
+        with torch.no_grad():
+            weight.mul_(weight.shape[1] ** -0.5)
+        self.weight = weight

@@ -1,0 +1,128 @@
+"""A neural language model: indices in, a distribution over the next symbol out.
+
+T time · B batch · V vocabulary · E embedding · H hidden · L layers.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from .. import _check
+from .._shapes import State
+from ..cells import GRU, AbstractCell
+from ..nn import AbstractInitial, AbstractInitialiser, Recurrence, TorchUniform, Zeros
+from ._base import AbstractModel
+from ._head import Head
+from ._inputs import Embedding, OneHot
+
+
+@final
+class LanguageModel(AbstractModel):
+    """p(w_{t+1} | w_1 … w_t) = softmax(V h_t + c), h_t the top state of a recurrent stack (Mikolov et al. 2010).
+
+    Args:
+        vocabulary_size: V.
+        cell: the recurrent cell.
+        hidden_size: H.
+        num_layers: L.
+        embedding_size: E; 0 for one-hot inputs; None for H.
+        dropout: on the embedding, between layers and before the head (Zaremba et al. 2014), in training.
+        tied: the head's weight is the embedding's table (needs E = H).
+        initial: the state before the first symbol.
+        initialisers: the recurrent weights' start.
+        reduction: "mean" over the losses that count, or their bare "sum".
+
+    Raises:
+        InputError: sizes below 1, tied with E different from H or with one-hot inputs.
+
+    >>> model = LanguageModel(65, hidden_size=32)
+    >>> list(model.sample([3, 1, 4], 2, generator=torch.Generator().manual_seed(0))) == list(
+    ...     model.sample([3, 1, 4], 2, generator=torch.Generator().manual_seed(0)))
+    True
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        *,
+        cell: AbstractCell = GRU(),  # noqa: B008  a frozen dataclass
+        hidden_size: int = 128,
+        num_layers: int = 1,
+        embedding_size: int | None = None,
+        dropout: float = 0.0,
+        tied: bool = False,
+        initial: AbstractInitial = Zeros(),  # noqa: B008  a frozen dataclass
+        initialisers: Sequence[AbstractInitialiser] = (TorchUniform(),),
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> None:
+        super().__init__()
+        E = hidden_size if embedding_size is None else embedding_size
+        if tied and E == 0:
+            raise _check.InputError("tied is set with one-hot inputs (embedding size 0); expected an embedding table to share. Give it H columns.")
+        input = Embedding(vocabulary_size, E) if E else OneHot(vocabulary_size)
+        recurrence = Recurrence(
+            cell, input.size, hidden_size, num_layers=num_layers, dropout=dropout, initial=initial, initialisers=initialisers
+        )
+        head = Head(hidden_size, vocabulary_size)
+        if isinstance(input, Embedding) and tied:
+            head.tie(input.weight)
+        self._set_stations(input, recurrence, head, dropout=dropout, reduction=reduction)
+
+    def sample(
+        self,
+        prompt: Sequence[int],
+        length: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[int]:
+        """Draw ``length`` symbols one after another, each from p(· | prompt, those before it).
+
+        Args:
+            prompt: at least one index.
+            length: how many symbols to draw.
+            temperature: logits are divided by it; 0 takes the likeliest symbol.
+            top_k: only the k likeliest symbols may be drawn; None: all.
+            generator: the source of chance; None: torch's global one.
+
+        Raises:
+            InputError: an empty prompt, indices outside the vocabulary, a negative temperature, a top_k below 1.
+        """
+        if not len(prompt):
+            raise _check.InputError("the prompt is empty; expected at least one symbol to start from. Give a prompt.")
+        _check.positive("length", length)
+        _check.at_least("temperature", temperature, 0.0)
+        if top_k is not None:
+            _check.positive("top_k", top_k)
+        return self._draw(prompt, length, temperature, top_k, generator)
+
+    def _draw(
+        self, prompt: Sequence[int], length: int, temperature: float, top_k: int | None, generator: torch.Generator | None
+    ) -> Iterator[int]:
+        device = self.head.weight.device
+        inputs, state = torch.as_tensor(prompt, device=device).unsqueeze(1), None  # (T, 1)
+        was_training = self.training
+        self.eval()
+        try:
+            for _ in range(length):
+                o, state = self._last_logits(inputs, state)
+                symbol = _choose(o, temperature, top_k, generator)
+                yield symbol
+                inputs = torch.tensor([[symbol]], device=device)
+        finally:
+            self.train(was_training)
+
+    @torch.no_grad()
+    def _last_logits(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
+        hs, state = self.recurrence(self.input(inputs), state)
+        return self.head(hs[-1, 0]), state
+
+
+def _choose(o: Tensor, temperature: float, top_k: int | None, generator: torch.Generator | None) -> int:
+    if temperature == 0:
+        return int(o.argmax())
+    kept, symbols = (o.double() / temperature).topk(min(top_k or o.numel(), o.numel()))
+    return int(symbols[torch.multinomial(nn.functional.softmax(kept, 0), 1, generator=generator)])

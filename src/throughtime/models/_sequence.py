@@ -1,0 +1,42 @@
+"""The general model: any input station, any recurrence, any head."""
+
+from typing import Literal, final
+
+from .. import _check
+from ..nn import Recurrence
+from ._base import AbstractModel
+from ._head import Head
+from ._inputs import AbstractInput
+
+
+@final
+class SequenceModel(AbstractModel):
+    """Three stations put together as they are.
+
+    Args:
+        input: ``Embedding(V, E) OneHot(V) Vectors(I)``.
+        recurrence: a stack whose ``input_size`` is the input station's ``size``.
+        head: a head over the stack's ``hidden_size``.
+        dropout: on the vectors that enter the recurrence and on those that leave it, in training.
+        reduction: "mean" over the losses that count, or their bare "sum".
+
+    Raises:
+        InputError: stations that do not fit each other.
+    """
+
+    def __init__(
+        self,
+        input: AbstractInput,
+        recurrence: Recurrence,
+        head: Head,
+        *,
+        dropout: float = 0.0,
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> None:
+        super().__init__()
+        if input.size != recurrence.input_size or head.weight.shape[1] != recurrence.hidden_size:
+            raise _check.InputError(
+                f"the stations do not fit: the input gives vectors of {input.size} and the recurrence takes {recurrence.input_size}; the "
+                f"recurrence gives {recurrence.hidden_size} and the head takes {head.weight.shape[1]}. Make each pair equal."
+            )
+        self._set_stations(input, recurrence, head, dropout=_check.fraction("dropout", dropout), reduction=reduction)

@@ -1,0 +1,18 @@
+"""Recurrent layers: a stack of one cell, where its state starts, where its weights start."""
+
+from ._initial import (
+    AbstractInitial as AbstractInitial,
+    Given as Given,
+    Learnable as Learnable,
+    Random as Random,
+    Zeros as Zeros,
+)
+from ._initialisers import (
+    AbstractInitialiser as AbstractInitialiser,
+    Chrono as Chrono,
+    ForgetBias as ForgetBias,
+    IdentityMatrix as IdentityMatrix,
+    Orthogonal as Orthogonal,
+    TorchUniform as TorchUniform,
+)
+from ._stack import Recurrence as Recurrence

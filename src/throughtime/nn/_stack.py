@@ -1,0 +1,126 @@
+"""A stack of recurrent layers: station ③ of the walk.
+
+T time · B batch · I input · H hidden · G gates · S states · L layers.
+"""
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .. import _check
+from .._shapes import State
+from ..cells import AbstractCell
+from ..kernels import Parameters, recurrence
+from ._initial import AbstractInitial, Zeros
+from ._initialisers import AbstractInitialiser, TorchUniform
+
+
+@final
+class Recurrence(nn.Module):
+    """L layers of one cell, each layer's h the next one's input.
+
+    Parameters are named, ordered and initialised as those of ``torch.nn.RNN/GRU/LSTM`` (``weight_ih_l0`` …), so a
+    ``state_dict`` goes either way. Backward is the hand-written recursion of ``throughtime.kernels``.
+
+    Args:
+        cell: ``cells.Elman(...)``, ``cells.GRU()``, ``cells.LSTM()`` or your own.
+        input_size: I.
+        hidden_size: H.
+        num_layers: L.
+        bias: with b_ih and b_hh.
+        dropout: on each layer's output but the last one's, in training.
+        initial: how the state before the first step is made.
+        initialisers: applied in turn; the first should set every weight.
+
+    Raises:
+        InputError: a size below 1, a dropout outside [0, 1).
+
+    >>> stack = Recurrence(cells.GRU(), 3, 5, num_layers=2)
+    >>> hs, state = stack(torch.zeros(7, 4, 3))
+    >>> hs.shape, [s.shape for s in state]
+    (torch.Size([7, 4, 5]), [torch.Size([2, 4, 5])])
+    """
+
+    def __init__(
+        self,
+        cell: AbstractCell,
+        input_size: int,
+        hidden_size: int,
+        *,
+        num_layers: int = 1,
+        bias: bool = True,
+        dropout: float = 0.0,
+        initial: AbstractInitial = Zeros(),  # noqa: B008  a frozen dataclass
+        initialisers: Sequence[AbstractInitialiser] = (TorchUniform(),),
+    ) -> None:
+        super().__init__()
+        self.cell, self.bias, self.initial_rule = cell, bias, initial
+        self.input_size = _check.positive("input_size", input_size)
+        self.hidden_size = _check.positive("hidden_size", hidden_size)
+        self.num_layers = _check.positive("num_layers", num_layers)
+        self.dropout = _check.fraction("dropout", dropout)
+        rows = cell.gates * hidden_size
+        for layer in range(num_layers):
+            columns = input_size if layer == 0 else hidden_size
+            self.register_parameter(f"weight_ih_l{layer}", nn.Parameter(torch.empty(rows, columns)))
+            self.register_parameter(f"weight_hh_l{layer}", nn.Parameter(torch.empty(rows, hidden_size)))
+            if bias:
+                self.register_parameter(f"bias_ih_l{layer}", nn.Parameter(torch.empty(rows)))
+                self.register_parameter(f"bias_hh_l{layer}", nn.Parameter(torch.empty(rows)))
+        if initial.learnable:
+            self.initial = nn.Parameter(torch.zeros(cell.states, num_layers, hidden_size))
+        for rule in initialisers:
+            rule(self)
+
+    def flat_parameters(self, layer: int) -> tuple[nn.Parameter | None, ...]:
+        """W (G·H, I), R (G·H, H), b_ih, b_hh (G·H) of one layer, as stored; None for an absent bias."""
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return tuple(self._parameters.get(f"{name}_l{layer}") for name in names)
+
+    def parameters_of(self, layer: int) -> Parameters:
+        """The same with the gate axis: W (G, H, I), R (G, H, H), b_ih, b_hh (G, H)."""
+        gates = (self.cell.gates, self.hidden_size)
+        return Parameters(*(None if p is None else p.view(*gates, *p.shape[1:]) for p in self.flat_parameters(layer)))  # type: ignore[arg-type]
+
+    def initial_state(self, batch_size: int) -> State:
+        """S tensors (L, B, H), made by the stack's ``initial`` rule."""
+        shape = (self.cell.states, self.num_layers, _check.positive("batch_size", batch_size), self.hidden_size)
+        like = self.initial if self.initial_rule.learnable else self.get_parameter("weight_hh_l0").detach()
+        return self.initial_rule.make(shape, like).unbind(0)
+
+    def forward(
+        self,
+        xs: Float[Tensor, "T B I"],
+        state: State | None = None,
+        *,
+        clip_adjoint: float | None = None,
+    ) -> tuple[Float[Tensor, "T B H"], State]:
+        """Every step's h of the last layer, and the state after the last step.
+
+        Args:
+            xs: inputs, time first.
+            state: S tensors (L, B, H); None: the stack's initial state.
+            clip_adjoint: in backward, scale each sample's λ_t of each layer to a norm of at most this, at every step, inside the
+                recursion.
+
+        Raises:
+            InputError: xs or state of other shapes.
+        """
+        _check.sequence_input(xs, self.input_size)
+        B = xs.shape[1]
+        state = self.initial_state(B) if state is None else state
+        _check.state(state, [(self.num_layers, B, self.hidden_size)] * self.cell.states)
+        layers_last = []
+        for layer in range(self.num_layers):
+            if layer > 0:
+                xs = nn.functional.dropout(xs, self.dropout, self.training)
+            below = tuple(s[layer] for s in state)
+            xs, last = recurrence(self.cell, xs, below, self.parameters_of(layer), clip_adjoint=clip_adjoint)
+            layers_last.append(last)
+        return xs, tuple(torch.stack(parts) for parts in zip(*layers_last, strict=True))
+
+    def extra_repr(self) -> str:
+        return f"{self.cell}, {self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, bias={self.bias}, dropout={self.dropout}"
