@@ -4,6 +4,7 @@ Called once, at the public border. Nothing inside checks again.
 """
 
 import math
+import os
 from collections.abc import Sequence
 
 import torch
@@ -100,3 +101,13 @@ def per_step(name: str, values: Tensor | None, T: int, B: int) -> None:
 def is_finite(value: Tensor) -> bool:
     """Whether every number in it is finite."""
     return bool(torch.isfinite(value).all())
+
+
+def memory(needed: int, what: str, remedy: str) -> None:
+    """Refuse what this machine's memory cannot hold before anything is allocated."""
+    try:
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return  # a system that does not say
+    if needed > there:
+        raise InputError(f"{what} takes about {needed / 2**30:,.1f} GiB; this machine has {there / 2**30:,.1f} GiB. {remedy}")

@@ -1,3 +1,21 @@
-"""Sequences become batches."""
+"""Sequences become batches: text to ids, ids to streams, streams to windows."""
 
 from ._batch import Batch as Batch
+from ._corpus import (
+    Corpus as Corpus,
+    Level as Level,
+    Section as Section,
+    TextSource as TextSource,
+    encode_file as encode_file,
+    read_json as read_json,
+    read_vocabulary as read_vocabulary,
+)
+from ._stream import Tokens as Tokens, TokenStream as TokenStream
+from ._vocabulary import (
+    AbstractVocabulary as AbstractVocabulary,
+    Bytes as Bytes,
+    Chars as Chars,
+    Subwords as Subwords,
+    Words as Words,
+    vocabulary_from_json as vocabulary_from_json,
+)

@@ -59,6 +59,7 @@ class TokenStream:
         tokens: ids, as a tensor, an array or ``Tokens``.
         batch_size: B.
         window: T.
+        whole: predict the last tokens too: streams are rounded up, and padding at the end of the last ones is masked.
 
     Raises:
         InputError: fewer than B + 1 tokens.
@@ -68,11 +69,14 @@ class TokenStream:
     [[[0, 1, 2], [4, 5, 6]], [[3], [7]]]
     """
 
-    def __init__(self, tokens: torch.Tensor | np.ndarray | Tokens, *, batch_size: int, window: int) -> None:
+    def __init__(
+        self, tokens: torch.Tensor | np.ndarray | Tokens, *, batch_size: int, window: int, whole: bool = False
+    ) -> None:
         self.tokens = tokens.numpy() if isinstance(tokens, torch.Tensor) else tokens
         self.batch_size = _check.positive("batch size", batch_size)
         self.window = _check.positive("window", window)
-        self.steps = (len(tokens) - 1) // batch_size  # of each stream
+        self.whole = whole
+        self.steps = -(-(len(tokens) - 1) // batch_size) if whole else (len(tokens) - 1) // batch_size  # of each stream
         if self.steps < 1:
             raise InputError(
                 f"there are {len(tokens):,} tokens for {batch_size:,} streams; expected at least {batch_size + 1:,}. "
@@ -89,9 +93,15 @@ class TokenStream:
             raise IndexError(i)
         start = i * self.window
         stop = min(start + self.window, self.steps)
-        rows = np.stack([self._read(b * self.steps + start, b * self.steps + stop + 1) for b in range(self.batch_size)])
-        ids = torch.from_numpy(rows.astype(np.int64)).T.contiguous()  # (T + 1, B)
-        return Batch(ids[:-1], ids[1:], fresh=torch.full((self.batch_size,), i == 0))
+        rows = np.zeros((self.batch_size, stop - start + 1), np.int64)
+        real = np.zeros((self.batch_size, stop - start), bool)
+        for b in range(self.batch_size):
+            ids = self._read(b * self.steps + start, b * self.steps + stop + 1)
+            rows[b, : len(ids)] = ids
+            real[b, : max(0, len(ids) - 1)] = True
+        ids = torch.from_numpy(rows).T.contiguous()  # (T + 1, B)
+        mask = torch.from_numpy(real).T.contiguous() if self.whole else None
+        return Batch(ids[:-1], ids[1:], mask=mask, fresh=torch.full((self.batch_size,), i == 0))
 
     def __iter__(self) -> Iterator[Batch]:
         return (self[i] for i in range(len(self)))

@@ -4,6 +4,7 @@ V vocabulary. ``<unk>`` is symbol 0 of the levels that can meet something unknow
 """
 
 import abc
+import codecs
 import json
 import re
 from collections import Counter
@@ -38,8 +39,8 @@ class AbstractVocabulary(abc.ABC):
         """The ids of a text."""
 
     @abc.abstractmethod
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of some ids."""
+    def pieces(self, ids: Iterable[int]) -> Iterator[str]:
+        """The text of some ids, as they come; joined, the pieces are the whole text."""
 
     @abc.abstractmethod
     def to_json(self) -> object:
@@ -50,6 +51,10 @@ class AbstractVocabulary(abc.ABC):
         """The smallest unsigned integer that holds every id."""
         return np.dtype("<u1" if self.size <= 1 << 8 else "<u2" if self.size <= 1 << 16 else "<u4")
 
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of some ids."""
+        return "".join(self.pieces(ids))
+
     def blocks(self, chunks: Iterable[str]) -> Iterator[str]:
         """The same text cut where cutting changes nothing; as it comes, unless the level says otherwise."""
         return iter(chunks)
@@ -58,6 +63,8 @@ class AbstractVocabulary(abc.ABC):
         """The ids of a prompt, refusing what the vocabulary does not know."""
         if not prompt:
             raise InputError("the prompt is empty; expected at least one symbol to start from. Give one with --prompt.")
+        if any("\ud800" <= character <= "\udfff" for character in prompt):
+            raise InputError("the prompt is not UTF-8; expected text. Check the terminal's encoding.")
         ids = self.encode(prompt).tolist()
         if self.unknown is not None and self.unknown in ids:
             first = self._symbols(prompt)[ids.index(self.unknown)]
@@ -95,8 +102,11 @@ class Bytes(AbstractVocabulary):
     def encode(self, text: str) -> np.ndarray:
         return np.frombuffer(text.encode(), np.uint8)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        return bytes(ids).decode(errors="replace")
+    def pieces(self, ids: Iterable[int]) -> Iterator[str]:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may be several bytes
+        for i in ids:
+            yield decoder.decode(bytes([i]))
+        yield decoder.decode(b"", final=True)
 
     def to_json(self) -> object:
         return {"level": self.level}
@@ -136,8 +146,8 @@ class Chars(AbstractVocabulary):
     def encode(self, text: str) -> np.ndarray:
         return self._id[np.frombuffer(text.encode("utf-32-le"), np.uint32)]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        return "".join(UNKNOWN if i == 0 else self.characters[i - 1] for i in ids)
+    def pieces(self, ids: Iterable[int]) -> Iterator[str]:
+        return (UNKNOWN if i == 0 else self.characters[i - 1] for i in ids)
 
     def to_json(self) -> object:
         return {"level": self.level, "characters": self.characters}
@@ -178,9 +188,12 @@ class Words(AbstractVocabulary):
     def encode(self, text: str) -> np.ndarray:
         return np.fromiter((self._id.get(word, 0) for word in _words(text)), np.uint32)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        lines = " ".join(self.words[i] for i in ids).split(END_OF_LINE)
-        return "\n".join(line.strip(" ") for line in lines)
+    def pieces(self, ids: Iterable[int]) -> Iterator[str]:
+        begins_line = True
+        for i in ids:
+            ends_line = self.words[i] == END_OF_LINE
+            yield "\n" if ends_line else self.words[i] if begins_line else " " + self.words[i]
+            begins_line = ends_line
 
     def to_json(self) -> object:
         return {"level": self.level, "words": self.words[1:]}
@@ -233,8 +246,9 @@ class Subwords(AbstractVocabulary):
     def encode(self, text: str) -> np.ndarray:
         return np.array(self._tokenizer.encode(text).ids, np.uint32)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        return self._tokenizer.decode(list(ids))
+    def pieces(self, ids: Iterable[int]) -> Iterator[str]:
+        stream = decoders.DecodeStream(skip_special_tokens=False)  # holds back the bytes of an unfinished character
+        return (piece for i in ids if (piece := stream.step(self._tokenizer, i)) is not None)
 
     def to_json(self) -> object:
         return {"level": self.level, "tokenizer": json.loads(self._tokenizer.to_str())}
@@ -281,10 +295,11 @@ def _one_symbol(level: str, symbol: str) -> InputError:
 
 
 def _words(text: str) -> Iterator[str]:
-    for line in text.splitlines(keepends=True):
+    *lines, rest = text.split("\n")
+    for line in lines:
         yield from line.split()
-        if line[-1] in "\r\n":
-            yield END_OF_LINE
+        yield END_OF_LINE
+    yield from rest.split()
 
 
 def _whole_lines(chunks: Iterable[str], most: int = 1 << 20) -> Iterator[str]:

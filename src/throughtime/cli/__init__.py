@@ -1,0 +1,3 @@
+"""The same, from a shell."""
+
+from ._app import main as main

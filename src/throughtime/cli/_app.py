@@ -1,0 +1,72 @@
+"""The command: which verb, and what becomes of its errors."""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from .._check import InputError, NonFinite
+from .._version import __version__
+from ._demo import demo
+from ._evaluate import evaluate
+from ._info import info
+from ._sample import sample
+from ._train import train_text
+
+_VERBS = {
+    ("train", "text"): (train_text, "train a language model on a text"),
+    ("evaluate",): (evaluate, "measure a trained model on held-out text"),
+    ("sample",): (sample, "let a trained model write"),
+    ("demo",): (demo, "train for a minute on text that Python carries"),
+    ("info",): (info, "versions, device, threads and kernels"),
+}
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit code: 0 done, 2 bad input, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    errors = Console(stderr=True)
+    if words[:1] in (["--version"], ["-V"]):
+        print(f"throughtime {__version__}")
+        return 0
+    verb = next((v for v in _VERBS if tuple(words[: len(v)]) == v), None)
+    if verb is None:
+        wants_help = not words or words[0] in ("-h", "--help") or (words[0] == "train" and words[1:2] in ([], ["-h"], ["--help"]))
+        return _overview(Console() if wants_help else errors, [] if wants_help else words)
+    try:
+        return _VERBS[verb][0](words[len(verb) :], " ".join(("throughtime", *verb)))
+    except (InputError, NonFinite) as error:
+        return _say(errors, str(error))
+    except KeyboardInterrupt:
+        errors.print("interrupted; what was saved before stands")
+        return 130
+    except BrokenPipeError:  # the reader of our output has left, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno in _FULL_DISK or "No space left" in str(error) or "File too large" in str(error):
+            where = f" ({error.filename})" if error.filename else ""
+            return _say(errors, f"the disk is full{where}; what was saved before is whole. Free some space, and go on with --resume.")
+        return _say(errors, f"{error.filename or 'a file'}: {error.strerror or error}. Check the path and its permissions.")
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
+            return _say(errors, "there is not enough memory for these sizes. Lower --hidden, --layers, --batch-size or --bptt.")
+        raise
+
+
+def _say(errors: Console, message: str) -> int:
+    errors.print(f"throughtime: {message}", style="red", soft_wrap=True, highlight=False, markup=False)
+    return 2
+
+
+def _overview(console: Console, unknown: list[str]) -> int:
+    if unknown:
+        _say(console, f"{' '.join(unknown[:2])!r} is none of the verbs.")
+    console.print("throughtime: recurrent networks, trained by backpropagation through time\n")
+    for verb, (_, what) in _VERBS.items():
+        console.print(f"  throughtime {' '.join(verb):<12} {what}", highlight=False)
+    console.print("\nEach verb explains itself with --help; --version tells the version.", highlight=False)
+    return 2 if unknown else 0

@@ -1,0 +1,40 @@
+"""``throughtime info``: what is running here."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from .._version import __version__
+from ._flags import parse
+
+
+@dataclass(frozen=True)
+class Info:
+    """Versions, device, threads and kernels."""
+
+
+def info(arguments: Sequence[str], prog: str) -> int:
+    """The verb."""
+    parse(Info, arguments, prog, "Versions, device, threads and kernels.")
+    table = Table(box=None, show_header=False)
+    for name, value in facts().items():
+        table.add_row(name, value)
+    Console().print(table)
+    return 0
+
+
+def facts() -> dict[str, str]:
+    """What a bug report should tell."""
+    devices = ["cpu"] + [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "throughtime": __version__,
+        "torch": torch.__version__,
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        "devices": ", ".join(devices + (["mps"] if torch.backends.mps.is_available() else [])),
+        "threads": str(torch.get_num_threads()),
+        "kernels": "plain: the Python time loop, for every cell",
+    }

@@ -1,0 +1,296 @@
+"""A text corpus: files read in a stream, tokenised once, kept as memory-mapped ids. Memory does not grow with the text."""
+
+import codecs
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, final
+
+import numpy as np
+
+from .. import _check
+from .._check import InputError
+from ._stream import Tokens
+from ._vocabulary import AbstractVocabulary, Bytes, Chars, Subwords, Words, vocabulary_from_json
+
+Level = Literal["char", "byte", "word", "bpe"]
+Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
+
+_CHUNK = 1 << 20  # bytes read at a time
+_SNAP = 10_000  # characters that a cut between sections may move on to the next line end
+
+
+@final
+@dataclass(frozen=True)
+class Section:
+    """One part of a corpus: its ids, and how much text they stand for."""
+
+    tokens: Tokens
+    characters: int
+    unknown: int  # how many ids are <unk>
+
+
+@final
+@dataclass(frozen=True)
+class TextSource:
+    """Which files make a corpus, and how they are cut.
+
+    Attributes:
+        files: the training text, joined end to end.
+        valid: a validation text of its own, or None: a share of ``files``.
+        test: a test text of its own, or None: a share of ``files``, unless ``valid`` is given.
+        split: shares of ``files`` for training, validation and test, in this order from its start. With ``test`` given, validation takes what
+            training leaves; with ``valid`` given, all of it is training text.
+        encoding: of every file.
+    """
+
+    files: tuple[Path, ...]
+    valid: Path | None = None
+    test: Path | None = None
+    split: tuple[float, float, float] = (0.9, 0.05, 0.05)
+    encoding: str = "utf-8"
+
+    def __post_init__(self) -> None:
+        _check.split(self.split)
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            raise InputError(f"--encoding is {self.encoding!r}, which Python does not know; expected one such as utf-8 or latin-1.") from None
+
+    def bounds(self, characters: int) -> list[int]:
+        """Where validation and test begin, in characters of the joined files."""
+        if self.valid is not None:
+            return [characters, characters]
+        first, second, _ = self.split
+        begin_valid = round(first * characters)
+        return [begin_valid, characters if self.test is not None else round((first + second) * characters)]
+
+
+@final
+@dataclass(frozen=True)
+class Corpus:
+    """A vocabulary and up to three sections of ids: ``train``, ``valid``, ``test``."""
+
+    vocabulary: AbstractVocabulary
+    sections: dict[str, Section]
+
+    @classmethod
+    def build(
+        cls,
+        source: TextSource,
+        folder: Path,
+        *,
+        level: Level = "char",
+        vocabulary_size: int | None = None,
+        min_count: int | None = None,
+        progress: Progress = lambda what, done, total: None,
+    ) -> "Corpus":
+        """Read the text three times in a stream (check, count, encode) and write ``vocabulary.json`` and ``tokens/``.
+
+        The vocabulary is counted from the training section alone. ``tokens/corpus.json`` is written last: without it there is no corpus.
+
+        Raises:
+            InputError: a file that is missing, empty or not in its encoding; a text of fewer than two symbols.
+        """
+        tokens = folder / "tokens"
+        tokens.mkdir(parents=True, exist_ok=True)
+
+        def chunks(what: str) -> Iterator[str]:
+            return _read(source.files, source.encoding, lambda done, total: progress(what, done, total))
+
+        bounds = source.bounds(sum(map(len, chunks("checking"))))
+        snap = level in ("word", "bpe")
+        training = (text for section, text in _split(chunks("counting"), bounds, snap) if section == 0)
+        vocabulary = _count(level, training, vocabulary_size, min_count)
+        writers = [_Writer(tokens / f"{name}.bin", vocabulary) for name in ("train", "valid", "test")]
+        _encode(vocabulary, _split(chunks("encoding"), bounds, snap), writers)
+        for writer, path in zip(writers[1:], (source.valid, source.test), strict=True):
+            if path is not None:
+                texts = _read([path], source.encoding, lambda done, total, path=path: progress(f"encoding {path.name}", done, total))
+                _encode(vocabulary, ((0, text) for text in texts), [writer])
+        sizes = {w.path.stem: w.close() for w in writers}
+        _write_json(folder / "vocabulary.json", vocabulary.to_json())
+        _write_json(tokens / "corpus.json", {"sections": sizes})
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Corpus":
+        """A corpus that ``build`` wrote.
+
+        Raises:
+            InputError: files that are missing, cut short or not ours.
+        """
+        vocabulary = read_vocabulary(folder / "vocabulary.json")
+        tokens, sections = folder / "tokens", {}
+        match read_json(tokens / "corpus.json"):
+            case {"sections": dict(entries)}:
+                for name, entry in entries.items():
+                    sections[name] = _open_section(tokens / f"{name}.bin", vocabulary, entry)
+            case _:
+                raise InputError(f"{tokens / 'corpus.json'} is not what throughtime wrote. Train again with --overwrite.")
+        return cls(vocabulary, sections)
+
+
+def encode_file(path: Path, vocabulary: AbstractVocabulary, into: Path, encoding: str = "utf-8") -> Section:
+    """A file's ids under a vocabulary that stands already, kept at ``into``."""
+    writer = _Writer(into, vocabulary)
+    _encode(vocabulary, ((0, text) for text in _read([path], encoding, lambda done, total: None)), [writer])
+    return _open_section(into, vocabulary, writer.close())
+
+
+def read_vocabulary(path: Path) -> AbstractVocabulary:
+    """The vocabulary in a ``vocabulary.json``."""
+    return vocabulary_from_json(read_json(path))
+
+
+def read_json(path: Path) -> object:
+    """A JSON file.
+
+    Raises:
+        InputError: it is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); expected a file that throughtime wrote. Check the path.") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); expected the file that throughtime wrote. Restore it, or train again.") from None
+
+
+class _Writer:
+    """One section on its way to a file."""
+
+    def __init__(self, path: Path, vocabulary: AbstractVocabulary) -> None:
+        self.path, self._file = path, path.open("wb")
+        self._dtype, self._unknown_id = vocabulary.dtype, vocabulary.unknown
+        self.tokens = self.characters = self.unknown = 0
+
+    def write(self, text: str, ids: np.ndarray) -> None:
+        self._file.write(ids.astype(self._dtype).tobytes())
+        self.tokens, self.characters = self.tokens + len(ids), self.characters + len(text)
+        if self._unknown_id is not None:
+            self.unknown += int((ids == self._unknown_id).sum())
+
+    def close(self) -> dict[str, int]:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return {"tokens": self.tokens, "characters": self.characters, "unknown": self.unknown}
+
+
+def _count(level: Level, chunks: Iterable[str], size: int | None, min_count: int | None) -> AbstractVocabulary:
+    if size is not None:
+        _check.positive("--vocab-size", size)
+    if min_count is not None:
+        _check.positive("--min-count", min_count)
+    match level:
+        case "byte":
+            if size is not None or min_count is not None:
+                raise InputError("--vocab-size and --min-count do not apply at level byte, which always has 256 symbols. Leave them out.")
+            return Bytes.count(chunks)
+        case "char":
+            return Chars.count(chunks, most=size, min_count=min_count or 1)
+        case "word":
+            return Words.count(chunks, most=size, min_count=min_count or 1)
+        case "bpe":
+            return Subwords.count(chunks, most=size, min_count=min_count or 2)
+
+
+def _encode(vocabulary: AbstractVocabulary, texts: Iterator[tuple[int, str]], writers: Sequence[_Writer]) -> None:
+    """Write each section's ids, cut in blocks where the vocabulary lets cut."""
+    pending = next(texts, None)
+    while pending is not None:
+        section = pending[0]
+
+        def of_this_section(section: int = section) -> Iterator[str]:
+            nonlocal pending
+            while pending is not None and pending[0] == section:
+                yield pending[1]
+                pending = next(texts, None)
+
+        for block in vocabulary.blocks(of_this_section()):
+            writers[section].write(block, vocabulary.encode(block))
+
+
+def _open_section(path: Path, vocabulary: AbstractVocabulary, entry: object) -> Section:
+    match entry:
+        case {"tokens": int(tokens), "characters": int(characters), "unknown": int(unknown)}:
+            try:
+                size = path.stat().st_size
+            except OSError as error:
+                raise InputError(f"{path} cannot be read ({error.strerror}). Train again with --overwrite.") from None
+            if size != tokens * vocabulary.dtype.itemsize:
+                raise InputError(
+                    f"{path} has {size:,} bytes; expected {tokens * vocabulary.dtype.itemsize:,} for {tokens:,} tokens: it was cut short or "
+                    "changed. Train again with --overwrite."
+                )
+            return Section(Tokens(path, vocabulary.dtype), characters, unknown)
+    raise InputError(f"the entry for {path} in corpus.json is not what throughtime wrote. Train again with --overwrite.")
+
+
+def _read(paths: Sequence[Path], encoding: str, progress: Callable[[int, int], None]) -> Iterator[str]:
+    """The text of files end to end, a chunk at a time; a byte order mark at a file's start is dropped."""
+    total = sum(_size(path) for path in paths)
+    done = 0
+    for path in paths:
+        decoder = codecs.getincrementaldecoder("utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding)()
+        offset = 0
+        try:
+            with path.open("rb") as file:
+                while raw := file.read(_CHUNK):
+                    yield _decode(decoder, raw, path, offset, encoding, final=False)
+                    offset += len(raw)
+                    progress(done + offset, total)
+                if tail := _decode(decoder, b"", path, offset, encoding, final=True):
+                    yield tail
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror}); expected a text file. Check the path and its permissions.") from None
+        done += offset
+
+
+def _decode(decoder: codecs.IncrementalDecoder, raw: bytes, path: Path, offset: int, encoding: str, *, final: bool) -> str:
+    pending = len(decoder.getstate()[0])
+    try:
+        return decoder.decode(raw, final)
+    except UnicodeDecodeError as error:
+        at = offset - pending + error.start
+        raise InputError(
+            f"{path} is not {encoding}: byte {at:,} is 0x{error.object[error.start]:02x} ({error.reason}). "
+            "Name the file's encoding with --encoding, such as --encoding latin-1."
+        ) from None
+
+
+def _size(path: Path) -> int:
+    try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; expected a text file. Name the files in it.")
+        size = path.stat().st_size
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); expected a text file. Check the path.") from None
+    if size == 0 and path.is_file():
+        raise InputError(f"{path} is empty; expected text. Give another file.")
+    return size
+
+
+def _split(chunks: Iterable[str], bounds: Sequence[int], at_line_ends: bool) -> Iterator[tuple[int, str]]:
+    """(section, text) pairs, in order; a section ends at its bound, or at the first line end after it."""
+    section, position = 0, 0
+    for chunk in chunks:
+        while section < len(bounds) and position + len(chunk) >= bounds[section]:
+            cut = bounds[section] - position
+            if at_line_ends:
+                limit = cut + _SNAP
+                cut = chunk.find("\n", max(0, cut - 1), limit) + 1 or limit
+                if cut > len(chunk):
+                    break
+            yield section, chunk[:cut]
+            section, position, chunk = section + 1, position + cut, chunk[cut:]
+        if chunk:
+            yield section, chunk
+            position += len(chunk)
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")

@@ -1,0 +1,15 @@
+"""Step, loop, clip, checkpoint and report."""
+
+from ._clip import AbstractClip as AbstractClip, ClipNorm as ClipNorm, ClipValue as ClipValue, global_norm as global_norm
+from ._evaluate import Score as Score, evaluate as evaluate
+from ._folder import RunFolder as RunFolder
+from ._loop import Ended as Ended, train as train, training_stream as training_stream
+from ._options import (
+    LoopOptions as LoopOptions,
+    NetworkOptions as NetworkOptions,
+    OptimiserOptions as OptimiserOptions,
+    TextOptions as TextOptions,
+    TextRun as TextRun,
+    device as device,
+)
+from ._step import Step as Step, step as step

@@ -1,0 +1,97 @@
+"""How well a language model predicts a text it has not learned from."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from .._check import InputError
+from ..data import Section, TokenStream
+from ..models import LanguageModel
+
+
+@final
+@dataclass(frozen=True)
+class Score:
+    """The mean loss of a text, in every unit people ask for.
+
+    Attributes:
+        nats: per symbol, −mean ln p.
+        tokens: symbols predicted: all but the first.
+        characters: of the text that was read.
+        unknown: symbols read as <unk>; a model is not measured on what it cannot spell.
+        streams: side by side, each from the initial state.
+    """
+
+    nats: float
+    tokens: int
+    characters: int
+    unknown: int
+    streams: int
+
+    @property
+    def bits_per_token(self) -> float:
+        return self.nats / math.log(2)
+
+    @property
+    def bits_per_character(self) -> float:
+        """The text's bits over its characters, the first symbol counted at the mean of the others."""
+        return self.bits_per_token * (self.tokens + 1) / max(1, self.characters)
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(self.nats) if self.nats < 700 else math.inf
+
+    def as_dict(self) -> dict[str, float]:
+        """Every unit, by name."""
+        units = {"nats": self.nats, "bits_per_token": self.bits_per_token, "bits_per_character": self.bits_per_character, "perplexity": self.perplexity}
+        return units | {"tokens": self.tokens, "characters": self.characters, "unknown": self.unknown, "streams": self.streams}
+
+
+def streams_for(tokens: int) -> int:
+    """One stream for a short text, more for a long one, 4096 symbols or more in each and at most 64."""
+    return max(1, min(64, tokens // 4096))
+
+
+@torch.no_grad()
+def evaluate(
+    model: LanguageModel,
+    section: Section,
+    *,
+    window: int = 128,
+    streams: int | None = None,
+    most: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Score:
+    """Predict every symbol of a section but its first, the state carried from window to window.
+
+    Args:
+        model: put in evaluation mode meanwhile.
+        section: ids and what they stand for.
+        window: steps at a time; the score does not depend on it.
+        streams: the section is read in so many pieces side by side; None: ``streams_for``.
+        most: read only this many symbols from the start; None: all.
+        progress: told windows done and in all.
+
+    Raises:
+        InputError: fewer than two symbols.
+    """
+    size = len(section.tokens) if most is None else min(most, len(section.tokens))
+    if size < 2:
+        raise InputError(f"the text to evaluate has {size} symbols; expected at least 2. Give a longer text, or a larger share with --split.")
+    B = streams or streams_for(size)
+    source = section.tokens if size == len(section.tokens) else section.tokens.read(0, size)
+    stream = TokenStream(source, batch_size=min(B, size - 1), window=window, whole=True)
+    device = model.head.weight.device
+    total, state, was_training = 0.0, None, model.training
+    model.eval()
+    for i, batch in enumerate(stream):
+        batch = batch.to(device)
+        hs, state = model.recurrence(model.embed(batch), state)
+        total += float(model.losses(hs, batch).double().sum())
+        progress(i + 1, len(stream))
+    model.train(was_training)
+    characters = round(section.characters * size / len(section.tokens))
+    return Score(total / (size - 1), size - 1, characters, section.unknown, stream.batch_size)

@@ -1,0 +1,168 @@
+"""Station ⑧: what a person sees of a run: a live line, metrics.jsonl, TensorBoard events, curves.png."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedColumn
+
+from ._folder import RunFolder
+
+_PLAIN_EVERY = 5.0  # seconds between two lines where there is no terminal
+
+
+@final
+@dataclass(frozen=True)
+class TrainRow:
+    """One report of training: means over the steps since the last."""
+
+    step: int
+    epoch: float
+    loss: float  # nats a symbol
+    norm: float  # of the gradient before the clip
+    clipped: float  # share of all steps so far that a clip changed
+    rate: float
+    tokens_per_second: float
+    seconds: float
+
+    @property
+    def bits(self) -> float:
+        return self.loss / math.log(2)
+
+    def as_dict(self) -> dict[str, Any]:
+        names = {"loss": self.loss, "bits_per_token": self.bits, "gradient_norm": self.norm, "clipped_share": self.clipped, "learning_rate": self.rate}
+        where = {"kind": "train", "step": self.step, "epoch": round(self.epoch, 4)}
+        return where | names | {"tokens_per_second": self.tokens_per_second, "seconds": round(self.seconds, 3)}
+
+
+@final
+class Report:
+    """Writes every row to the run folder, and the latest to the terminal.
+
+    Args:
+        folder: an existing run.
+        console: where to show progress; quiet consoles are fine.
+        step: rows after this one, of a run that went further and was killed, are dropped.
+    """
+
+    def __init__(self, folder: RunFolder, console: Console, *, step: int = 0) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # a second to import: only where it is used
+
+        self._folder, self._console, self._spoken = folder, console, -math.inf
+        _drop_after(folder.metrics, step)
+        self._metrics = folder.metrics.open("a", encoding="utf-8")
+        self._events = SummaryWriter(folder.path, purge_step=step + 1 if step else None)
+        self._bar = Bar(
+            TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[line]}"), TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"), console=console, disable=not console.is_terminal, transient=False,
+        )  # fmt: skip
+        self._task = self._bar.add_task("training", total=1.0, line="", left="")
+
+    def __enter__(self) -> "Report":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+        self._metrics.close()
+        self._events.close()
+
+    def train(self, row: TrainRow, *, done: float, seconds_left: float) -> None:
+        """A row of training; ``done`` is the share of the budget spent."""
+        self._write(row.as_dict(), "train")
+        line = (
+            f"step {row.step:,}  loss {row.loss:.3f}  {row.bits:.3f} bits/token  {_short(row.tokens_per_second)} tokens/s  "
+            f"|g| {row.norm:.2g}  clipped {row.clipped:.0%}"
+        )
+        left = f"{_clock(seconds_left)} left"
+        self._bar.update(self._task, completed=done, line=line, left=left)
+        if not self._console.is_terminal and row.seconds - self._spoken >= _PLAIN_EVERY:
+            self._console.print(f"{line}  {left}", soft_wrap=True, highlight=False)
+            self._spoken = row.seconds
+
+    def valid(self, step: int, numbers: dict[str, float], *, best: bool) -> None:
+        """A validation."""
+        self._write({"kind": "valid", "step": step, **numbers}, "valid")
+        mark = "  best so far" if best else ""
+        self._console.print(
+            f"step {step:,}  validation {numbers['nats']:.4f} nats  {numbers['bits_per_character']:.3f} bits/character  "
+            f"perplexity {numbers['perplexity']:.2f}{mark}", soft_wrap=True, highlight=False,
+        )  # fmt: skip
+
+    def flush(self) -> None:
+        """Everything so far to the disk."""
+        self._metrics.flush()
+        self._events.flush()
+
+    def _write(self, row: dict[str, Any], prefix: str) -> None:
+        self._metrics.write(json.dumps(row) + "\n")
+        for name, value in row.items():
+            if name not in ("kind", "step"):
+                self._events.add_scalar(f"{prefix}/{name}", value, row["step"])
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl; a last line that was cut short is passed over."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def draw_curves(folder: RunFolder, clip: float) -> None:
+    """``curves.png``: loss of training and validation, and the gradient's norm with the clip."""
+    from matplotlib.figure import Figure  # as above
+
+    rows = read_rows(folder.metrics)
+    train, valid = ([r for r in rows if r["kind"] == kind] for kind in ("train", "valid"))
+    if not train:
+        return
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
+    steps = [r["step"] for r in train]
+    top.plot(steps, [r["bits_per_token"] for r in train], color="#9ecae1", linewidth=1, label="training")
+    if valid:
+        top.plot([r["step"] for r in valid], [r["bits_per_token"] for r in valid], color="#08519c", marker="o", markersize=3, label="validation")
+        least = min(valid, key=lambda r: r["bits_per_token"])
+        top.annotate(f"{least['bits_per_token']:.3f}", (least["step"], least["bits_per_token"]), textcoords="offset points", xytext=(0, -12), ha="center")
+    top.set(ylabel="bits per token", title=f"{folder.config.network.cell}, {folder.config.network.hidden} units, window {folder.config.loop.bptt}")
+    top.legend(frameon=False)
+    bottom.plot(steps, [r["gradient_norm"] for r in train], color="#e6550d", linewidth=1, label="before the clip")
+    if clip:
+        bottom.axhline(clip, color="black", linewidth=0.8, linestyle="--", label=f"clipped to {clip:g}")
+    bottom.set(xlabel="step", ylabel="gradient norm", yscale="log")
+    bottom.legend(frameon=False)
+    for axes in (top, bottom):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.3)
+    aside = folder.curves.with_name(".curves.part.png")
+    try:
+        figure.savefig(aside, dpi=120)
+        aside.replace(folder.curves)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _drop_after(path: Path, step: int) -> None:
+    from ._files import write_text
+
+    rows = [r for r in read_rows(path) if r["step"] <= step]
+    write_text(path, "".join(json.dumps(r) + "\n" for r in rows))
+
+
+def _short(number: float) -> str:
+    return f"{number / 1e6:.2f}M" if number >= 1e6 else f"{number / 1e3:.1f}k" if number >= 1e3 else f"{number:.0f}"
+
+
+def _clock(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
