@@ -87,5 +87,5 @@ class OfCallable(AbstractActivation):
         return self.function(a)
 
     def vjp(self, a: Tensor, y: Tensor, dy: Tensor) -> Tensor:
-        _, pull = torch.func.vjp(self.function, a)
+        pull = torch.func.vjp(self.function, a)[1]
         return pull(dy)[0]

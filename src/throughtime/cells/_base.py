@@ -44,6 +44,6 @@ class AbstractCell(abc.ABC):
 
         The part of dL/dh_prev that travels through ``R`` is not in it: the time loop adds ``Rᵀ drh``.
         """
-        _, pull = torch.func.vjp(self.step, wx, rh, state)
+        pull = torch.func.vjp(self.step, wx, rh, state)[1]
         dwx, drh, dprev = pull(dstate)
         return dwx, drh, dprev

@@ -47,9 +47,7 @@ class Elman(AbstractCell):
         a = (wx + rh)[:, 0]  # (1)
         return (self.phi(a),)  # (2)
 
-    def step_vjp(
-        self, wx: Tensor, rh: Tensor, state: State, state_next: State, dstate: State
-    ) -> tuple[Tensor, Tensor, State]:
+    def step_vjp(self, wx: Tensor, rh: Tensor, state: State, state_next: State, dstate: State) -> tuple[Tensor, Tensor, State]:
         (h_next,), (dh,) = state_next, dstate
         da = self.phi.vjp((wx + rh)[:, 0], h_next, dh)  # (3)
         da = da.unsqueeze(1)  # (B, 1, H)

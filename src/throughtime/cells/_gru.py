@@ -43,9 +43,7 @@ class GRU(AbstractCell):
         n = torch.tanh(wx[:, 2] + r * rh[:, 2])  # (3)
         return ((1 - z) * n + z * h,)  # (4)
 
-    def step_vjp(
-        self, wx: Tensor, rh: Tensor, state: State, state_next: State, dstate: State
-    ) -> tuple[Tensor, Tensor, State]:
+    def step_vjp(self, wx: Tensor, rh: Tensor, state: State, state_next: State, dstate: State) -> tuple[Tensor, Tensor, State]:
         (h,), (dh,) = state, dstate
         r = torch.sigmoid(wx[:, 0] + rh[:, 0])  # (1)
         z = torch.sigmoid(wx[:, 1] + rh[:, 1])  # (2)

@@ -50,9 +50,7 @@ class LSTM(AbstractCell):
         c_next = f * c + i * g  # (5)
         return o * torch.tanh(c_next), c_next  # (6)
 
-    def step_vjp(
-        self, wx: Tensor, rh: Tensor, state: State, state_next: State, dstate: State
-    ) -> tuple[Tensor, Tensor, State]:
+    def step_vjp(self, wx: Tensor, rh: Tensor, state: State, state_next: State, dstate: State) -> tuple[Tensor, Tensor, State]:
         (_, c), (_, c_next), (dh, dc_next) = state, state_next, dstate
         a = wx + rh
         i = torch.sigmoid(a[:, 0])  # (1)

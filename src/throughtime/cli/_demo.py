@@ -37,7 +37,9 @@ def demo(arguments: Sequence[str], prog: str) -> int:
         return code
     console.print("\n[dim]the model goes on from 'The ':[/dim]\n")
     sample([str(folder.path), "--prompt", "The ", "--length", "400", "--temperature", "0.7", "--seed", "1"], prog)
-    console.print(f"\nmore of it: throughtime sample {folder.path} --prompt 'The '   curves: {folder.curves}", soft_wrap=True, highlight=False)
+    console.print(
+        f"\nmore of it: throughtime sample {folder.path} --prompt 'The '   curves: {folder.curves}", soft_wrap=True, highlight=False
+    )
     return 0
 
 
@@ -56,5 +58,3 @@ def _options(text: Path, chosen: Demo) -> TrainText:
         LoopOptions(minutes=chosen.minutes),
         chosen.out,
     )
-
-

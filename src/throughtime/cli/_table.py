@@ -13,6 +13,13 @@ def scores_table(scores: Mapping[str, Score]) -> Table:
     for column in ("", "nats/token", "bits/token", "bits/character", "perplexity", "tokens", "unknown"):
         table.add_column(column, justify="left" if not column else "right")
     for name, s in scores.items():
-        numbers = (f"{s.nats:.4f}", f"{s.bits_per_token:.4f}", f"{s.bits_per_character:.4f}", f"{s.perplexity:.3f}", f"{s.tokens:,}", f"{s.unknown:,}")
+        numbers = (
+            f"{s.nats:.4f}",
+            f"{s.bits_per_token:.4f}",
+            f"{s.bits_per_character:.4f}",
+            f"{s.perplexity:.3f}",
+            f"{s.tokens:,}",
+            f"{s.unknown:,}",
+        )
         table.add_row(name, *numbers)
     return table

@@ -119,7 +119,8 @@ def _merged(stored: TextRun, given: TextRun) -> TextRun:
             if getattr(old, option.name) != getattr(new, option.name) and option.name not in _MAY_CHANGE:
                 name = "FILE" if option.name == "files" else f"--{option.name.replace('_', '-')}"
                 raise InputError(
-                    f"{name} is {_shown(getattr(new, option.name))} but the run was begun with {_shown(getattr(old, option.name))}; expected the same to go on. "
+                    f"{name} is {_shown(getattr(new, option.name))} but the run was begun with {_shown(getattr(old, option.name))}; "
+                    f"expected the same to go on. "
                     "Leave it out, or begin another run."
                 )
     return replace(given, loop=_one_budget(stored.loop, given.loop))

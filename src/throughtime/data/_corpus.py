@@ -41,8 +41,8 @@ class TextSource:
         files: the training text, joined end to end.
         valid: a validation text of its own, or None: a share of ``files``.
         test: a test text of its own, or None: a share of ``files``, unless ``valid`` is given.
-        split: shares of ``files`` for training, validation and test, in this order from its start. With ``test`` given, validation takes what
-            training leaves; with ``valid`` given, all of it is training text.
+        split: shares of ``files`` for training, validation and test, in this order from its start. With ``test`` given, validation
+            takes what training leaves; with ``valid`` given, all of it is training text.
         encoding: of every file.
     """
 
@@ -57,7 +57,9 @@ class TextSource:
         try:
             codecs.lookup(self.encoding)
         except LookupError:
-            raise InputError(f"--encoding is {self.encoding!r}, which Python does not know; expected one such as utf-8 or latin-1.") from None
+            raise InputError(
+                f"--encoding is {self.encoding!r}, which Python does not know; expected one such as utf-8 or latin-1."
+            ) from None
 
     def bounds(self, characters: int) -> list[int]:
         """Where validation and test begin, in characters of the joined files."""
@@ -223,7 +225,8 @@ def _open_section(path: Path, vocabulary: AbstractVocabulary, entry: object) -> 
                 raise InputError(f"{path} cannot be read ({error.strerror}). Train again with --overwrite.") from None
             if size != tokens * vocabulary.dtype.itemsize:
                 raise InputError(
-                    f"{path} has {size:,} bytes; expected {tokens * vocabulary.dtype.itemsize:,} for {tokens:,} tokens: it was cut short or "
+                    f"{path} has {size:,} bytes; expected {tokens * vocabulary.dtype.itemsize:,} for {tokens:,} tokens: it was cut "
+                    f"short or "
                     "changed. Train again with --overwrite."
                 )
             return Section(Tokens(path, vocabulary.dtype), characters, unknown)
@@ -246,7 +249,9 @@ def _read(paths: Sequence[Path], encoding: str, progress: Callable[[int, int], N
                 if tail := _decode(decoder, b"", path, offset, encoding, final=True):
                     yield tail
         except OSError as error:
-            raise InputError(f"{path} cannot be read ({error.strerror}); expected a text file. Check the path and its permissions.") from None
+            raise InputError(
+                f"{path} cannot be read ({error.strerror}); expected a text file. Check the path and its permissions."
+            ) from None
         done += offset
 
 

@@ -69,9 +69,7 @@ class TokenStream:
     [[[0, 1, 2], [4, 5, 6]], [[3], [7]]]
     """
 
-    def __init__(
-        self, tokens: torch.Tensor | np.ndarray | Tokens, *, batch_size: int, window: int, whole: bool = False
-    ) -> None:
+    def __init__(self, tokens: torch.Tensor | np.ndarray | Tokens, *, batch_size: int, window: int, whole: bool = False) -> None:
         self.tokens = tokens.numpy() if isinstance(tokens, torch.Tensor) else tokens
         self.batch_size = _check.positive("batch size", batch_size)
         self.window = _check.positive("window", window)

@@ -219,7 +219,9 @@ class Subwords(AbstractVocabulary):
         """``most`` symbols (8,192 by default): the 256 bytes and the commonest pairs that occur at least ``min_count`` times."""
         most = 8192 if most is None else most
         if most < 257:
-            raise InputError(f"--vocab-size is {most} at level bpe; expected at least 257: 256 bytes and one pair. Use --level byte for 256.")
+            raise InputError(
+                f"--vocab-size is {most} at level bpe; expected at least 257: 256 bytes and one pair. Use --level byte for 256."
+            )
         blocks = _first(_whole_lines(chunks), 64 << 20)
         first = next(blocks, "")
         if len(set(first)) < 2:
@@ -283,7 +285,8 @@ def _choose(counts: list[tuple[str, int]], level: str, most: int | None, min_cou
     kept = kept if most is None else kept[: _check.positive("--vocab-size", most) - 1]
     if len(kept) < 1:
         raise InputError(
-            f"no symbol is left of {len(counts):,} with --min-count {min_count} and --vocab-size {most}; expected at least one beside {UNKNOWN}. "
+            f"no symbol is left of {len(counts):,} with --min-count {min_count} and --vocab-size {most}; expected at least one "
+            f"beside {UNKNOWN}. "
             "Lower --min-count or raise --vocab-size."
         )
     return [symbol for symbol, _ in kept]

@@ -11,8 +11,8 @@ Every loss counts once and sees between k2 − k1 + 1 and k2 lags. k1 = k2 is th
 all k2 steps at every s is another estimator, in which each loss counts k2/k1 times; this is not it.)
 
 How it runs. The sequence is cut into pieces wherever a window begins or ends. Each piece is run forward once and keeps what its own
-backward needs; a window's adjoint is then handed from piece to piece, last to first, until k2 steps are done. A piece is let go when no later
-window reaches it, so memory is O(k2), whatever T is. Across calls the last k2 − k1 steps of input are kept with the state before
+backward needs; a window's adjoint is then handed from piece to piece, last to first, until k2 steps are done. A piece is let go
+when no later window reaches it, so memory is O(k2), whatever T is. Across calls the last k2 − k1 steps of input are kept with the state before
 them, and run forward again ("replay") under the parameters of the day; a random initial state among them is drawn anew.
 
 References: Williams & Peng, *An efficient gradient-based algorithm for on-line training of recurrent network trajectories*,
@@ -89,12 +89,11 @@ class TruncatedBPTT(AbstractGradient):
                 pieces.popleft().finish()
         for piece in pieces:
             piece.finish()
-        assert state is not None and isinstance(total, Tensor), "T is at least 1, so there was a window"
+        assert state is not None, "T is at least 1, so there was a window"
+        assert isinstance(total, Tensor), "as above"
         return Outcome(total, Carry(_detach(state), stretch.history(keep_from, entered), repr(self)))
 
-    def _go_back(
-        self, model: AbstractModel, stretch: "_Stretch", pieces: "deque[_Piece]", start: int, stop: int, scale: float
-    ) -> Tensor:
+    def _go_back(self, model: AbstractModel, stretch: "_Stretch", pieces: "deque[_Piece]", start: int, stop: int, scale: float) -> Tensor:
         """One window: the losses of steps start..stop−1, and their adjoint handed back k2 steps. Returns the loss."""
         inside = [piece for piece in pieces if piece.start >= start]
         hs = torch.cat([piece.hs.detach() for piece in inside]).requires_grad_()
@@ -151,9 +150,7 @@ class _Stretch:
 class _Piece:
     """Rows start..stop−1, run forward once, with leaves at both its borders where gradients are handed over."""
 
-    def __init__(
-        self, model: AbstractModel, stretch: _Stretch, start: int, stop: int, state: State | None, clip: float | None
-    ) -> None:
+    def __init__(self, model: AbstractModel, stretch: _Stretch, start: int, stop: int, state: State | None, clip: float | None) -> None:
         rows = stretch.inputs[start:stop]
         self.start, self.stop = start, stop
         self.embedded = model.embed(Batch(rows, rows))  # embed looks at the inputs alone

@@ -44,7 +44,8 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dhs: Tensor | None, *dlast: Tensor | None) -> Any:
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        dhs, *dlast = gradients
         xs, W, R, b_ih, b_hh, hs, *kept = ctx.saved_tensors
         parameters = Parameters(W, R, b_ih, b_hh)
         d = _plain.backward(

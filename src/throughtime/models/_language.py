@@ -60,7 +60,9 @@ class LanguageModel(AbstractModel):
         super().__init__()
         E = hidden_size if embedding_size is None else embedding_size
         if tied and E == 0:
-            raise _check.InputError("tied is set with one-hot inputs (embedding size 0); expected an embedding table to share. Give it H columns.")
+            raise _check.InputError(
+                "tied is set with one-hot inputs (embedding size 0); expected an embedding table to share. Give it H columns."
+            )
         input = Embedding(vocabulary_size, E) if E else OneHot(vocabulary_size)
         recurrence = Recurrence(
             cell, input.size, hidden_size, num_layers=num_layers, dropout=dropout, initial=initial, initialisers=initialisers
@@ -117,8 +119,8 @@ class LanguageModel(AbstractModel):
 
     @torch.no_grad()
     def _last_logits(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
-        hs, state = self.recurrence(self.input(inputs), state)
-        return self.head(hs[-1, 0]), state
+        hs, state_next = self.recurrence(self.input(inputs), state)
+        return self.head(hs[-1, 0]), state_next
 
 
 def _choose(o: Tensor, temperature: float, top_k: int | None, generator: torch.Generator | None) -> int:

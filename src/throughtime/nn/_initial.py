@@ -50,7 +50,7 @@ class Given(AbstractInitial):
     states: Tensor
 
     def make(self, shape: tuple[int, int, int, int], like: Tensor) -> Tensor:
-        S, L, B, H = shape
+        S, L, _, H = shape
         if tuple(self.states.shape) != (S, L, H):
             raise InputError(f"Given(states) has shape {tuple(self.states.shape)}; expected (S, L, H) = ({S}, {L}, {H}).")
         return self.states.to(like).unsqueeze(2).expand(shape)
@@ -64,5 +64,5 @@ class Learnable(AbstractInitial):
     learnable = True
 
     def make(self, shape: tuple[int, int, int, int], like: Tensor) -> Tensor:
-        S, L, B, H = shape
+        S, L, _, H = shape
         return like.view(S, L, 1, H).expand(shape)

@@ -46,7 +46,12 @@ class Score:
 
     def as_dict(self) -> dict[str, float]:
         """Every unit, by name."""
-        units = {"nats": self.nats, "bits_per_token": self.bits_per_token, "bits_per_character": self.bits_per_character, "perplexity": self.perplexity}
+        units = {
+            "nats": self.nats,
+            "bits_per_token": self.bits_per_token,
+            "bits_per_character": self.bits_per_character,
+            "perplexity": self.perplexity,
+        }
         return units | {"tokens": self.tokens, "characters": self.characters, "unknown": self.unknown, "streams": self.streams}
 
 
@@ -80,7 +85,9 @@ def evaluate(
     """
     size = len(section.tokens) if most is None else min(most, len(section.tokens))
     if size < 2:
-        raise InputError(f"the text to evaluate has {size} symbols; expected at least 2. Give a longer text, or a larger share with --split.")
+        raise InputError(
+            f"the text to evaluate has {size} symbols; expected at least 2. Give a longer text, or a larger share with --split."
+        )
     B = streams or streams_for(size)
     source = section.tokens if size == len(section.tokens) else section.tokens.read(0, size)
     stream = TokenStream(source, batch_size=min(B, size - 1), window=window, whole=True)

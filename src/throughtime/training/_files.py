@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from .._check import InputError
@@ -27,10 +27,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: object) -> N
     """Replace a safetensors file as a whole; ``about`` is JSON that travels in its header."""
     aside = path.with_name(f".{path.name}.part")
     try:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, aside, {"throughtime": json.dumps(about)})
+        aside.write_bytes(save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"throughtime": json.dumps(about)}))
         _into_place(aside, path)
-    except SafetensorError as error:  # the library reports a full disk in its own words
-        raise OSError(f"{path} cannot be written: {error}") from None
     finally:
         aside.unlink(missing_ok=True)
 
@@ -44,11 +42,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], object]:
     try:
         with safe_open(path, framework="pt") as file:
             about = (file.metadata() or {}).get("throughtime", "null")
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(about)  # noqa: SIM118  not a dict
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(about)
     except FileNotFoundError:
         raise InputError(f"{path} is not there; expected a run folder's file. Check the path, or train first.") from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as safetensors ({error}); expected a whole file that throughtime wrote. Restore it, or train again.") from None
+        raise InputError(
+            f"{path} cannot be read as safetensors ({error}); expected a whole file that throughtime wrote. Restore it, or train again."
+        ) from None
 
 
 def load_parameters(path: Path, model: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -59,15 +59,21 @@ def load_parameters(path: Path, model: torch.nn.Module, tensors: Mapping[str, Te
     """
     wanted = dict(model.named_parameters())
     if odd := sorted(wanted.keys() ^ tensors.keys()):
-        raise InputError(f"{path} and config.json disagree on the weights {', '.join(odd[:4])}; expected {len(wanted)} weights of the same names. Restore the folder.")
+        raise InputError(
+            f"{path} and config.json disagree on the weights {', '.join(odd[:4])}; expected {len(wanted)} weights of the same "
+            f"names. Restore the folder."
+        )
     for name, p in wanted.items():
         got = tensors[name]
         if got.shape != p.shape or not got.is_floating_point():
             raise InputError(
-                f"{path}: weight {name} is {got.dtype} {tuple(got.shape)}; expected {tuple(p.shape)} real numbers, as config.json says. Restore the folder."
+                f"{path}: weight {name} is {got.dtype} {tuple(got.shape)}; expected {tuple(p.shape)} real numbers, as config.json "
+                f"says. Restore the folder."
             )
         if not torch.isfinite(got).all():
-            raise InputError(f"{path}: weight {name} has numbers that are not finite; expected a trained model's. Restore the folder, or train again.")
+            raise InputError(
+                f"{path}: weight {name} has numbers that are not finite; expected a trained model's. Restore the folder, or train again."
+            )
     with torch.no_grad():
         for name, p in wanted.items():
             p.copy_(tensors[name])

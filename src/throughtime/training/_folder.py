@@ -1,9 +1,9 @@
 """A run folder: what is in it, and how it is made, opened and refused.
 
-    config.json         every choice                    tokens/         the text as ids, memory-mapped
-    vocabulary.json     the symbols                     metrics.jsonl   a line a report
-    model.safetensors   the best weights so far         events.*        the same for TensorBoard
-    state.safetensors   all that --resume needs         curves.png      the same as a picture
+config.json         every choice                    tokens/         the text as ids, memory-mapped
+vocabulary.json     the symbols                     metrics.jsonl   a line a report
+model.safetensors   the best weights so far         events.*        the same for TensorBoard
+state.safetensors   all that --resume needs         curves.png      the same as a picture
 """
 
 import json
@@ -15,8 +15,8 @@ from typing import final
 import msgspec
 import torch
 
-from .._version import __version__
 from .._check import InputError
+from .._version import __version__
 from ..data import AbstractVocabulary, Corpus, read_json, read_vocabulary
 from ..models import LanguageModel
 from ._files import load_parameters, read_tensors, write_text
@@ -62,12 +62,13 @@ class RunFolder:
             case {"format": int(found)} if found != FORMAT:
                 wrote = about.get("throughtime", "?") if isinstance(about, dict) else "?"
                 raise InputError(
-                    f"{path} has run format {found}, written by throughtime {wrote}; this is throughtime {__version__}, which reads format {FORMAT}. "
+                    f"{path} has run format {found}, written by throughtime {wrote}; this is throughtime {__version__}, which reads "
+                    f"format {FORMAT}. "
                     "Use the version that wrote it, or train again."
                 )
             case {"format": int(), "run": run}:
                 try:
-                    return cls(path, msgspec.convert(run, TextRun))
+                    return cls(path, msgspec.convert(run, TextRun, dec_hook=_path))
                 except msgspec.ValidationError as error:
                     raise InputError(f"{path / 'config.json'} cannot be used: {error}. Restore the file, or train again.") from None
         raise InputError(f"{path / 'config.json'} is not what throughtime wrote: it names no format. Restore the file, or train again.")
@@ -78,7 +79,10 @@ class RunFolder:
         if not path.exists():
             return
         if not overwrite:
-            raise InputError(f"{path} is there already; expected a new folder. Go on with --resume, replace it with --overwrite, or name another with --out.")
+            raise InputError(
+                f"{path} is there already; expected a new folder. Go on with --resume, replace it with --overwrite, or name another "
+                f"with --out."
+            )
         if not (path / "config.json").is_file():
             raise InputError(f"{path} is there and is no run folder; --overwrite replaces only runs. Name another folder with --out.")
 
@@ -99,7 +103,12 @@ class RunFolder:
 
     def write_config(self) -> None:
         """Write ``config.json``."""
-        about = {"format": FORMAT, "throughtime": __version__, "torch": torch.__version__, "run": msgspec.to_builtins(asdict(self.config), enc_hook=str)}
+        about = {
+            "format": FORMAT,
+            "throughtime": __version__,
+            "torch": torch.__version__,
+            "run": msgspec.to_builtins(asdict(self.config), enc_hook=str),
+        }
         write_text(self.path / "config.json", json.dumps(about, indent=1))
 
     def corpus(self) -> Corpus:
@@ -120,11 +129,19 @@ class RunFolder:
         return model.to(device).eval()
 
 
+def _path(wanted: type, value: object) -> Path:
+    """JSON has no paths: a string stands for one."""
+    if wanted is not Path or not isinstance(value, str):
+        raise ValueError(f"expected a path, got {value!r}")
+    return Path(value)
+
+
 def _refuse_other_shapes(path: Path, model: LanguageModel, tensors: dict[str, torch.Tensor]) -> None:
     wanted = {name: tuple(p.shape) for name, p in model.named_parameters()}
     found = {name: tuple(t.shape) for name, t in tensors.items()}
     if wanted != found:
         name = next(n for n in sorted(wanted.keys() | found.keys()) if wanted.get(n) != found.get(n))
         raise InputError(
-            f"{path}: weight {name} has shape {found.get(name)}; expected {wanted.get(name)}, as config.json and the vocabulary say. Restore the folder."
+            f"{path}: weight {name} has shape {found.get(name)}; expected {wanted.get(name)}, as config.json and the vocabulary "
+            f"say. Restore the folder."
         )

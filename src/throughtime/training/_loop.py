@@ -1,4 +1,4 @@
-"""The training loop of a language model: from a run folder to a better one. It can be stopped after any step and goes on to the same bits."""
+"""The training loop of a language model. It can be stopped after any step, and goes on to the same bits."""
 
 import math
 import time
@@ -227,7 +227,8 @@ def training_stream(corpus: Corpus, loop: LoopOptions) -> TokenStream:
     tokens = corpus.sections["train"].tokens
     if (steps := (len(tokens) - 1) // loop.batch_size) < loop.bptt:
         raise InputError(
-            f"the training text has {len(tokens):,} symbols, {max(0, steps):,} for each of {loop.batch_size} streams; expected at least one window of "
+            f"the training text has {len(tokens):,} symbols, {max(0, steps):,} for each of {loop.batch_size} streams; expected at "
+            f"least one window of "
             f"{loop.bptt}, so {loop.batch_size * loop.bptt + 1:,}. Lower --batch-size or --bptt, or give a longer text."
         )
     return TokenStream(tokens, batch_size=loop.batch_size, window=loop.bptt)

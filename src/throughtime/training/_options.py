@@ -95,7 +95,10 @@ class NetworkOptions:
     def build(self, vocabulary_size: int) -> LanguageModel:
         """The language model, its weights drawn from torch's global generator."""
         if self.activation is not None and self.cell != "rnn":
-            raise InputError(f"--activation {self.activation} is given with --cell {self.cell}; expected --cell rnn, the only one whose activation is free.")
+            raise InputError(
+                f"--activation {self.activation} is given with --cell {self.cell}; expected --cell rnn, the only one whose "
+                f"activation is free."
+            )
         _check.positive("--hidden", self.hidden)
         _check.positive("--layers", self.layers)
         if self.embedding is not None and self.embedding != 0:
@@ -225,7 +228,9 @@ class LoopOptions:
         _check.positive("--bptt", self.bptt)
         budgets = {k: v for k, v in (("--epochs", self.epochs), ("--steps", self.steps), ("--minutes", self.minutes)) if v is not None}
         if len(budgets) > 1:
-            raise InputError(f"{' and '.join(budgets)} are given together; expected one of --epochs, --steps, --minutes. Leave out the others.")
+            raise InputError(
+                f"{' and '.join(budgets)} are given together; expected one of --epochs, --steps, --minutes. Leave out the others."
+            )
         for name, value in budgets.items():
             _check.above_zero(name, value)
         if self.eval_every is not None:
@@ -249,7 +254,9 @@ def device(name: str) -> torch.device:
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"--device is {name!r}, which cannot be used here ({reason}); expected cpu, or cuda or mps where there is one.") from None
+        raise InputError(
+            f"--device is {name!r}, which cannot be used here ({reason}); expected cpu, or cuda or mps where there is one."
+        ) from None
     return found
 
 

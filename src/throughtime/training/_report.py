@@ -33,7 +33,13 @@ class TrainRow:
         return self.loss / math.log(2)
 
     def as_dict(self) -> dict[str, Any]:
-        names = {"loss": self.loss, "bits_per_token": self.bits, "gradient_norm": self.norm, "clipped_share": self.clipped, "learning_rate": self.rate}
+        names = {
+            "loss": self.loss,
+            "bits_per_token": self.bits,
+            "gradient_norm": self.norm,
+            "clipped_share": self.clipped,
+            "learning_rate": self.rate,
+        }
         where = {"kind": "train", "step": self.step, "epoch": round(self.epoch, 4)}
         return where | names | {"tokens_per_second": self.tokens_per_second, "seconds": round(self.seconds, 3)}
 
@@ -128,10 +134,21 @@ def draw_curves(folder: RunFolder, clip: float) -> None:
     steps = [r["step"] for r in train]
     top.plot(steps, [r["bits_per_token"] for r in train], color="#9ecae1", linewidth=1, label="training")
     if valid:
-        top.plot([r["step"] for r in valid], [r["bits_per_token"] for r in valid], color="#08519c", marker="o", markersize=3, label="validation")
+        top.plot(
+            [r["step"] for r in valid], [r["bits_per_token"] for r in valid], color="#08519c", marker="o", markersize=3, label="validation"
+        )
         least = min(valid, key=lambda r: r["bits_per_token"])
-        top.annotate(f"{least['bits_per_token']:.3f}", (least["step"], least["bits_per_token"]), textcoords="offset points", xytext=(0, -12), ha="center")
-    top.set(ylabel="bits per token", title=f"{folder.config.network.cell}, {folder.config.network.hidden} units, window {folder.config.loop.bptt}")
+        top.annotate(
+            f"{least['bits_per_token']:.3f}",
+            (least["step"], least["bits_per_token"]),
+            textcoords="offset points",
+            xytext=(0, -12),
+            ha="center",
+        )
+    top.set(
+        ylabel="bits per token",
+        title=f"{folder.config.network.cell}, {folder.config.network.hidden} units, window {folder.config.loop.bptt}",
+    )
     top.legend(frameon=False)
     bottom.plot(steps, [r["gradient_norm"] for r in train], color="#e6550d", linewidth=1, label="before the clip")
     if clip:

@@ -29,7 +29,9 @@ class Progress:
     made_by: str = ""
 
 
-def save_state(path: Path, model: LanguageModel, optimizer: torch.optim.Optimizer, carry: Carry | None, rng: Tensor, progress: Progress) -> None:
+def save_state(
+    path: Path, model: LanguageModel, optimizer: torch.optim.Optimizer, carry: Carry | None, rng: Tensor, progress: Progress
+) -> None:
     """Everything that the next step depends on.
 
     Raises:
@@ -72,5 +74,7 @@ def load_state(path: Path, model: LanguageModel, optimizer: torch.optim.Optimize
     except (msgspec.ValidationError, KeyError, ValueError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} is not the state of this run ({error}); expected the file that it wrote. Restore it, or train again.") from None
+        raise InputError(
+            f"{path} is not the state of this run ({error}); expected the file that it wrote. Restore it, or train again."
+        ) from None
     return (Carry(state, kept, progress.made_by) if state else None), progress
