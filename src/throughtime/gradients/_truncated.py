@@ -10,10 +10,11 @@ At s = k1, 2·k1, …:
 Every loss counts once and sees between k2 − k1 + 1 and k2 lags. k1 = k2 is the usual chunked form. (Adding the losses of
 all k2 steps at every s is another estimator, in which each loss counts k2/k1 times; this is not it.)
 
-How it runs. The sequence is cut into pieces wherever a window begins or ends. Each piece is run forward once and keeps what its own
-backward needs; a window's adjoint is then handed from piece to piece, last to first, until k2 steps are done. A piece is let go
-when no later window reaches it, so memory is O(k2), whatever T is. Across calls the last k2 − k1 steps of input are kept with the state before
-them, and run forward again ("replay") under the parameters of the day; a random initial state among them is drawn anew.
+How it runs. The sequence is cut into pieces wherever a window begins or ends. Each piece is run forward once and keeps what its
+own backward needs; a window's adjoint is then handed from piece to piece, last to first, until k2 steps are done. A piece is let
+go when no later window reaches it, so memory is O(k2), whatever T is. Across calls the last k2 − k1 steps of input are kept with
+the state before them, and run forward again ("replay") under the parameters of the day; a random initial state among them is
+drawn anew.
 
 References: Williams & Peng, *An efficient gradient-based algorithm for on-line training of recurrent network trajectories*,
 1990 (BPTT(h; h′), h = k2, h′ = k1). Sutskever, *Training recurrent neural networks*, 2013 (§2.8.6).
@@ -78,12 +79,12 @@ class TruncatedBPTT(AbstractGradient):
         keep_from = max(0, stretch.T - (self.reach - self.k1))
         cuts = stretch.cuts(self.k1, self.reach, keep_from)
         pieces: deque[_Piece] = deque()  # those that a later window may reach
-        state, entered = stretch.state, stretch.state
+        state, entered, done = stretch.state, stretch.state, 0
         for start, stop in stretch.windows(self.k1):
-            for a, b in _between(cuts, pieces[-1].stop if pieces else 0, stop):
+            for a, b in _between(cuts, done, stop):
                 pieces.append(_Piece(model, stretch, a, b, state, self.clip_adjoint))
                 entered = pieces[-1].entering if a == keep_from else entered
-                state = pieces[-1].leaving
+                state, done = pieces[-1].leaving, b
             total = total + self._go_back(model, stretch, pieces, start, stop, scale)
             while pieces and pieces[0].stop <= min(stop + self.k1, stretch.T) - self.reach:
                 pieces.popleft().finish()

@@ -34,7 +34,7 @@ def recurrence(
 
 class _Recurrence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, cell: AbstractCell, clip: float | None, S: int, xs: Tensor, *rest: Tensor) -> Any:
+    def forward(ctx: Any, cell: AbstractCell, clip: float | None, S: int, xs: Tensor, *rest: Any) -> Any:
         state, parameters = rest[:S], Parameters(*rest[S:])
         run = _plain.forward(cell, xs, state, parameters)
         ctx.cell, ctx.clip, ctx.S = cell, clip, S

@@ -1,0 +1,25 @@
+"""Types of shapes are checked while the tests run, in float64 unless a test says otherwise."""
+
+import jaxtyping
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("quick", max_examples=20, deadline=None)
+settings.load_profile("quick")
+
+
+@pytest.fixture(autouse=True)
+def _float64_and_a_seed():
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def shapes_unchecked():
+    """For tests of our own messages about shapes, which a user meets without the checks of the tests."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

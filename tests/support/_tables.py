@@ -1,0 +1,42 @@
+"""What the batteries run over: adding a cell or a gradient method is adding a row."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from throughtime.cells import GRU, LSTM, AbstractCell, Elman, Identity, Relu, Sigmoid
+
+
+@final
+@dataclass(frozen=True)
+class Coupled(AbstractCell):
+    """A user's cell: two gates, two states, no ``step_vjp`` of its own, so differentiated by torch.func."""
+
+    gates = 2
+    states = 2
+
+    def step(self, wx, rh, state):
+        h, c = state
+        keep = torch.sigmoid(wx[:, 0] + rh[:, 0])
+        c_next = keep * c + (1 - keep) * torch.sin(wx[:, 1] * rh[:, 1])
+        return torch.tanh(c_next) + 0.1 * h, c_next
+
+
+def bump(a):
+    """An activation that nobody has named, with a slope of both signs."""
+    return torch.exp(-a * a)
+
+
+CELLS = [
+    Elman(),
+    Elman(Relu()),
+    Elman(Identity()),
+    Elman(Sigmoid()),
+    Elman(bump),
+    Elman(lambda a: torch.softmax(a, -1)),
+    GRU(),
+    LSTM(),
+    Coupled(),
+]
+TORCH = {Elman(): torch.nn.RNN, GRU(): torch.nn.GRU, LSTM(): torch.nn.LSTM}
