@@ -1,27 +1,32 @@
-"""Where the weights start. Each is applied to a stack of layers in place; several may follow one another.
+"""Where the weights start. Each rule is applied to a stack's layers in place; several may follow one another.
 
 G gates · H hidden · I input.
 """
 
 import abc
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import final
 
-from torch import Tensor, nn
+from torch import nn
 
 from .._check import at_least
-
-if TYPE_CHECKING:
-    from ._stack import Recurrence
+from ..cells import AbstractCell
+from ..kernels import Parameters
 
 
 class AbstractInitialiser(abc.ABC):
     """A rule for some or all weights of a stack of recurrent layers."""
 
     @abc.abstractmethod
-    def __call__(self, stack: "Recurrence") -> None:
-        """Overwrite the weights that the rule speaks of; leave the others."""
+    def __call__(self, cell: AbstractCell, layers: Sequence[Parameters]) -> None:
+        """Overwrite, in place, the weights that the rule speaks of; leave the others.
+
+        Args:
+            cell: what the gates mean.
+            layers: each layer's weights, as views without gradient.
+        """
 
 
 @final
@@ -29,10 +34,10 @@ class AbstractInitialiser(abc.ABC):
 class TorchUniform(AbstractInitialiser):
     """Every weight and bias from U(−1/√H, 1/√H), in the order of ``torch.nn``: the same seed gives the same weights."""
 
-    def __call__(self, stack: "Recurrence") -> None:
-        bound = 1 / math.sqrt(stack.hidden_size)
-        for layer in range(stack.num_layers):
-            for p in stack.flat_parameters(layer):
+    def __call__(self, cell: AbstractCell, layers: Sequence[Parameters]) -> None:
+        for layer in layers:
+            bound = 1 / math.sqrt(layer.R.shape[1])
+            for p in layer:
                 if p is not None:
                     nn.init.uniform_(p, -bound, bound)
 
@@ -48,9 +53,10 @@ class Orthogonal(AbstractInitialiser):
 
     gain: float = 1.0
 
-    def __call__(self, stack: "Recurrence") -> None:
-        for R in _recurrent_matrices(stack):
-            nn.init.orthogonal_(R, self.gain)
+    def __call__(self, cell: AbstractCell, layers: Sequence[Parameters]) -> None:
+        for layer in layers:
+            for R in layer.R:
+                nn.init.orthogonal_(R, self.gain)
 
 
 @final
@@ -64,11 +70,11 @@ class IdentityMatrix(AbstractInitialiser):
 
     scale: float = 1.0
 
-    def __call__(self, stack: "Recurrence") -> None:
-        for R in _recurrent_matrices(stack):
-            nn.init.eye_(R).mul_(self.scale)
-        for layer in range(stack.num_layers):
-            for b in stack.flat_parameters(layer)[2:]:
+    def __call__(self, cell: AbstractCell, layers: Sequence[Parameters]) -> None:
+        for layer in layers:
+            for R in layer.R:
+                nn.init.eye_(R).mul_(self.scale)
+            for b in (layer.b_ih, layer.b_hh):
                 if b is not None:
                     nn.init.zeros_(b)
 
@@ -84,9 +90,10 @@ class ForgetBias(AbstractInitialiser):
 
     value: float = 1.0
 
-    def __call__(self, stack: "Recurrence") -> None:
-        gate = _memory_gate(stack, self)
-        for b_ih, b_hh in _gate_biases(stack):
+    def __call__(self, cell: AbstractCell, layers: Sequence[Parameters]) -> None:
+        gate = _memory_gate(cell, layers, self)
+        for _, _, b_ih, b_hh in layers:
+            assert b_ih is not None and b_hh is not None, "_memory_gate refuses layers without"  # noqa: PT018
             b_ih[gate] = self.value
             b_hh[gate] = 0
 
@@ -102,10 +109,11 @@ class Chrono(AbstractInitialiser):
 
     longest: int  # T_max, in steps
 
-    def __call__(self, stack: "Recurrence") -> None:
+    def __call__(self, cell: AbstractCell, layers: Sequence[Parameters]) -> None:
         at_least("Chrono.longest", self.longest, 3, remedy="Give the longest lag that matters, in steps.")
-        gate, input_gate = _memory_gate(stack, self), stack.cell.input_gate
-        for b_ih, b_hh in _gate_biases(stack):
+        gate, input_gate = _memory_gate(cell, layers, self), cell.input_gate
+        for _, _, b_ih, b_hh in layers:
+            assert b_ih is not None and b_hh is not None, "_memory_gate refuses layers without"  # noqa: PT018
             b_ih[gate].uniform_(1, self.longest - 1).log_()
             b_hh[gate] = 0
             if input_gate is not None:
@@ -113,21 +121,11 @@ class Chrono(AbstractInitialiser):
                 b_hh[input_gate] = 0
 
 
-def _recurrent_matrices(stack: "Recurrence") -> list[Tensor]:
-    """Every gate's (H, H) block of every layer, as views without gradient."""
-    return [R for layer in range(stack.num_layers) for R in stack.parameters_of(layer).R.detach()]
-
-
-def _gate_biases(stack: "Recurrence") -> list[tuple[Tensor, Tensor]]:
-    """Each layer's b_ih and b_hh (G, H), as views without gradient. They are added before the gate, so one may hold the whole value."""
-    layers = [stack.parameters_of(layer) for layer in range(stack.num_layers)]
-    return [(p.b_ih.detach(), p.b_hh.detach()) for p in layers if p.b_ih is not None and p.b_hh is not None]
-
-
-def _memory_gate(stack: "Recurrence", rule: AbstractInitialiser) -> int:
-    if stack.cell.memory_gate is None or not stack.bias:
+def _memory_gate(cell: AbstractCell, layers: Sequence[Parameters], rule: AbstractInitialiser) -> int:
+    """The gate that keeps memory. The halves b_ih and b_hh are added before it, so one of them may hold the whole value."""
+    if cell.memory_gate is None or layers[0].b_ih is None:
         raise NotImplementedError(
-            f"{rule} needs a cell with a gate that keeps memory, and biases; got {stack.cell}, bias={stack.bias}. Use GRU() or LSTM() "
-            "with bias=True, or Orthogonal() or IdentityMatrix() for the simple network."
+            f"{rule} needs a cell with a gate that keeps memory, and biases; got {cell}, bias={layers[0].b_ih is not None}. Use GRU() or "
+            "LSTM() with bias=True, or Orthogonal() or IdentityMatrix() for the simple network."
         )
-    return stack.cell.memory_gate
+    return cell.memory_gate

@@ -72,18 +72,15 @@ class Recurrence(nn.Module):
                 self.register_parameter(f"bias_hh_l{layer}", nn.Parameter(torch.empty(rows)))
         if initial.learnable:
             self.initial = nn.Parameter(torch.zeros(cell.states, num_layers, hidden_size))
+        layers = [Parameters(*(None if p is None else p.detach() for p in self.parameters_of(k))) for k in range(num_layers)]  # type: ignore[arg-type]
         for rule in initialisers:
-            rule(self)
-
-    def flat_parameters(self, layer: int) -> tuple[nn.Parameter | None, ...]:
-        """W (G·H, I), R (G·H, H), b_ih, b_hh (G·H) of one layer, as stored; None for an absent bias."""
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        return tuple(self._parameters.get(f"{name}_l{layer}") for name in names)
+            rule(cell, layers)
 
     def parameters_of(self, layer: int) -> Parameters:
-        """The same with the gate axis: W (G, H, I), R (G, H, H), b_ih, b_hh (G, H)."""
+        """One layer's weights, views with the gate axis: W (G, H, I), R (G, H, H), b_ih, b_hh (G, H) or None."""
+        stored = [self._parameters.get(f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
         gates = (self.cell.gates, self.hidden_size)
-        return Parameters(*(None if p is None else p.view(*gates, *p.shape[1:]) for p in self.flat_parameters(layer)))  # type: ignore[arg-type]
+        return Parameters(*(None if p is None else p.view(*gates, *p.shape[1:]) for p in stored))  # type: ignore[arg-type]
 
     def initial_state(self, batch_size: int) -> State:
         """S tensors (L, B, H), made by the stack's ``initial`` rule."""
