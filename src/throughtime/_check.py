@@ -45,6 +45,13 @@ def above_zero(name: str, value: float, *, remedy: str = "") -> float:
     return value
 
 
+def seed(value: int) -> int:
+    """What torch's generators take, without the negative numbers that stand for large ones."""
+    if not 0 <= value < 2**63:
+        raise InputError(f"--seed is {value}; expected an integer from 0 to 2**63 - 1.")
+    return value
+
+
 def fraction(name: str, value: float) -> float:
     """A probability in [0, 1)."""
     if not 0 <= value < 1:

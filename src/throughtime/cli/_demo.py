@@ -1,10 +1,13 @@
 """``throughtime demo``: a minute of training on English text that every Python carries."""
 
+import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import tyro
 from rich.console import Console
 
 from ..training import LoopOptions, NetworkOptions, OptimiserOptions, TextOptions
@@ -21,8 +24,8 @@ class Demo:
     """How long to train."""
     hidden: int = 128
     """Hidden units."""
-    out: Path | None = None
-    """The run folder (unless given: runs/, demo, and a number)."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(unless given: runs/, demo and a number)")] = None
+    """The run folder."""
 
 
 def demo(arguments: Sequence[str], prog: str) -> int:
@@ -33,13 +36,14 @@ def demo(arguments: Sequence[str], prog: str) -> int:
         text = Path(aside) / "demo.txt"
         text.write_text(reference_text(), encoding="utf-8")
         folder = prepare(_options(text, chosen), console)
-    if code := run(folder, console, resume=False):
+    if code := run(folder, console):
         return code
     console.print("\n[dim]the model goes on from 'The ':[/dim]\n")
     sample([str(folder.path), "--prompt", "The ", "--length", "400", "--temperature", "0.7", "--seed", "1"], prog)
     console.print(
-        f"\nmore of it: throughtime sample {folder.path} --prompt 'The '   curves: {folder.curves}", soft_wrap=True, highlight=False
-    )
+        f"\nmore of it: throughtime sample {shlex.quote(str(folder.path))} --prompt 'The '\ncurves: {folder.curves}",
+        soft_wrap=True, highlight=False, markup=False,
+    )  # fmt: skip
     return 0
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from .. import _check
 from .._check import InputError
 from ..data import Section, encode_file
-from ..training import RunFolder, device, evaluate as score
+from ..training import RunFolder, bar, device, evaluate as score
 from ._flags import parse
 from ._table import scores_table
 
@@ -25,15 +25,18 @@ class Evaluate:
 
     run: Annotated[Path, tyro.conf.Positional]
     """The run folder."""
-    data: Path | None = None
-    """Another text (unless given: the run's own, see --section)."""
-    section: Literal["train", "valid", "test"] | None = None
-    """Which part of the run's text (unless given: test, or valid where there is no test)."""
+    data: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(unless given: the run's own)")] = None
+    """Another text."""
+    section: Annotated[
+        Literal["train", "valid", "test"] | None,
+        tyro.conf.arg(metavar="{train,valid,test}", help_behavior_hint="(unless given: test, or valid where there is no test)"),
+    ] = None
+    """Which part of the run's text."""
     encoding: str = "utf-8"
     """The encoding of --data."""
-    streams: int | None = None
-    """Read the text in this many pieces side by side, each from the initial state (unless given: more for a longer text)."""
-    threads: int | None = None
+    streams: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(unless given: more for a longer text)")] = None
+    """Read the text in this many pieces side by side, each from the initial state."""
+    threads: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(unless given: torch's own choice)")] = None
     """Threads of torch."""
     device: str = "cpu"
     """Where to compute."""
@@ -58,7 +61,8 @@ def evaluate(arguments: Sequence[str], prog: str) -> int:
             name, section = chosen.data.name, encode_file(chosen.data, vocabulary, Path(aside) / "data.bin", chosen.encoding)
         else:
             name, section = _own_section(folder, chosen.section)
-        result = score(model, section, streams=chosen.streams)
+        with bar(Console(stderr=True)) as show:
+            result = score(model, section, streams=chosen.streams, progress=lambda done, total: show(f"measuring {name}", done, total))
     if chosen.json:
         print(json.dumps({"text": name, **result.as_dict()}))
     else:
@@ -68,7 +72,10 @@ def evaluate(arguments: Sequence[str], prog: str) -> int:
 
 def _own_section(folder: RunFolder, wanted: str | None) -> tuple[str, Section]:
     sections = folder.corpus().sections
-    names = [wanted] if wanted else [name for name in ("test", "valid") if len(sections[name].tokens) >= 2]
+    names = [name for name in ((wanted,) if wanted else ("test", "valid")) if len(sections[name].tokens) >= 2]
     if not names:
-        raise InputError(f"{folder.path} held no text out; expected a test or valid section. Give a text with --data.")
+        raise InputError(
+            f"{folder.path} has no text in its section {wanted or 'test, nor in valid'}; expected two symbols or more. "
+            "Give a text with --data."
+        )
     return names[0], sections[names[0]]

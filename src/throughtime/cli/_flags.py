@@ -10,7 +10,8 @@ Options = TypeVar("Options")
 
 def parse(options: type[Options], arguments: Sequence[str], prog: str, description: str, default: Options | None = None) -> Options:
     """The options a user typed. Unknown or malformed flags end the program with exit code 2."""
-    chosen = tyro.conf.configure(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)(options)
     if default is None:
-        return tyro.cli(chosen, prog=prog, description=description, args=list(arguments))
-    return tyro.cli(chosen, prog=prog, description=description, args=list(arguments), default=default)
+        plain = tyro.conf.configure(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)(options)
+        return tyro.cli(plain, prog=prog, description=description, args=list(arguments))
+    pairs = tyro.conf.configure(tyro.conf.OmitArgPrefixes)(options)  # what is on by default may be repeated, or switched off
+    return tyro.cli(pairs, prog=prog, description=description, args=list(arguments), default=default)

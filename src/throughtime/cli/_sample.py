@@ -3,12 +3,14 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import tyro
 
+from .. import _check
 from ..training import RunFolder, device
 from ._flags import parse
 
@@ -19,16 +21,16 @@ class Sample:
 
     run: Annotated[Path, tyro.conf.Positional]
     """The run folder."""
-    prompt: str = "\n"
+    prompt: Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="(unless given: a line end)")] = None
     """The text to go on from."""
     length: int = 500
     """How many symbols to write."""
     temperature: float = 1.0
     """Below 1: likelier symbols; above: more surprising ones; 0: always the likeliest."""
-    top_k: int | None = None
+    top_k: Annotated[int | None, tyro.conf.arg(metavar="K", help_behavior_hint="(unless given: any)")] = None
     """Only the likeliest this many symbols may be drawn."""
-    seed: int | None = None
-    """The same seed writes the same text (unless given: another one each time)."""
+    seed: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(unless given: another one each time)")] = None
+    """The same seed writes the same text."""
     device: str = "cpu"
     """Where to compute."""
 
@@ -40,16 +42,10 @@ def sample(arguments: Sequence[str], prog: str) -> int:
     vocabulary = folder.vocabulary()
     model = folder.load_model(vocabulary, device(chosen.device))
     generator = torch.Generator()
-    generator.seed() if chosen.seed is None else generator.manual_seed(chosen.seed)
-    ids = model.sample(
-        vocabulary.encode_prompt(chosen.prompt),
-        chosen.length,
-        temperature=chosen.temperature,
-        top_k=chosen.top_k,
-        generator=generator,
-    )
-    sys.stdout.write(chosen.prompt)
-    for piece in vocabulary.pieces(ids):
+    generator.seed() if chosen.seed is None else generator.manual_seed(_check.seed(chosen.seed))
+    prompt = vocabulary.start() if chosen.prompt is None else vocabulary.encode_prompt(chosen.prompt)
+    ids = model.sample(prompt, chosen.length, temperature=chosen.temperature, top_k=chosen.top_k, generator=generator)
+    for piece in vocabulary.pieces(chain(prompt, ids)):
         sys.stdout.write(piece)
         sys.stdout.flush()
     sys.stdout.write("\n")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from rich.markup import escape
 from rich.table import Table
 
 from ..training import Score
@@ -21,5 +22,5 @@ def scores_table(scores: Mapping[str, Score]) -> Table:
             f"{s.tokens:,}",
             f"{s.unknown:,}",
         )
-        table.add_row(name, *numbers)
+        table.add_row(escape(name), *numbers)
     return table

@@ -1,29 +1,48 @@
 """``throughtime train text``: from files to a run folder."""
 
 import os
+import shlex
 import shutil
-import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import torch
+import tyro
 from rich.console import Console
-from rich.progress import Progress
 
 from .._check import InputError
 from ..data import Corpus
-from ..training import Ended, LoopOptions, NetworkOptions, OptimiserOptions, RunFolder, TextOptions, TextRun, train, training_stream
+from ..training import (
+    Ended,
+    LoopOptions,
+    NetworkOptions,
+    OptimiserOptions,
+    RunFolder,
+    TextOptions,
+    TextRun,
+    bar,
+    begin,
+    train,
+    training_stream,
+)
 from ._flags import parse
+from ._signals import handling
 from ._table import scores_table
 
 _MAY_CHANGE = {
     *("lr", "momentum", "weight_decay", "schedule", "warmup", "decay", "decay_after", "clip", "clip_value", "clip_step"),
     *("epochs", "steps", "minutes", "eval_every", "eval_tokens", "save_every", "threads", "device"),
 }
+
+
+_ABOUT = """Train a recurrent language model on a text.
+
+throughtime train text book.txt --hidden 512 --epochs 20 --out runs/book
+throughtime train text --out runs/book --resume
+throughtime sample runs/book --prompt 'It was '"""
 
 
 @dataclass(frozen=True)
@@ -34,8 +53,10 @@ class TrainText:
     network: NetworkOptions = field(default_factory=NetworkOptions)
     optimiser: OptimiserOptions = field(default_factory=OptimiserOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
-    out: Path | None = None
-    """The run folder (unless given: runs/, the text's name, and a number)."""
+    out: Annotated[
+        Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(unless given: runs/, the text's name, the cell and a number)")
+    ] = None
+    """The run folder."""
     resume: bool = False
     """Go on with the run in --out, from where it was saved. Its text and network stay; the rate, clips and budget may be given anew."""
     overwrite: bool = False
@@ -46,11 +67,9 @@ def train_text(arguments: Sequence[str], prog: str) -> int:
     """The verb."""
     console = Console()
     if "--resume" in arguments:
-        folder = _resumed(arguments, prog)
-    else:
-        chosen = parse(TrainText, arguments, prog, "Train a recurrent language model on a text.")
-        folder = prepare(chosen, console)
-    return run(folder, console, resume="--resume" in arguments)
+        return run(_resumed(arguments, prog), console)
+    chosen = parse(TrainText, arguments, prog, _ABOUT)
+    return run(prepare(chosen, console), console)
 
 
 def prepare(chosen: TrainText, console: Console) -> RunFolder:
@@ -59,31 +78,26 @@ def prepare(chosen: TrainText, console: Console) -> RunFolder:
     config.check()
     out = chosen.out or _free_name(chosen)
     RunFolder.refuse_existing(out, overwrite=chosen.overwrite)
-    with torch.device("meta"):
-        config.network.build(2)  # refuses what does not go together before the text is read
-    out.parent.mkdir(parents=True, exist_ok=True)
-    prepared = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        corpus = _read(config, prepared, console)
+    config.network.check_memory(2, config.loop.batch_size, config.loop.bptt)  # refuses what does not go before the text is read
+    place = out.resolve()
+    with _folder_beside(place) as aside:
+        prepared = RunFolder(aside, config)
+        corpus = _read(config, aside, console)
         training_stream(corpus, config.loop)
         config.network.check_memory(corpus.vocabulary.size, config.loop.batch_size, config.loop.bptt)
-        prepared.chmod(0o777 & ~_umask())
-        return RunFolder.create(out, config, prepared)
-    except BaseException:
-        shutil.rmtree(prepared, ignore_errors=True)
-        raise
+        prepared.write_config()
+        begin(prepared)
+        return RunFolder.create(out, prepared)
 
 
-def run(folder: RunFolder, console: Console, *, resume: bool) -> int:
+def run(folder: RunFolder, console: Console) -> int:
     """Train to the end or to the first Ctrl-C, and say what came of it."""
-    if folder.config.loop.threads is not None:
-        torch.set_num_threads(folder.config.loop.threads)
     with _stop_at_ctrl_c() as stop:
-        ended = train(folder, resume=resume, console=console, stop=stop)
+        ended = train(folder, console=console, stop=stop)
     if ended.why == "interrupted":
         console.print(
             f"\ninterrupted after step {ended.step:,}; the whole state is saved in {folder.path}. Go on with:\n"
-            f"  throughtime train text --out {folder.path} --resume", soft_wrap=True, highlight=False,
+            f"  throughtime train text --out {shlex.quote(str(folder.path))} --resume", soft_wrap=True, highlight=False, markup=False,
         )  # fmt: skip
         return 130
     _conclude(folder, ended, console)
@@ -147,14 +161,7 @@ def _free_name(chosen: TrainText) -> Path:
 
 def _read(config: TextRun, folder: Path, console: Console) -> Corpus:
     text = config.text
-    with Progress(console=console, transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done)
-
+    with bar(console) as show:
         corpus = Corpus.build(
             text.source(), folder, level=text.level, vocabulary_size=text.vocab_size, min_count=text.min_count, progress=show
         )
@@ -166,7 +173,7 @@ def _read(config: TextRun, folder: Path, console: Console) -> Corpus:
 def _conclude(folder: RunFolder, ended: Ended, console: Console) -> None:
     if ended.scores:
         console.print(scores_table(ended.scores))
-    console.print(f"run folder: {folder.path}", soft_wrap=True, highlight=False)
+    console.print(f"run folder: {folder.path}", soft_wrap=True, highlight=False, markup=False)
 
 
 @contextmanager
@@ -180,12 +187,25 @@ def _stop_at_ctrl_c() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked = True
 
-    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handling(ask):
         yield lambda: asked
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
+
+
+@contextmanager
+def _folder_beside(place: Path) -> Iterator[Path]:
+    """A new folder that takes its name later; if it never does, nothing of it is left, nor of folders made for it."""
+    made = [folder for folder in place.parents if not folder.exists()]
+    place.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    aside.chmod(0o777 & ~_umask())
+    try:
+        yield aside
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        with suppress(OSError):  # somebody else has put something there
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 def _umask() -> int:

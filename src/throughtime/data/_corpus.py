@@ -19,6 +19,7 @@ Level = Literal["char", "byte", "word", "bpe"]
 Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
 
 _CHUNK = 1 << 20  # bytes read at a time
+_WORDS = 30_000  # symbols of level word, unless asked otherwise
 _SNAP = 10_000  # characters that a cut between sections may move on to the next line end
 
 
@@ -54,12 +55,7 @@ class TextSource:
 
     def __post_init__(self) -> None:
         _check.split(self.split)
-        try:
-            codecs.lookup(self.encoding)
-        except LookupError:
-            raise InputError(
-                f"--encoding is {self.encoding!r}, which Python does not know; expected one such as utf-8 or latin-1."
-            ) from None
+        _refuse_no_encoding(self.encoding)
 
     def bounds(self, characters: int) -> list[int]:
         """Where validation and test begin, in characters of the joined files."""
@@ -91,6 +87,8 @@ class Corpus:
     ) -> "Corpus":
         """Read the text three times in a stream (check, count, encode) and write ``vocabulary.json`` and ``tokens/``.
 
+        A level of words keeps at most the 30,000 commonest unless ``vocabulary_size`` says otherwise.
+
         The vocabulary is counted from the training section alone. ``tokens/corpus.json`` is written last: without it there is no corpus.
 
         Raises:
@@ -102,7 +100,10 @@ class Corpus:
         def chunks(what: str) -> Iterator[str]:
             return _read(source.files, source.encoding, lambda done, total: progress(what, done, total))
 
-        bounds = source.bounds(sum(map(len, chunks("checking"))))
+        for path in filter(None, (source.valid, source.test)):
+            _check_text([path], source.encoding, lambda done, total, path=path: progress(f"checking {path.name}", done, total))
+        characters = _check_text(source.files, source.encoding, lambda done, total: progress("checking", done, total))
+        bounds = source.bounds(characters)
         snap = level in ("word", "bpe")
         training = (text for section, text in _split(chunks("counting"), bounds, snap) if section == 0)
         vocabulary = _count(level, training, vocabulary_size, min_count)
@@ -127,16 +128,20 @@ class Corpus:
         vocabulary = read_vocabulary(folder / "vocabulary.json")
         tokens, sections = folder / "tokens", {}
         match read_json(tokens / "corpus.json"):
-            case {"sections": dict(entries)}:
+            case {"sections": {"train": _, "valid": _, "test": _, **others} as entries} if not others:
                 for name, entry in entries.items():
                     sections[name] = _open_section(tokens / f"{name}.bin", vocabulary, entry)
             case _:
-                raise InputError(f"{tokens / 'corpus.json'} is not what throughtime wrote. Train again with --overwrite.")
+                raise InputError(
+                    f"{tokens / 'corpus.json'} names other sections than train, valid and test; expected what throughtime wrote. "
+                    "Restore the file, or train again with --overwrite."
+                )
         return cls(vocabulary, sections)
 
 
 def encode_file(path: Path, vocabulary: AbstractVocabulary, into: Path, encoding: str = "utf-8") -> Section:
     """A file's ids under a vocabulary that stands already, kept at ``into``."""
+    _refuse_no_encoding(encoding)
     writer = _Writer(into, vocabulary)
     _encode(vocabulary, ((0, text) for text in _read([path], encoding, lambda done, total: None)), [writer])
     return _open_section(into, vocabulary, writer.close())
@@ -157,7 +162,7 @@ def read_json(path: Path) -> object:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); expected a file that throughtime wrote. Check the path.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}); expected the file that throughtime wrote. Restore it, or train again.") from None
 
 
@@ -195,7 +200,7 @@ def _count(level: Level, chunks: Iterable[str], size: int | None, min_count: int
         case "char":
             return Chars.count(chunks, most=size, min_count=min_count or 1)
         case "word":
-            return Words.count(chunks, most=size, min_count=min_count or 1)
+            return Words.count(chunks, most=size or _WORDS, min_count=min_count or 1)
         case "bpe":
             return Subwords.count(chunks, most=size, min_count=min_count or 2)
 
@@ -222,15 +227,51 @@ def _open_section(path: Path, vocabulary: AbstractVocabulary, entry: object) -> 
             try:
                 size = path.stat().st_size
             except OSError as error:
-                raise InputError(f"{path} cannot be read ({error.strerror}). Train again with --overwrite.") from None
+                raise InputError(
+                    f"{path} cannot be read ({error.strerror}); expected the ids of {tokens:,} tokens. Train again with --overwrite."
+                ) from None
             if size != tokens * vocabulary.dtype.itemsize:
                 raise InputError(
                     f"{path} has {size:,} bytes; expected {tokens * vocabulary.dtype.itemsize:,} for {tokens:,} tokens: it was cut "
-                    f"short or "
-                    "changed. Train again with --overwrite."
+                    "short or changed. Train again with --overwrite."
                 )
             return Section(Tokens(path, vocabulary.dtype), characters, unknown)
-    raise InputError(f"the entry for {path} in corpus.json is not what throughtime wrote. Train again with --overwrite.")
+    raise InputError(
+        f"the entry for {path} in corpus.json is {entry!r:.80}; expected the numbers of its tokens, characters and unknowns. "
+        "Train again with --overwrite."
+    )
+
+
+def _refuse_no_encoding(encoding: str) -> None:
+    try:
+        "a".encode(encoding)
+    except (LookupError, ValueError):
+        raise InputError(
+            f"--encoding is {encoding!r}, which is no text encoding of Python; expected one such as utf-8 or latin-1."
+        ) from None
+
+
+def _check_text(paths: Sequence[Path], encoding: str, progress: Callable[[int, int], None]) -> int:
+    """How many characters the files have, after a look at each byte of them."""
+    for path in paths:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise InputError(f"{path} is a pipe or device, which can be read once; expected a file. Save the text to a file first.")
+    characters = 0
+    for text in _read(paths, encoding, progress):
+        _refuse_surrogates(text, paths, encoding)
+        characters += len(text)
+    return characters
+
+
+def _refuse_surrogates(text: str, paths: Sequence[Path], encoding: str) -> None:
+    """Encodings such as utf-7 can spell half a character, which is no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{' '.join(map(str, paths))} has half a character, {text[error.start]!r}, read as {encoding}; expected text. "
+            "Name the file's own encoding with --encoding."
+        ) from None
 
 
 def _read(paths: Sequence[Path], encoding: str, progress: Callable[[int, int], None]) -> Iterator[str]:
@@ -262,9 +303,11 @@ def _decode(decoder: codecs.IncrementalDecoder, raw: bytes, path: Path, offset: 
     except UnicodeDecodeError as error:
         at = offset - pending + error.start
         raise InputError(
-            f"{path} is not {encoding}: byte {at:,} is 0x{error.object[error.start]:02x} ({error.reason}). "
-            "Name the file's encoding with --encoding, such as --encoding latin-1."
+            f"{path} is not {encoding}: byte {at:,} is 0x{error.object[error.start]:02x} ({error.reason}); expected {encoding} throughout. "
+            "Name the file's own encoding with --encoding, such as --encoding latin-1."
         ) from None
+    except UnicodeError as error:
+        raise InputError(f"{path} is not {encoding} ({error}). Name the file's own encoding with --encoding.") from None
 
 
 def _size(path: Path) -> int:
@@ -281,17 +324,18 @@ def _size(path: Path) -> int:
 
 def _split(chunks: Iterable[str], bounds: Sequence[int], at_line_ends: bool) -> Iterator[tuple[int, str]]:
     """(section, text) pairs, in order; a section ends at its bound, or at the first line end after it."""
-    section, position = 0, 0
+    section, position, begin = 0, 0, 0  # of the section, in characters
     for chunk in chunks:
         while section < len(bounds) and position + len(chunk) >= bounds[section]:
-            cut = bounds[section] - position
-            if at_line_ends:
+            cut = max(bounds[section], begin) - position
+            if at_line_ends and bounds[section] > begin:
                 limit = cut + _SNAP
                 cut = chunk.find("\n", max(0, cut - 1), limit) + 1 or limit
                 if cut > len(chunk):
                     break
             yield section, chunk[:cut]
             section, position, chunk = section + 1, position + cut, chunk[cut:]
+            begin = position
         if chunk:
             yield section, chunk
             position += len(chunk)

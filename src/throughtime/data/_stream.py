@@ -15,7 +15,8 @@ from .. import _check
 from .._check import InputError
 from ._batch import Batch
 
-_RELEASE_EVERY = 64 << 20  # bytes read between two releases of the mapped pages
+_RELEASE_EVERY = 64 << 20  # bytes that the system may have mapped for us between two releases of the pages
+_MAPS_AT_LEAST = 64 << 10  # what a system maps around a single byte that is read
 
 
 @final
@@ -41,7 +42,7 @@ class Tokens:
         """Tokens start..stop−1, copied out."""
         size = self.dtype.itemsize
         raw = b"" if self._map is None else self._map[start * size : stop * size]
-        self._read += len(raw)
+        self._read += max(len(raw), _MAPS_AT_LEAST)
         if self._read > _RELEASE_EVERY and self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)  # pages read once would otherwise count as ours until memory is short
             self._read = 0

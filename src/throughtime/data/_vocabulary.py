@@ -21,6 +21,8 @@ from .._check import InputError
 UNKNOWN = "<unk>"
 END_OF_LINE = "<eos>"
 _CODE_POINTS = 0x110000
+_MOST_SUBWORDS = 1_000_000
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which is no text
 
 
 class AbstractVocabulary(abc.ABC):
@@ -63,7 +65,7 @@ class AbstractVocabulary(abc.ABC):
         """The ids of a prompt, refusing what the vocabulary does not know."""
         if not prompt:
             raise InputError("the prompt is empty; expected at least one symbol to start from. Give one with --prompt.")
-        if any("\ud800" <= character <= "\udfff" for character in prompt):
+        if _SURROGATE.search(prompt):
             raise InputError("the prompt is not UTF-8; expected text. Check the terminal's encoding.")
         ids = self.encode(prompt).tolist()
         if self.unknown is not None and self.unknown in ids:
@@ -73,6 +75,11 @@ class AbstractVocabulary(abc.ABC):
                 f"training text such as {self._examples()}. Leave it out."
             )
         return ids
+
+    def start(self) -> list[int]:
+        """Where to start from without a prompt: a line end, or any symbol where there is none."""
+        ids = self.encode("\n").tolist()
+        return ids if self.unknown not in ids else [self.size - 1]
 
     def _symbols(self, text: str) -> Sequence[str]:
         """The text cut into symbols, known or not."""
@@ -103,10 +110,7 @@ class Bytes(AbstractVocabulary):
         return np.frombuffer(text.encode(), np.uint8)
 
     def pieces(self, ids: Iterable[int]) -> Iterator[str]:
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may be several bytes
-        for i in ids:
-            yield decoder.decode(bytes([i]))
-        yield decoder.decode(b"", final=True)
+        return _spelled(bytes([i]) for i in ids)
 
     def to_json(self) -> object:
         return {"level": self.level}
@@ -157,6 +161,8 @@ class Chars(AbstractVocabulary):
 class Words(AbstractVocabulary):
     """Words between white space, and ``<eos>`` for every end of line, commonest first after ``<unk>`` (the Penn Treebank's way).
 
+    A text with millions of different words is counted in bounded memory: the rarest seen so far are forgotten (as word2vec does).
+
     >>> words = Words(["<eos>", "the", "cat"])
     >>> words.decode(words.encode("the cat sat\\n"))
     'the cat <unk>\\n'
@@ -173,8 +179,10 @@ class Words(AbstractVocabulary):
     def count(cls, chunks: Iterable[str], *, most: int | None = None, min_count: int = 1) -> "Words":
         """The words that occur at least ``min_count`` times, the ``most`` − 1 commonest of them."""
         counts: Counter[str] = Counter()
-        for block in _whole_lines(chunks):
+        rarest = 1
+        for block in _whole_words(chunks):
             counts.update(_words(block))
+            rarest = _forget_rare(counts, rarest)
         counts.pop(UNKNOWN, None)
         return cls(_choose(list(counts.items()), cls.level, most, min_count))
 
@@ -183,7 +191,7 @@ class Words(AbstractVocabulary):
         return len(self.words)
 
     def blocks(self, chunks: Iterable[str]) -> Iterator[str]:
-        return _whole_lines(chunks)
+        return _whole_words(chunks)
 
     def encode(self, text: str) -> np.ndarray:
         return np.fromiter((self._id.get(word, 0) for word in _words(text)), np.uint32)
@@ -213,16 +221,19 @@ class Subwords(AbstractVocabulary):
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        byte = _byte_of_letter()
+        self._bytes = [bytes(byte[letter] for letter in tokenizer.id_to_token(i) or "") for i in range(tokenizer.get_vocab_size())]
 
     @classmethod
     def count(cls, chunks: Iterable[str], *, most: int | None = None, min_count: int = 2) -> "Subwords":
         """``most`` symbols (8,192 by default): the 256 bytes and the commonest pairs that occur at least ``min_count`` times."""
         most = 8192 if most is None else most
-        if most < 257:
+        if not 257 <= most <= _MOST_SUBWORDS:
             raise InputError(
-                f"--vocab-size is {most} at level bpe; expected at least 257: 256 bytes and one pair. Use --level byte for 256."
+                f"--vocab-size is {most} at level bpe; expected 257 (256 bytes and one pair) to {_MOST_SUBWORDS:,}. "
+                "Use --level byte for 256."
             )
-        blocks = _first(_whole_lines(chunks), 64 << 20)
+        blocks = _first(_whole_words(chunks), 64 << 20)
         first = next(blocks, "")
         if len(set(first)) < 2:
             raise _one_symbol(cls.level, first[:1])
@@ -243,14 +254,13 @@ class Subwords(AbstractVocabulary):
         return self._tokenizer.get_vocab_size()
 
     def blocks(self, chunks: Iterable[str]) -> Iterator[str]:
-        return _whole_lines(chunks)
+        return _whole_words(chunks)
 
     def encode(self, text: str) -> np.ndarray:
         return np.array(self._tokenizer.encode(text).ids, np.uint32)
 
     def pieces(self, ids: Iterable[int]) -> Iterator[str]:
-        stream = decoders.DecodeStream(skip_special_tokens=False)  # holds back the bytes of an unfinished character
-        return (piece for i in ids if (piece := stream.step(self._tokenizer, i)) is not None)
+        return _spelled(self._bytes[i] for i in ids)
 
     def to_json(self) -> object:
         return {"level": self.level, "tokenizer": json.loads(self._tokenizer.to_str())}
@@ -265,16 +275,31 @@ def vocabulary_from_json(value: object) -> AbstractVocabulary:
     match value:
         case {"level": "byte"}:
             return Bytes()
-        case {"level": "char", "characters": str(characters)} if len(set(characters)) == len(characters):
+        case {"level": "char", "characters": str(characters)} if len(set(characters)) == len(characters) and not _SURROGATE.search(
+            characters
+        ):
             return Chars(characters)
-        case {"level": "word", "words": [*words]} if all(isinstance(w, str) for w in words):
+        case {"level": "word", "words": [*words]} if all(isinstance(w, str) for w in words) and len({UNKNOWN, *words}) > len(words):
             return Words([str(w) for w in words])
         case {"level": "bpe", "tokenizer": dict(tokenizer)}:
-            try:
-                return Subwords(Tokenizer.from_str(json.dumps(tokenizer)))
-            except Exception as error:  # the library raises its own bare Exception on a malformed tokenizer
-                raise InputError(f"the vocabulary's tokenizer cannot be read ({error}); expected one that throughtime wrote.") from None
+            return _subwords(tokenizer)
     raise InputError("the vocabulary is none that throughtime wrote; expected one of level byte, char, word or bpe. Train again.")
+
+
+def _subwords(tokenizer: object) -> Subwords:
+    try:
+        return Subwords(Tokenizer.from_str(json.dumps(tokenizer)))
+    except Exception as error:  # the library raises its own bare Exception on a malformed tokenizer
+        raise InputError(
+            f"the vocabulary's tokenizer cannot be read ({error}); expected one that throughtime wrote. Restore the file, or train again."
+        ) from None
+
+
+def _byte_of_letter() -> dict[str, int]:
+    """Which byte each letter of the byte-level alphabet stands for: printable ones for themselves, the others from U+0100 on."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = (b for b in range(256) if b not in printable)
+    return {chr(b): b for b in printable} | {chr(0x100 + i): b for i, b in enumerate(others)}
 
 
 def _choose(counts: list[tuple[str, int]], level: str, most: int | None, min_count: int) -> list[str]:
@@ -293,8 +318,16 @@ def _choose(counts: list[tuple[str, int]], level: str, most: int | None, min_cou
 
 
 def _one_symbol(level: str, symbol: str) -> InputError:
-    got = f"only the symbol {symbol!r}" if symbol else "no symbol at all"
+    got = f"only the symbol {symbol[:40]!r}" if symbol else "no symbol at all"
     return InputError(f"the training text has {got} at level {level}; expected at least two to tell apart. Give another text or level.")
+
+
+def _spelled(pieces: Iterable[bytes]) -> Iterator[str]:
+    """The text of UTF-8 bytes as they come: a character may be spread over several pieces, and a model may write what is none."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for piece in pieces:
+        yield decoder.decode(piece)
+    yield decoder.decode(b"", final=True)
 
 
 def _words(text: str) -> Iterator[str]:
@@ -305,20 +338,40 @@ def _words(text: str) -> Iterator[str]:
     yield from rest.split()
 
 
-def _whole_lines(chunks: Iterable[str], most: int = 1 << 20) -> Iterator[str]:
-    """The same text cut after line ends; after white space, or anywhere, where a line is longer than ``most`` characters."""
+def _forget_rare(counts: Counter[str], rarest: int, most: int = 2_000_000) -> int:
+    """Drop the words seen at most ``rarest`` times where there are more than ``most``; the next bound."""
+    if len(counts) <= most:
+        return rarest
+    for word in [word for word, count in counts.items() if count <= rarest]:
+        del counts[word]
+    return rarest + 1
+
+
+def _whole_words(chunks: Iterable[str], most: int = 1 << 20) -> Iterator[str]:
+    """The same text cut before white space that a word follows; anywhere where there is none in ``most`` characters.
+
+    Neither level sees such a cut: words lie between white space, and byte-pair encoding joins only the last space to the next word.
+    """
     rest = ""
     for chunk in chunks:
         rest += chunk
-        cut = rest.rfind("\n") + 1
+        cut = _last_cut(rest)
         if cut == 0 and len(rest) > most:
-            spaces = [m.end() for m in re.finditer(r"\s", rest[-most:])]
-            cut = len(rest) - most + spaces[-1] if spaces else len(rest)
+            cut = len(rest)
         if cut:
             yield rest[:cut]
             rest = rest[cut:]
     if rest:
         yield rest
+
+
+def _last_cut(text: str) -> int:
+    """The last place before a space or line end that a word follows; 0 where there is none."""
+    for tail in (4096, len(text)):  # it is near the end, or the text is an odd one
+        begin = max(0, len(text) - tail)
+        if places := [m.start() for m in re.finditer(r"[ \n](?=\S)", text[begin:])]:
+            return begin + places[-1]
+    return 0
 
 
 def _first(blocks: Iterable[str], characters: int) -> Iterator[str]:

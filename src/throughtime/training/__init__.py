@@ -3,7 +3,7 @@
 from ._clip import AbstractClip as AbstractClip, ClipNorm as ClipNorm, ClipValue as ClipValue, global_norm as global_norm
 from ._evaluate import Score as Score, evaluate as evaluate
 from ._folder import RunFolder as RunFolder
-from ._loop import Ended as Ended, train as train, training_stream as training_stream
+from ._loop import Ended as Ended, begin as begin, train as train, training_stream as training_stream
 from ._options import (
     LoopOptions as LoopOptions,
     NetworkOptions as NetworkOptions,
@@ -12,4 +12,5 @@ from ._options import (
     TextRun as TextRun,
     device as device,
 )
+from ._report import bar as bar
 from ._step import Step as Step, step as step

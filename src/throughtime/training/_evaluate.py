@@ -20,8 +20,8 @@ class Score:
     Attributes:
         nats: per symbol, −mean ln p.
         tokens: symbols predicted: all but the first.
-        characters: of the text that was read.
-        unknown: symbols read as <unk>; a model is not measured on what it cannot spell.
+        characters: of the text that was read; an estimate where only a part of it was.
+        unknown: symbols read as <unk>, with the same reserve; a model is not measured on what it cannot spell.
         streams: side by side, each from the initial state.
     """
 
@@ -94,11 +94,13 @@ def evaluate(
     device = model.head.weight.device
     total, state, was_training = 0.0, None, model.training
     model.eval()
-    for i, batch in enumerate(stream):
-        batch = batch.to(device)
-        hs, state = model.recurrence(model.embed(batch), state)
-        total += float(model.losses(hs, batch).double().sum())
-        progress(i + 1, len(stream))
-    model.train(was_training)
-    characters = round(section.characters * size / len(section.tokens))
-    return Score(total / (size - 1), size - 1, characters, section.unknown, stream.batch_size)
+    try:
+        for i, batch in enumerate(stream):
+            batch = batch.to(device)
+            hs, state = model.recurrence(model.embed(batch), state)
+            total += float(model.losses(hs, batch).double().sum())
+            progress(i + 1, len(stream))
+    finally:
+        model.train(was_training)
+    characters, unknown = (round(n * size / len(section.tokens)) for n in (section.characters, section.unknown))
+    return Score(total / (size - 1), size - 1, characters, unknown, stream.batch_size)

@@ -45,7 +45,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], object]:
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(about)
     except FileNotFoundError:
         raise InputError(f"{path} is not there; expected a run folder's file. Check the path, or train first.") from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path} cannot be read as safetensors ({error}); expected a whole file that throughtime wrote. Restore it, or train again."
         ) from None
@@ -65,10 +65,10 @@ def load_parameters(path: Path, model: torch.nn.Module, tensors: Mapping[str, Te
         )
     for name, p in wanted.items():
         got = tensors[name]
-        if got.shape != p.shape or not got.is_floating_point():
+        if got.shape != p.shape or got.dtype != p.dtype:
             raise InputError(
-                f"{path}: weight {name} is {got.dtype} {tuple(got.shape)}; expected {tuple(p.shape)} real numbers, as config.json "
-                f"says. Restore the folder."
+                f"{path}: weight {name} is {got.dtype} {tuple(got.shape)}; expected {p.dtype} {tuple(p.shape)}, as config.json says. "
+                "Restore the folder."
             )
         if not torch.isfinite(got).all():
             raise InputError(

@@ -62,44 +62,54 @@ class RunFolder:
             case {"format": int(found)} if found != FORMAT:
                 wrote = about.get("throughtime", "?") if isinstance(about, dict) else "?"
                 raise InputError(
-                    f"{path} has run format {found}, written by throughtime {wrote}; this is throughtime {__version__}, which reads "
-                    f"format {FORMAT}. "
-                    "Use the version that wrote it, or train again."
+                    f"{path} has run format {found}, written by throughtime {wrote}; expected format {FORMAT}, which throughtime "
+                    f"{__version__} reads. Use the version that wrote it, or train again."
                 )
             case {"format": int(), "run": run}:
                 try:
                     return cls(path, msgspec.convert(run, TextRun, dec_hook=_path))
                 except msgspec.ValidationError as error:
-                    raise InputError(f"{path / 'config.json'} cannot be used: {error}. Restore the file, or train again.") from None
-        raise InputError(f"{path / 'config.json'} is not what throughtime wrote: it names no format. Restore the file, or train again.")
+                    raise InputError(
+                        f"{path / 'config.json'} cannot be used: {error}; expected what throughtime wrote. Restore it, or train again."
+                    ) from None
+        raise InputError(f"{path / 'config.json'} names no run format; expected what throughtime wrote. Restore the file, or train again.")
 
     @classmethod
     def refuse_existing(cls, path: Path, *, overwrite: bool) -> None:
-        """Nothing that stands is written over unless it is a run and was asked to be."""
+        """Nothing that stands is written over unless it is a run and was asked to be.
+
+        Raises:
+            InputError: something is there, and it may not be replaced.
+        """
         if not path.exists():
             return
         if not overwrite:
             raise InputError(
                 f"{path} is there already; expected a new folder. Go on with --resume, replace it with --overwrite, or name another "
-                f"with --out."
+                "with --out."
             )
         if not (path / "config.json").is_file():
-            raise InputError(f"{path} is there and is no run folder; --overwrite replaces only runs. Name another folder with --out.")
+            raise InputError(
+                f"{path} is there and is no run folder; expected a run, the only thing that --overwrite replaces. "
+                "Name another folder with --out."
+            )
 
     @classmethod
-    def create(cls, path: Path, config: TextRun, prepared: Path) -> "RunFolder":
-        """Turn a prepared folder (tokens inside) into the run at ``path``, in place of one that stands there."""
-        folder = cls(prepared, config)
-        folder.write_config()
-        if path.exists():
-            old = path.with_name(f".{path.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            path.rename(old)
-            prepared.rename(path)
-            shutil.rmtree(old)
-        else:
-            prepared.rename(path)
-        return cls(path, config)
+    def create(cls, path: Path, prepared: "RunFolder") -> "RunFolder":
+        """Give a whole run its name, in place of one that stands there."""
+        place = path.resolve()  # what a link leads to
+        old = place.with_name(f".{place.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if place.exists():
+            place.rename(old)
+        try:
+            prepared.path.rename(place)
+        except OSError:
+            if old.exists():
+                old.rename(place)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+        return cls(path, prepared.config)
 
     def write_config(self) -> None:
         """Write ``config.json``."""
@@ -142,6 +152,6 @@ def _refuse_other_shapes(path: Path, model: LanguageModel, tensors: dict[str, to
     if wanted != found:
         name = next(n for n in sorted(wanted.keys() | found.keys()) if wanted.get(n) != found.get(n))
         raise InputError(
-            f"{path}: weight {name} has shape {found.get(name)}; expected {wanted.get(name)}, as config.json and the vocabulary "
-            f"say. Restore the folder."
+            f"{path}: weight {name} has shape {found.get(name, 'none')}; expected {wanted.get(name, 'none')}, as config.json and the "
+            "vocabulary say. Restore the folder."
         )

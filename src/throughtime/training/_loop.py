@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -19,13 +20,14 @@ from ._files import write_tensors
 from ._folder import RunFolder
 from ._optimisers import build_optimizer
 from ._options import LoopOptions, OptimiserOptions, device
-from ._report import Report, TrainRow, draw_curves
+from ._report import Report, TrainRow, bar, draw_curves
 from ._schedule import learning_rate
-from ._state import Progress, load_state, save_state
-from ._step import Step, step
+from ._state import Progress, load_state, refuse_non_finite, save_state
+from ._step import step
 
 _ROW_EVERY = 10  # steps
 _EVAL_EVERY = 2000  # steps, where an epoch is longer
+_AT_THE_END = 10  # times as many symbols are measured as at a validation in between
 
 
 @final
@@ -35,7 +37,7 @@ class Ended:
 
     why: Literal["finished", "interrupted"]
     step: int
-    scores: dict[str, Score]  # the best weights on all of "valid" and "test", where there are such sections
+    scores: dict[str, Score]  # the best weights on "valid" and "test", where there are such sections
 
 
 @final
@@ -63,56 +65,42 @@ class Budget:
         return progress.seconds * (1 - spent) / spent if spent else math.inf
 
 
-def train(folder: RunFolder, *, resume: bool, console: Console, stop: Callable[[], bool] = lambda: False) -> Ended:
-    """Train the folder's model on its text.
-
-    Args:
-        folder: a run folder with its tokens.
-        resume: go on from its ``state.safetensors``.
-        console: where progress is shown.
-        stop: asked after every step.
+def begin(folder: RunFolder) -> None:
+    """Give a new run its first weights and state: from then on it can be gone on with.
 
     Raises:
-        InputError: a text too short, a state that does not belong here.
-        NonFinite: the loss or gradient is no longer finite. The state before that step is saved.
+        InputError: the text is too short.
+        OSError: the disk is full.
+    """
+    _Training(folder).save()
+
+
+def train(folder: RunFolder, *, console: Console, stop: Callable[[], bool] = lambda: False) -> Ended:
+    """Train the folder's model on its text, from where its ``state.safetensors`` stands.
+
+    Args:
+        folder: a run folder that has begun.
+        console: where progress is shown.
+        stop: asked after every step, and while the final scores are measured.
+
+    Raises:
+        InputError: a state that does not belong here.
+        NonFinite: the loss or gradient is no longer finite. The last good state is saved.
         OSError: the disk is full. The last state that was saved is whole.
     """
-    return _Training(folder, resume, console).run(stop)
-
-
-@dataclass
-class _Means:
-    """Of the steps since the last row."""
-
-    loss: float = 0.0
-    norm: float = 0.0
-    tokens: int = 0
-    seconds: float = 0.0
-    steps: int = 0
-
-    def add(self, done: Step, tokens: int, seconds: float) -> None:
-        self.loss, self.norm = self.loss + done.loss, self.norm + done.norm
-        self.tokens, self.seconds, self.steps = self.tokens + tokens, self.seconds + seconds, self.steps + 1
-
-    def row(self, progress: Progress, epoch: float, rate: float) -> TrainRow:
-        return TrainRow(
-            step=progress.step,
-            epoch=epoch,
-            loss=self.loss / self.steps,
-            norm=self.norm / self.steps,
-            clipped=progress.clipped / progress.step,
-            rate=rate,
-            tokens_per_second=self.tokens / max(self.seconds, 1e-9),
-            seconds=progress.seconds,
-        )
+    training = _Training(folder)
+    training.go_on()
+    return training.run(console, stop)
 
 
 class _Training:
     """What the loop holds between steps."""
 
-    def __init__(self, folder: RunFolder, resume: bool, console: Console) -> None:
+    def __init__(self, folder: RunFolder) -> None:
         run = folder.config
-        self.folder, self.console, self.loop, self.optimiser = folder, console, run.loop, run.optimiser
+        self.folder, self.loop, self.optimiser = folder, run.loop, run.optimiser
+        if run.loop.threads is not None:
+            torch.set_num_threads(run.loop.threads)
         self.corpus = folder.corpus()
         self.device = device(run.loop.device)
         torch.manual_seed(run.loop.seed)
@@ -125,35 +113,42 @@ class _Training:
         self.eval_every = run.loop.eval_every or min(len(self.stream), _EVAL_EVERY)
         self.carry: Carry | None = None
         self.progress = Progress()
-        if resume:
-            self.carry, self.progress = load_state(folder.state, self.model, self.optimizer)
-        self.saved_at, self.saved_step = time.monotonic(), self.progress.step
+        self.saved_at, self.saved_step = time.monotonic(), 0
 
-    def run(self, stop: Callable[[], bool]) -> Ended:
+    def go_on(self) -> None:
+        """Take up the state that is saved."""
+        self.carry, self.progress = load_state(self.folder.state, self.model, self.optimizer)
+        self.saved_step = self.progress.step
+
+    def run(self, console: Console, stop: Callable[[], bool]) -> Ended:
+        p = self.progress
         why: Literal["finished", "interrupted"] = "finished"
-        with Report(self.folder, self.console, step=self.progress.step) as report:
-            if self.progress.step == 0:
-                self.save_model()
-                self.save(report)
+        if p.step and self.budget.spent(p) >= 1:
+            console.print(
+                f"the run has finished already, after {p.step:,} steps; a larger --steps, --epochs or --minutes makes it go on",
+                soft_wrap=True, highlight=False,
+            )  # fmt: skip
+        with Report(self.folder, console, step=p.step) as report:
             self.model.train()
-            means = _Means()
-            while self.budget.spent(self.progress) < 1 and why == "finished":
-                means = self.one_step(report, means)
-                last = self.budget.spent(self.progress) >= 1
-                due = last or self.progress.step % self.eval_every == 0
+            while self.budget.spent(p) < 1 and why == "finished":
+                self.one_step(report)
+                last = self.budget.spent(p) >= 1
+                due = last or p.step % self.eval_every == 0
                 if due:
                     self.validate(report)
                 if stop() and not last:
                     why = "interrupted"
                 if due or why == "interrupted" or time.monotonic() - self.saved_at >= self.loop.save_every:
-                    self.save(report)
+                    report.flush()  # before the state: the next resume drops a row too many, and cannot bring back one too few
+                    self.save()
         draw_curves(self.folder, self.optimiser.clip)
-        return Ended(why, self.progress.step, self.final_scores() if why == "finished" else {})
+        return Ended(why, p.step, self.final_scores(console, stop) if why == "finished" else {})
 
-    def one_step(self, report: Report, means: _Means) -> _Means:
+    def one_step(self, report: Report) -> None:
         """A step from the stream's next window, and a row now and then. A step that is not finite leaves the state before it saved."""
         p, started, rng = self.progress, time.monotonic(), torch.get_rng_state()
-        rate = learning_rate(self.optimiser, step=p.step, epoch=p.step / len(self.stream), progress=min(1.0, self.budget.spent(p)))
+        epoch = p.step / len(self.stream)
+        rate = learning_rate(self.optimiser, step=p.step, epoch=epoch, progress=min(1.0, self.budget.spent(p)))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         batch = self.stream[p.step % len(self.stream)].to(self.device)
@@ -161,15 +156,11 @@ class _Training:
             done = step(self.model, batch, self.carry, gradient=self.gradient, clips=self.clips, optimizer=self.optimizer)
         except NonFinite as first:
             raise self.give_up(first, rng) from None
-        self.carry, p.step, p.clipped = done.carry, p.step + 1, p.clipped + done.clipped
-        seconds = time.monotonic() - started
-        p.seconds += seconds
-        means.add(done, batch.counted(), seconds)
-        if p.step % _ROW_EVERY and self.budget.spent(p) < 1:
-            return means
-        row = means.row(p, p.step / len(self.stream), rate)
-        report.train(row, done=self.budget.spent(p), seconds_left=self.budget.seconds_left(p))
-        return _Means()
+        self.carry = done.carry
+        p.add(done, batch.counted(), time.monotonic() - started)
+        if p.step % _ROW_EVERY == 0 or self.budget.spent(p) >= 1:
+            row = TrainRow.of(p, p.step / len(self.stream), rate)
+            report.train(row, done=self.budget.spent(p), seconds_left=self.budget.seconds_left(p))
 
     def give_up(self, first: NonFinite, rng: torch.Tensor) -> NonFinite:
         """Save what is still good, and say what went wrong."""
@@ -185,37 +176,57 @@ class _Training:
         )
 
     def validate(self, report: Report) -> None:
-        """Measure, and keep the weights if they are the best so far; without a validation text the latest are the best."""
+        """Measure, and keep the weights if they are the best so far."""
         section = self.corpus.sections["valid"]
         if len(section.tokens) < 2:
-            return self.save_model()
+            return
+        self.refuse_non_finite()
         score = evaluate(self.model, section, window=self.loop.bptt, most=self.loop.eval_tokens)
         best = self.progress.best is None or score.nats < self.progress.best
         if best:
             self.progress.best, self.progress.best_step = score.nats, self.progress.step
             self.save_model()
         report.valid(self.progress.step, score.as_dict(), best=best)
-        return None
+
+    def refuse_non_finite(self) -> None:
+        """Stop before weights that are not finite are taken for a model."""
+        try:
+            refuse_non_finite(self.model)
+        except NonFinite as first:
+            raise self.give_up(first, torch.get_rng_state()) from None
 
     def save_model(self) -> None:
         """``model.safetensors``, from the weights as they are."""
         about = {"step": self.progress.step, "valid_nats": self.progress.best}
         write_tensors(self.folder.model, dict(self.model.named_parameters()), about)
 
-    def save(self, report: Report) -> None:
-        """Everything that --resume needs."""
-        try:
-            save_state(self.folder.state, self.model, self.optimizer, self.carry, torch.get_rng_state(), self.progress)
-        except NonFinite as first:
-            raise self.give_up(first, torch.get_rng_state()) from None
-        report.flush()
+    def save(self) -> None:
+        """Everything that --resume needs; until there is a validation, the latest weights are the best."""
+        self.refuse_non_finite()
+        if self.progress.best is None:
+            self.save_model()
+        save_state(self.folder.state, self.model, self.optimizer, self.carry, torch.get_rng_state(), self.progress)
         self.saved_at, self.saved_step = time.monotonic(), self.progress.step
 
-    def final_scores(self) -> dict[str, Score]:
-        """The best weights on the whole of what was held out."""
+    def final_scores(self, console: Console, stop: Callable[[], bool]) -> dict[str, Score]:
+        """The best weights on what was held out; whoever does not want to wait for it stops it."""
         model = self.folder.load_model(self.corpus.vocabulary, self.device)
         held_out = {name: s for name, s in self.corpus.sections.items() if name != "train" and len(s.tokens) >= 2}
-        return {name: evaluate(model, section, window=self.loop.bptt) for name, section in held_out.items()}
+        scores: dict[str, Score] = {}
+        with bar(console) as show, suppress(_EnoughError):
+            for name, section in held_out.items():
+
+                def told(done: int, total: int, name: str = name) -> None:
+                    show(f"measuring {name}", done, total)
+                    if stop():
+                        raise _EnoughError
+
+                scores[name] = evaluate(model, section, window=self.loop.bptt, most=_AT_THE_END * self.loop.eval_tokens, progress=told)
+        return scores
+
+
+class _EnoughError(Exception):
+    """Somebody does not want to wait for the scores."""
 
 
 def training_stream(corpus: Corpus, loop: LoopOptions) -> TokenStream:
@@ -228,8 +239,8 @@ def training_stream(corpus: Corpus, loop: LoopOptions) -> TokenStream:
     if (steps := (len(tokens) - 1) // loop.batch_size) < loop.bptt:
         raise InputError(
             f"the training text has {len(tokens):,} symbols, {max(0, steps):,} for each of {loop.batch_size} streams; expected at "
-            f"least one window of "
-            f"{loop.bptt}, so {loop.batch_size * loop.bptt + 1:,}. Lower --batch-size or --bptt, or give a longer text."
+            f"least one window of {loop.bptt}, so {loop.batch_size * loop.bptt + 1:,}. Lower --batch-size or --bptt, or give a "
+            "longer text."
         )
     return TokenStream(tokens, batch_size=loop.batch_size, window=loop.bptt)
 

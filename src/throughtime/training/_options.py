@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, final
+from typing import Annotated, Any, Literal, final
 
 import torch
 import tyro
@@ -29,26 +29,31 @@ _shares = tyro.constructors.PrimitiveConstructorSpec(
 )
 
 
+def _unless(metavar: str, given: str = "") -> Any:
+    """An option that may be left out, and what holds then."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(unless given: {given})" if given else "")
+
+
 @final
 @dataclass(frozen=True)
 class TextOptions:
     """The text and its symbols."""
 
-    files: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...")] = ()
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional, _unless("FILE...")] = ()
     """The training text; several files are joined end to end."""
-    valid: Path | None = None
-    """A validation text of its own, in place of a share of FILE."""
-    test: Path | None = None
-    """A test text of its own, in place of a share of FILE."""
+    valid: Annotated[Path | None, _unless("FILE", "a share of the training text")] = None
+    """A validation text of its own."""
+    test: Annotated[Path | None, _unless("FILE", "a share of the training text, if --valid is not given")] = None
+    """A test text of its own."""
     split: Annotated[tuple[float, float, float], _shares] = (0.9, 0.05, 0.05)
-    """Shares of FILE, from its start, for training, validation and test."""
+    """Shares of the text, from its start, for training, validation and test."""
     encoding: str = "utf-8"
     """The files' encoding."""
     level: Level = "char"
     """What a symbol is: a character, a byte, a word, or a subword (byte-pair encoding)."""
-    vocab_size: int | None = None
-    """At most this many symbols (bpe: 8192 unless given)."""
-    min_count: int | None = None
+    vocab_size: Annotated[int | None, _unless("N", "word 30000, bpe 8192, char all of them")] = None
+    """At most this many symbols, the commonest."""
+    min_count: Annotated[int | None, _unless("N", "1, bpe 2")] = None
     """Only symbols that occur this often in the training text."""
 
     def source(self) -> TextSource:
@@ -59,6 +64,7 @@ class TextOptions:
 
 
 Cell = Literal["rnn", "gru", "lstm"]
+_WIDEST, _DEEPEST = 1_000_000, 1000  # a configuration is a stranger's word: nothing is built beyond
 _ACTIVATIONS = {"tanh": cells.Tanh(), "relu": cells.Relu(), "identity": cells.Identity(), "sigmoid": cells.Sigmoid()}
 _INITIALS = {"zeros": nn.Zeros(), "random": nn.Random(), "learnable": nn.Learnable()}
 _INITIALISERS = {"torch": (), "orthogonal": (nn.Orthogonal(),), "identity": (nn.IdentityMatrix(),)}
@@ -71,14 +77,14 @@ class NetworkOptions:
 
     cell: Cell = "gru"
     """The simple (Elman) network, the gated recurrent unit, or long short-term memory."""
-    activation: Literal["tanh", "relu", "identity", "sigmoid"] | None = None
-    """The simple network's activation (tanh unless given)."""
+    activation: Annotated[Literal["tanh", "relu", "identity", "sigmoid"] | None, _unless("{tanh,relu,identity,sigmoid}", "tanh")] = None
+    """The simple network's activation."""
     hidden: int = 256
     """Hidden units of each layer."""
     layers: int = 1
     """Recurrent layers."""
-    embedding: int | None = None
-    """Width of the embedding; 0: one-hot inputs; unless given: as wide as the hidden layer."""
+    embedding: Annotated[int | None, _unless("N", "as wide as the hidden layer")] = None
+    """Width of the embedding; 0: one-hot inputs."""
     dropout: float = 0.0
     """Probability of dropping a unit: of the embedding, between layers, before the head."""
     tied: bool = False
@@ -87,9 +93,9 @@ class NetworkOptions:
     """The state that a stream starts from."""
     init: Literal["torch", "orthogonal", "identity"] = "torch"
     """Where the recurrent weights start."""
-    forget_bias: float | None = None
+    forget_bias: Annotated[float | None, _unless("X", "as --init has it")] = None
     """Start of the bias of the gate that keeps memory (lstm: f, gru: z)."""
-    chrono: int | None = None
+    chrono: Annotated[int | None, _unless("N", "not done")] = None
     """Longest lag that matters, in steps: gate biases are spread to match (chrono initialisation)."""
 
     def build(self, vocabulary_size: int) -> LanguageModel:
@@ -99,11 +105,15 @@ class NetworkOptions:
                 f"--activation {self.activation} is given with --cell {self.cell}; expected --cell rnn, the only one whose "
                 f"activation is free."
             )
-        _check.positive("--hidden", self.hidden)
-        _check.positive("--layers", self.layers)
+        _check.positive("--hidden", self.hidden, most=_WIDEST)
+        _check.positive("--layers", self.layers, most=_DEEPEST)
         if self.embedding is not None and self.embedding != 0:
-            _check.positive("--embedding", self.embedding, remedy="0 means one-hot inputs.")
+            _check.positive("--embedding", self.embedding, most=_WIDEST, remedy="0 means one-hot inputs.")
         _check.fraction("--dropout", self.dropout)
+        if self.forget_bias is not None:
+            _check.at_least("--forget-bias", self.forget_bias, -1e6)
+        if self.chrono is not None:
+            _check.positive("--chrono", self.chrono)
         rules = [nn.TorchUniform(), *_INITIALISERS[self.init]]
         rules += [] if self.forget_bias is None else [nn.ForgetBias(self.forget_bias)]
         rules += [] if self.chrono is None else [nn.Chrono(self.chrono)]
@@ -154,8 +164,8 @@ class OptimiserOptions:
 
     optimizer: OptimiserName = "adam"
     """The rule that turns gradients into steps."""
-    lr: float | None = None
-    """Learning rate (unless given: adam, adamw and rmsprop 0.002; adagrad 0.01; sgd 1)."""
+    lr: Annotated[float | None, _unless("X", "adam, adamw and rmsprop 0.002; adagrad 0.01; sgd 1")] = None
+    """Learning rate."""
     momentum: float = 0.0
     """Momentum of sgd and rmsprop."""
     weight_decay: float = 0.0
@@ -203,22 +213,22 @@ class LoopOptions:
     """Streams side by side: the text is cut into this many."""
     bptt: int = 64
     """The window of truncated backpropagation through time, in steps."""
-    epochs: int | None = None
-    """Stop after this many passes over the text (10, if neither --steps nor --minutes is given)."""
-    steps: int | None = None
+    epochs: Annotated[int | None, _unless("N", "10, if neither --steps nor --minutes is")] = None
+    """Stop after this many passes over the text."""
+    steps: Annotated[int | None, _unless("N")] = None
     """Stop after this many steps."""
-    minutes: float | None = None
+    minutes: Annotated[float | None, _unless("X")] = None
     """Stop after this much time."""
-    eval_every: int | None = None
-    """Steps between validations (unless given: every epoch, and every 2000 steps of a long one)."""
+    eval_every: Annotated[int | None, _unless("N", "an epoch, or 2000 if that is less")] = None
+    """Steps between validations."""
     eval_tokens: int = 200_000
-    """Validation during training reads at most this many symbols; at the end, all."""
+    """A validation reads at most this many symbols; the one at the end ten times as many, and throughtime evaluate all."""
     save_every: float = 60.0
     """Seconds between saves of the whole state, which also is saved at every validation."""
     seed: int = 0
     """Of the weights, dropout and random initial states."""
-    threads: int | None = None
-    """Threads of torch (unless given: torch's own choice)."""
+    threads: Annotated[int | None, _unless("N", "torch's own choice")] = None
+    """Threads of torch."""
     device: str = "cpu"
     """Where to compute: cpu, cuda, cuda:1, mps."""
 
@@ -237,7 +247,7 @@ class LoopOptions:
             _check.positive("--eval-every", self.eval_every)
         _check.at_least("--eval-tokens", self.eval_tokens, 2)
         _check.at_least("--save-every", self.save_every, 0)
-        _check.at_least("--seed", self.seed, 0)
+        _check.seed(self.seed)
         if self.threads is not None:
             _check.positive("--threads", self.threads, most=1024)
         device(self.device)
@@ -251,11 +261,13 @@ def device(name: str) -> torch.device:
     """
     try:
         found = torch.device(name)
+        if found.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError(f"throughtime does not know {found.type}")
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"--device is {name!r}, which cannot be used here ({reason}); expected cpu, or cuda or mps where there is one."
+            f"--device is {name!r}, which cannot be used here ({reason:.80}); expected cpu, or cuda or mps where there is one."
         ) from None
     return found
 

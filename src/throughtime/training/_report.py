@@ -2,14 +2,20 @@
 
 import json
 import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedColumn
+from rich.markup import escape
+from rich.progress import BarColumn, Progress as Bar, TaskID, TextColumn, TimeElapsedColumn
 
+from ._files import write_text
 from ._folder import RunFolder
+from ._state import Progress, Since
 
 _PLAIN_EVERY = 5.0  # seconds between two lines where there is no terminal
 
@@ -27,6 +33,21 @@ class TrainRow:
     rate: float
     tokens_per_second: float
     seconds: float
+
+    @classmethod
+    def of(cls, progress: Progress, epoch: float, rate: float) -> "TrainRow":
+        """The row of what has gathered since the last; the gathering begins anew."""
+        since, progress.since = progress.since, Since()
+        return cls(
+            step=progress.step,
+            epoch=epoch,
+            loss=since.loss / since.steps,
+            norm=since.norm / since.steps,
+            clipped=progress.clipped / progress.step,
+            rate=rate,
+            tokens_per_second=since.tokens / max(since.seconds, 1e-9),
+            seconds=progress.seconds,
+        )
 
     @property
     def bits(self) -> float:
@@ -101,6 +122,7 @@ class Report:
     def flush(self) -> None:
         """Everything so far to the disk."""
         self._metrics.flush()
+        os.fsync(self._metrics.fileno())
         self._events.flush()
 
     def _write(self, row: dict[str, Any], prefix: str) -> None:
@@ -110,15 +132,29 @@ class Report:
                 self._events.add_scalar(f"{prefix}/{name}", value, row["step"])
 
 
+@contextmanager
+def bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each thing that takes a while; told what it is, how much is done and of how much."""
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(escape(what), total=total)
+            progress.update(tasks[what], completed=done)
+
+        yield show
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl; a last line that was cut short is passed over."""
+    """The rows of a metrics.jsonl, up to a line that was cut short."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
             rows.append(json.loads(line))
         except ValueError:
             break
-    return rows
+    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int)]
 
 
 def draw_curves(folder: RunFolder, clip: float) -> None:
@@ -126,7 +162,7 @@ def draw_curves(folder: RunFolder, clip: float) -> None:
     from matplotlib.figure import Figure  # as above
 
     rows = read_rows(folder.metrics)
-    train, valid = ([r for r in rows if r["kind"] == kind] for kind in ("train", "valid"))
+    train, valid = ([r for r in rows if r.get("kind") == kind] for kind in ("train", "valid"))
     if not train:
         return
     figure = Figure(figsize=(9, 6), layout="constrained")
@@ -167,8 +203,6 @@ def draw_curves(folder: RunFolder, clip: float) -> None:
 
 
 def _drop_after(path: Path, step: int) -> None:
-    from ._files import write_text
-
     rows = [r for r in read_rows(path) if r["step"] <= step]
     write_text(path, "".join(json.dumps(r) + "\n" for r in rows))
 

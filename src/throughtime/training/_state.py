@@ -1,6 +1,6 @@
 """The whole state of a training run as tensors and JSON, so that a run goes on to the same bits."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import final
 
@@ -12,6 +12,24 @@ from .._check import InputError, NonFinite
 from ..gradients import Carry
 from ..models import LanguageModel
 from ._files import load_parameters, read_tensors, write_tensors
+from ._step import Step
+
+
+@final
+@dataclass
+class Since:
+    """Sums over the steps since the last report."""
+
+    loss: float = 0.0
+    norm: float = 0.0
+    tokens: int = 0
+    seconds: float = 0.0
+    steps: int = 0
+
+    def add(self, done: Step, tokens: int, seconds: float) -> None:
+        """One step more."""
+        self.loss, self.norm, self.steps = self.loss + done.loss, self.norm + done.norm, self.steps + 1
+        self.tokens, self.seconds = self.tokens + tokens, self.seconds + seconds
 
 
 @final
@@ -22,11 +40,24 @@ class Progress:
     step: int = 0
     clipped: int = 0  # steps whose gradient a clip changed
     seconds: float = 0.0  # spent in training, over all resumptions
+    since: Since = field(default_factory=Since)
     best: float | None = None  # nats a symbol on validation
     best_step: int = 0
     carried: tuple[int, ...] = ()  # how many state tensors, if a carry stands
     kept: tuple[str, ...] = ()  # the names of what the carry keeps beside
     made_by: str = ""
+
+    def add(self, done: Step, tokens: int, seconds: float) -> None:
+        """One step more."""
+        self.step, self.clipped, self.seconds = self.step + 1, self.clipped + done.clipped, self.seconds + seconds
+        self.since.add(done, tokens, seconds)
+
+
+def refuse_non_finite(model: LanguageModel) -> None:
+    """Raises NonFinite where a weight is not a finite number: such a model is never saved."""
+    for name, p in model.named_parameters():
+        if not torch.isfinite(p).all():
+            raise NonFinite(f"the weight {name}, after the step")
 
 
 def save_state(
@@ -37,9 +68,7 @@ def save_state(
     Raises:
         NonFinite: a weight is not a finite number; the file is left as it was.
     """
-    for name, p in model.named_parameters():
-        if not torch.isfinite(p).all():
-            raise NonFinite(f"the weight {name}, after the step")
+    refuse_non_finite(model)
     tensors = {f"model.{name}": p for name, p in model.named_parameters()}
     tensors |= {f"optimizer.{i}.{k}": v for i, s in optimizer.state_dict()["state"].items() for k, v in s.items() if isinstance(v, Tensor)}
     tensors["rng"] = rng
@@ -66,15 +95,22 @@ def load_state(path: Path, model: LanguageModel, optimizer: torch.optim.Optimize
             if key.startswith("optimizer."):
                 _, i, name = key.split(".", 2)
                 moments.setdefault(int(i), {})[name] = value
+        _refuse_other_moments(moments, list(model.parameters()))
         optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
         torch.set_rng_state(tensors["rng"])
         device = model.head.weight.device
         state = tuple(tensors[f"carry.state.{i}"].to(device) for i in progress.carried)
         kept = {k: tensors[f"carry.kept.{k}"].to(device) for k in progress.kept}
-    except (msgspec.ValidationError, KeyError, ValueError, RuntimeError) as error:
+    except (msgspec.ValidationError, KeyError, ValueError, RuntimeError, TypeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
             f"{path} is not the state of this run ({error}); expected the file that it wrote. Restore it, or train again."
         ) from None
     return (Carry(state, kept, progress.made_by) if state else None), progress
+
+
+def _refuse_other_moments(moments: dict[int, dict[str, Tensor]], parameters: list[torch.nn.Parameter]) -> None:
+    for i, values in moments.items():
+        if not 0 <= i < len(parameters) or any(v.ndim and v.shape != parameters[i].shape for v in values.values()):
+            raise ValueError(f"the optimiser's moments of weight {i} have another shape")
