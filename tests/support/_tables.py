@@ -19,7 +19,7 @@ class Coupled(AbstractCell):
     def step(self, wx, rh, state):
         h, c = state
         keep = torch.sigmoid(wx[:, 0] + rh[:, 0])
-        c_next = keep * c + (1 - keep) * torch.sin(wx[:, 1] * rh[:, 1])
+        c_next = keep * c + (1 - keep) * torch.sin(wx[:, 1]) * torch.cos(rh[:, 1])
         return torch.tanh(c_next) + 0.1 * h, c_next
 
 

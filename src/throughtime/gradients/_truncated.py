@@ -95,7 +95,10 @@ class TruncatedBPTT(AbstractGradient):
         return Outcome(total, Carry(_detach(state), stretch.history(keep_from, entered), repr(self)))
 
     def _go_back(self, model: AbstractModel, stretch: "_Stretch", pieces: "deque[_Piece]", start: int, stop: int, scale: float) -> Tensor:
-        """One window: the losses of steps start..stop−1, and their adjoint handed back k2 steps. Returns the loss."""
+        """One window: the losses of steps start..stop−1, and their adjoint handed back through ``pieces``, the last k2 steps.
+
+        Returns the loss.
+        """
         inside = [piece for piece in pieces if piece.start >= start]
         hs = torch.cat([piece.hs.detach() for piece in inside]).requires_grad_()
         loss = model.losses(hs, stretch.batch.steps(start - stretch.offset, stop - stretch.offset)).sum() * scale
@@ -103,8 +106,6 @@ class TruncatedBPTT(AbstractGradient):
         assert hs.grad is not None, "losses are a function of hs"
         adjoint: State | None = None  # (1)
         for piece in reversed(pieces):
-            if piece.stop <= stop - self.reach:
-                break
             dhs = hs.grad[piece.start - start : piece.stop - start] if piece.start >= start else None
             adjoint = piece.back(dhs, adjoint)  # (2), (3)
         return loss.detach()
