@@ -30,9 +30,9 @@ class Tokens:
 
     def __init__(self, path: Path, dtype: np.dtype) -> None:
         self.path, self.dtype = path, dtype
-        self._file = path.open("rb")
         self._size = path.stat().st_size // dtype.itemsize
-        self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) if self._size else None
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self._size else None
         self._read = 0
 
     def __len__(self) -> int:

@@ -53,9 +53,9 @@ class AbstractVocabulary(abc.ABC):
         """The smallest unsigned integer that holds every id."""
         return np.dtype("<u1" if self.size <= 1 << 8 else "<u2" if self.size <= 1 << 16 else "<u4")
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[int] | np.ndarray) -> str:
         """The text of some ids."""
-        return "".join(self.pieces(ids))
+        return "".join(self.pieces(map(int, ids)))
 
     def blocks(self, chunks: Iterable[str]) -> Iterator[str]:
         """The same text cut where cutting changes nothing; as it comes, unless the level says otherwise."""

@@ -172,7 +172,8 @@ class _Training:
             pass  # the weights are gone too: what was saved before them stands
         return NonFinite(
             f"the loss or its gradient is not a finite number at step {at + 1}: {first} went first. The last good state, after step "
-            f"{self.saved_step}, is saved in {self.folder.path}; go on from it with --resume and a lower --lr or --clip."
+            f"{self.saved_step}, is saved in {self.folder.path}; go on from it with --resume and a lower --lr or --clip, or begin "
+            "anew."
         )
 
     def validate(self, report: Report) -> None:

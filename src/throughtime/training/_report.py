@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, Progress as Bar, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress as Bar, TaskID, TextColumn
+from rich.text import Text
 
 from ._files import write_text
 from ._folder import RunFolder
@@ -65,6 +66,16 @@ class TrainRow:
         return where | names | {"tokens_per_second": self.tokens_per_second, "seconds": round(self.seconds, 3)}
 
 
+class _Live(Bar):
+    """A line of numbers over a bar: both fit into 80 columns."""
+
+    line = ""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield Text(self.line, no_wrap=True, overflow="ellipsis")
+        yield from super().get_renderables()
+
+
 @final
 class Report:
     """Writes every row to the run folder, and the latest to the terminal.
@@ -82,11 +93,8 @@ class Report:
         _drop_after(folder.metrics, step)
         self._metrics = folder.metrics.open("a", encoding="utf-8")
         self._events = SummaryWriter(folder.path, purge_step=step + 1 if step else None)
-        self._bar = Bar(
-            TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[line]}"), TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"), console=console, disable=not console.is_terminal, transient=False,
-        )  # fmt: skip
-        self._task = self._bar.add_task("training", total=1.0, line="", left="")
+        self._bar = _Live(BarColumn(None), TextColumn("{task.fields[left]}"), console=console, disable=not console.is_terminal, expand=True)
+        self._task = self._bar.add_task("training", total=1.0, left="")
 
     def __enter__(self) -> "Report":
         self._bar.start()
@@ -105,7 +113,8 @@ class Report:
             f"|g| {row.norm:.2g}  clipped {row.clipped:.0%}"
         )
         left = f"{_clock(seconds_left)} left"
-        self._bar.update(self._task, completed=done, line=line, left=left)
+        self._bar.line = line
+        self._bar.update(self._task, completed=done, left=left)
         if not self._console.is_terminal and row.seconds - self._spoken >= _PLAIN_EVERY:
             self._console.print(f"{line}  {left}", soft_wrap=True, highlight=False)
             self._spoken = row.seconds
@@ -113,9 +122,9 @@ class Report:
     def valid(self, step: int, numbers: dict[str, float], *, best: bool) -> None:
         """A validation."""
         self._write({"kind": "valid", "step": step, **numbers}, "valid")
-        mark = "  best so far" if best else ""
+        mark = "  best" if best else ""
         self._console.print(
-            f"step {step:,}  validation {numbers['nats']:.4f} nats  {numbers['bits_per_character']:.3f} bits/character  "
+            f"step {step:,}  valid {numbers['nats']:.3f} nats  {numbers['bits_per_character']:.3f} bits/character  "
             f"perplexity {numbers['perplexity']:.2f}{mark}", soft_wrap=True, highlight=False,
         )  # fmt: skip
 
