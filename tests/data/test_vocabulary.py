@@ -155,7 +155,7 @@ def test_an_unknown_word_in_a_prompt():
     ],
 )
 def test_a_strangers_vocabulary(value):
-    with pytest.raises(InputError, match="expected one (of level byte|that throughtime wrote)"):
+    with pytest.raises(InputError, match=r"expected one (of level byte|that throughtime wrote)"):
         vocabulary_from_json(value)
 
 

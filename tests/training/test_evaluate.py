@@ -1,6 +1,7 @@
 """A score is the mean loss of a literal loop over the text."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def literal(model: LanguageModel, ids: list[int]) -> float:
     model.eval()
     total, state = 0.0, None
     with torch.no_grad():
-        for now, following in zip(ids, ids[1:], strict=False):
+        for now, following in pairwise(ids):
             hs, state = model.recurrence(model.input(torch.tensor([[now]])), state)
             total -= float(torch.log_softmax(model.head(hs[0, 0]), 0)[following])
     return total

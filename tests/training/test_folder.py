@@ -47,7 +47,7 @@ def test_a_configuration_that_is_none(tmp_path, text, words):
 
 
 def test_no_run_folder(tmp_path):
-    with pytest.raises(InputError, match="is no run folder: it has no config.json; expected one that 'throughtime train' made"):
+    with pytest.raises(InputError, match=r"is no run folder: it has no config\.json; expected one that 'throughtime train' made"):
         RunFolder.open(tmp_path)
 
 

@@ -97,7 +97,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_state(make_run, console,
 
     monkeypatch.setattr(_loop, "step", spoiled)
     with pytest.raises(
-        NonFinite, match="not a finite number at step 8: the loss, at time step 3 of 8 went first. The last good state, after step 7"
+        NonFinite, match=r"not a finite number at step 8: the loss, at time step 3 of 8 went first\. The last good state, after step 7"
     ):
         train(run, console=console)
     monkeypatch.undo()

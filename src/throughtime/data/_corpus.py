@@ -4,6 +4,7 @@ import codecs
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
@@ -107,13 +108,14 @@ class Corpus:
         snap = level in ("word", "bpe")
         training = (text for section, text in _split(chunks("counting"), bounds, snap) if section == 0)
         vocabulary = _count(level, training, vocabulary_size, min_count)
-        writers = [_Writer(tokens / f"{name}.bin", vocabulary) for name in ("train", "valid", "test")]
-        _encode(vocabulary, _split(chunks("encoding"), bounds, snap), writers)
-        for writer, path in zip(writers[1:], (source.valid, source.test), strict=True):
-            if path is not None:
-                texts = _read([path], source.encoding, lambda done, total, path=path: progress(f"encoding {path.name}", done, total))
-                _encode(vocabulary, ((0, text) for text in texts), [writer])
-        sizes = {w.path.stem: w.close() for w in writers}
+        with ExitStack() as files:
+            writers = [files.enter_context(_Writer(tokens / f"{name}.bin", vocabulary)) for name in ("train", "valid", "test")]
+            _encode(vocabulary, _split(chunks("encoding"), bounds, snap), writers)
+            for writer, path in zip(writers[1:], (source.valid, source.test), strict=True):
+                if path is not None:
+                    texts = _read([path], source.encoding, lambda done, total, path=path: progress(f"encoding {path.name}", done, total))
+                    _encode(vocabulary, ((0, text) for text in texts), [writer])
+            sizes = {w.path.stem: w.close() for w in writers}
         _write_json(folder / "vocabulary.json", vocabulary.to_json())
         _write_json(tokens / "corpus.json", {"sections": sizes})
         return cls.open(folder)
@@ -142,9 +144,9 @@ class Corpus:
 def encode_file(path: Path, vocabulary: AbstractVocabulary, into: Path, encoding: str = "utf-8") -> Section:
     """A file's ids under a vocabulary that stands already, kept at ``into``."""
     _refuse_no_encoding(encoding)
-    writer = _Writer(into, vocabulary)
-    _encode(vocabulary, ((0, text) for text in _read([path], encoding, lambda done, total: None)), [writer])
-    return _open_section(into, vocabulary, writer.close())
+    with _Writer(into, vocabulary) as writer:
+        _encode(vocabulary, ((0, text) for text in _read([path], encoding, lambda done, total: None)), [writer])
+        return _open_section(into, vocabulary, writer.close())
 
 
 def read_vocabulary(path: Path) -> AbstractVocabulary:
@@ -179,6 +181,12 @@ class _Writer:
         self.tokens, self.characters = self.tokens + len(ids), self.characters + len(text)
         if self._unknown_id is not None:
             self.unknown += int((ids == self._unknown_id).sum())
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def close(self) -> dict[str, int]:
         self._file.flush()

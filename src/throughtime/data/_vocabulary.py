@@ -9,7 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from typing import ClassVar, final
 
 import numpy as np
@@ -194,7 +194,7 @@ class Words(AbstractVocabulary):
         return _whole_words(chunks)
 
     def encode(self, text: str) -> np.ndarray:
-        return np.fromiter((self._id.get(word, 0) for word in _words(text)), np.uint32)
+        return np.fromiter(map(self._id.get, _words(text), repeat(0)), np.uint32)
 
     def pieces(self, ids: Iterable[int]) -> Iterator[str]:
         begins_line = True
@@ -207,7 +207,7 @@ class Words(AbstractVocabulary):
         return {"level": self.level, "words": self.words[1:]}
 
     def _symbols(self, text: str) -> Sequence[str]:
-        return list(_words(text))
+        return _words(text)
 
 
 @final
@@ -330,15 +330,11 @@ def _spelled(pieces: Iterable[bytes]) -> Iterator[str]:
     yield decoder.decode(b"", final=True)
 
 
-def _words(text: str) -> Iterator[str]:
-    *lines, rest = text.split("\n")
-    for line in lines:
-        yield from line.split()
-        yield END_OF_LINE
-    yield from rest.split()
+def _words(text: str) -> list[str]:
+    return text.replace("\n", f" {END_OF_LINE} ").split()
 
 
-def _forget_rare(counts: Counter[str], rarest: int, most: int = 2_000_000) -> int:
+def _forget_rare(counts: Counter[str], rarest: int, most: int = 1_000_000) -> int:
     """Drop the words seen at most ``rarest`` times where there are more than ``most``; the next bound."""
     if len(counts) <= most:
         return rarest

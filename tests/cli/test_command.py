@@ -1,0 +1,319 @@
+"""The command as a person types it: what it does, and the one sentence for what it cannot do."""
+
+import json
+import re
+import shutil
+
+import pytest
+import torch
+
+from throughtime.cli import main
+from throughtime.data import read_vocabulary
+from throughtime.training import RunFolder
+
+TEXT = (
+    "".join(f"the {a} {b} sat on the {c}.\n" for a in ("big", "old", "red") for b in ("cat", "dog", "owl") for c in ("mat", "log", "box"))
+    * 4
+)
+SMALL = ["--hidden", "6", "--embedding", "4", "--batch-size", "4", "--bptt", "8", "--steps", "6", "--threads", "1"]
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_shell(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    torch.set_default_dtype(torch.float32)
+    (tmp_path / "book.txt").write_text(TEXT)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """One run that all tests of reading may share."""
+    torch.set_default_dtype(torch.float32)
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "book.txt").write_text(TEXT)
+    assert main(["train", "text", str(folder / "book.txt"), *SMALL, "--out", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The sentence of a refusal: exit code 2, no traceback, nothing left behind that begins with a dot."""
+    from pathlib import Path
+
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("throughtime: ")
+    assert "Traceback" not in error
+    assert error.count("\n") == 1
+    assert not list(Path().glob(".*"))
+    return error
+
+
+@pytest.mark.parametrize(
+    "level", [["char"], ["byte"], ["word", "--min-count", "2"], ["bpe", "--vocab-size", "270"]], ids=lambda level: level[0]
+)
+def test_every_level_from_text_to_sample(level, capsys):
+    assert main(["train", "text", "book.txt", *SMALL, "--bptt", "4", "--level", *level, "--out", "run"]) == 0
+    assert "run folder: run" in capsys.readouterr().out
+    assert main(["evaluate", "run", "--json"]) == 0
+    score = json.loads(capsys.readouterr().out)
+    assert score["text"] == "test"
+    assert score["perplexity"] == pytest.approx(2 ** score["bits_per_token"])
+    assert main(["sample", "run", "--prompt", "the big", "--length", "5", "--seed", "1"]) == 0
+    assert capsys.readouterr().out.startswith("the big")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--cell", "rnn", "--activation", "relu", "--init", "identity", "--optimizer", "sgd", "--lr", "0.1", "--momentum", "0.5"],
+        ["--cell", "rnn", "--activation", "sigmoid", "--optimizer", "rmsprop", "--schedule", "linear", "--initial", "learnable"],
+        ["--cell", "rnn", "--activation", "identity", "--clip-step", "0.5", "--optimizer", "adagrad"],
+        ["--cell", "lstm", "--forget-bias", "1", "--layers", "2", "--dropout", "0.2", "--schedule", "cosine", "--warmup", "3"],
+        ["--cell", "lstm", "--chrono", "20", "--optimizer", "adamw", "--weight-decay", "0.01", "--embedding", "0"],
+        ["--cell", "gru", "--embedding", "6", "--tied", "--init", "orthogonal", "--clip-value", "0.1", "--clip", "0"],
+        ["--initial", "random", "--schedule", "exponential", "--decay", "0.5", "--decay-after", "0", "--epochs", "1", "--eval-every", "5"],
+        ["--minutes", "0.002", "--save-every", "0", "--seed", "7"],
+    ],
+    ids=lambda flags: " ".join(flags[:4]),
+)
+def test_every_flag(flags, capsys):
+    budget = [] if "--epochs" in flags or "--minutes" in flags else ["--steps", "4"]
+    assert main(["train", "text", "book.txt", *SMALL[:-4], "--threads", "1", *budget, *flags, "--out", "run"]) == 0
+    assert main(["evaluate", "run"]) == 0
+
+
+def test_texts_of_their_own(capsys, tmp_path):
+    (tmp_path / "v.txt").write_text("the cat\n" * 9)
+    (tmp_path / "t.txt").write_text("the dog\n" * 7)
+    assert main(["train", "text", "book.txt", "book.txt", *SMALL, "--valid", "v.txt", "--test", "t.txt", "--out", "run"]) == 0
+    output = capsys.readouterr().out
+    assert f"train {2 * len(TEXT):,}  valid 72  test 56" in output
+    assert main(["evaluate", "run", "--data", "v.txt", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tokens"] == 71
+
+
+def test_the_run_is_named_where_no_name_is_given(tmp_path):
+    for number in (1, 2):
+        assert main(["train", "text", "book.txt", *SMALL]) == 0
+        assert (tmp_path / "runs" / f"book-gru6-{number}" / "curves.png").is_file()
+
+
+def test_what_is_printed_while_training(capsys):
+    main(["train", "text", "book.txt", *SMALL, "--out", "run"])
+    output = capsys.readouterr().out
+    line = r"step 6  loss \d\.\d{3}  \d\.\d{3} bits/token  [\d.]+k? tokens/s  \|g\| [\d.]+  clipped \d+%  0:00 left"
+    assert re.search(line, output)
+    assert re.search(r"step 6  valid \d\.\d{3} nats  \d\.\d{3} bits/character  perplexity [\d.]+  best", output)
+    assert max(map(len, output.splitlines())) <= 90
+
+
+def test_names_that_look_like_markup(capsys, tmp_path):
+    (tmp_path / "[red]a[bold].txt").write_text(TEXT)
+    assert main(["train", "text", "[red]a[bold].txt", *SMALL, "--out", "[bold]run"]) == 0
+    assert "run folder: [bold]run" in capsys.readouterr().out
+    assert main(["evaluate", "[bold]run", "--data", "[red]a[bold].txt"]) == 0
+    assert "[red]a[bold].txt" in capsys.readouterr().out
+
+
+class TestSample:
+    def test_the_same_seed_writes_the_same(self, trained, capsys):
+        outputs = set()
+        for seed in ("3", "3", "4"):
+            main(["sample", str(trained), "--length", "60", "--seed", seed])
+            outputs.add(capsys.readouterr().out)
+        assert len(outputs) == 2
+
+    @pytest.mark.parametrize(
+        "flags", [["--temperature", "0"], ["--top-k", "1"], ["--temperature", "0.5", "--top-k", "3"], ["--top-k", "9999"]]
+    )
+    def test_temperature_and_top_k(self, trained, capsys, flags):
+        assert main(["sample", str(trained), "--prompt", "the ", "--length", "9", "--seed", "1", *flags]) == 0
+        assert len(capsys.readouterr().out) >= 4 + 9 + 1
+
+    @pytest.mark.parametrize(
+        ("flags", "words"),
+        [
+            (["--prompt", ""], "the prompt is empty; expected at least one symbol"),
+            (
+                ["--prompt", "the Zoo"],
+                r"the prompt has 'Z', which the model's vocabulary of \d+ symbols does not know; expected symbols of the training text",
+            ),
+            (["--length", "0"], "length is 0; expected an integer from 1"),
+            (["--temperature", "nan"], "temperature is nan; expected a finite number"),
+            (["--temperature", "-1"], "temperature is -1.0"),
+            (["--top-k", "0"], "top_k is 0; expected an integer from 1"),
+            (["--seed", "-1"], r"--seed is -1; expected an integer from 0 to 2\*\*63 - 1"),
+            (["--device", "quantum"], "--device is 'quantum', which cannot be used here"),
+        ],
+    )
+    def test_refusals(self, trained, capsys, flags, words):
+        assert re.search(words, refused(["sample", str(trained), *flags], capsys))
+
+
+class TestEvaluate:
+    def test_the_table(self, trained, capsys):
+        assert main(["evaluate", str(trained), "--section", "valid"]) == 0
+        output = capsys.readouterr().out
+        assert re.search(r"nats/token +bits/token +bits/character +perplexity +tokens +unknown", output)
+        assert re.search(r"valid +\d\.\d{4}", output)
+
+    @pytest.mark.parametrize(
+        ("flags", "words"),
+        [
+            (["--data", "missing.txt"], r"missing.txt cannot be read \(No such file"),
+            (["--data", "book.txt", "--section", "test"], "--data and --section are given together; expected one text"),
+            (["--data", "book.txt", "--encoding", "hex"], "--encoding is 'hex', which is no text encoding"),
+            (["--streams", "0"], "--streams is 0; expected an integer from 1"),
+            (["--threads", "0"], "--threads is 0; expected an integer from 1 to 1,024"),
+        ],
+    )
+    def test_refusals(self, trained, capsys, flags, words):
+        assert re.search(words, refused(["evaluate", str(trained), *flags], capsys))
+
+
+class TestResume:
+    @pytest.fixture
+    def run(self, trained, tmp_path):
+        shutil.copytree(trained, tmp_path / "run")
+        return tmp_path / "run"
+
+    def test_a_finished_run_says_so(self, run, capsys):
+        assert main(["train", "text", "--out", "run", "--resume"]) == 0
+        assert "has finished already, after 6 steps; a larger --steps" in capsys.readouterr().out
+
+    def test_a_larger_budget_of_another_kind_and_another_rate(self, run, capsys):
+        assert main(["train", "text", "--out=run", "--resume", "--epochs", "1", "--lr", "0.001"]) == 0
+        config = RunFolder.open(run).config
+        assert (config.loop.steps, config.loop.epochs, config.optimiser.lr) == (None, 1, 0.001)
+
+    @pytest.mark.parametrize(
+        ("flags", "words"),
+        [
+            (["--hidden", "7"], "--hidden is 7 but the run was begun with 6; expected the same to go on. Leave it out"),
+            (["--level", "word"], "--level is word but the run was begun with char"),
+            (["--tied"], "--tied is True but the run was begun with False"),
+            (["--seed", "1"], "--seed is 1 but the run was begun with 0"),
+            (["other.txt"], "FILE is other.txt but the run was begun with"),
+            (["--overwrite"], "--resume and --overwrite are given together"),
+            (["--lr", "nan"], "--lr is nan"),
+        ],
+    )
+    def test_refusals_change_nothing(self, run, capsys, flags, words):
+        before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        assert words in refused(["train", "text", *flags, "--out", "run", "--resume"], capsys)
+        assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+    def test_without_a_name(self, capsys):
+        assert "--resume is given without --out; expected the run folder" in refused(["train", "text", "--resume"], capsys)
+
+    def test_a_flag_that_is_on_may_be_repeated(self, capsys):
+        flags = [*SMALL, "--embedding", "6", "--tied", "--out", "run"]
+        assert main(["train", "text", "book.txt", *flags]) == 0
+        assert main(["train", "text", "book.txt", *flags, "--resume", "--steps", "8"]) == 0
+
+
+class TestTrainRefusals:
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            ([], "no text is named; expected one file or more"),
+            (["missing.txt"], "missing.txt cannot be read (No such file or directory)"),
+            (["book.txt", "--hidden", "0"], "--hidden is 0; expected an integer from 1 to 1,000,000"),
+            (["book.txt", "--hidden", "1000000"], "Lower --hidden, --layers, --vocab-size, --batch-size or --bptt"),
+            (["book.txt", "--layers", "-1"], "--layers is -1"),
+            (["book.txt", "--batch-size", "10000000"], "with 10000000 streams of 64 steps takes about"),
+            (["book.txt", "--bptt", "600"], "for each of 32 streams; expected at least one window of 600, so 19,201"),
+            (["book.txt", "--dropout", "1"], "--dropout is 1.0; expected a number in [0, 1)"),
+            (["book.txt", "--embedding", "0", "--tied"], "expected an embedding table to share"),
+            (["book.txt", "--activation", "relu"], "--activation relu is given with --cell gru; expected --cell rnn"),
+            (["book.txt", "--cell", "rnn", "--forget-bias", "1"], "needs a cell with a gate that keeps memory"),
+            (["book.txt", "--forget-bias", "nan"], "--forget-bias is nan"),
+            (["book.txt", "--chrono", "0"], "--chrono is 0; expected an integer from 1"),
+            (["book.txt", "--steps", "5", "--epochs", "2"], "--epochs and --steps are given together; expected one of"),
+            (["book.txt", "--steps", "0"], "--steps is 0; expected a finite number above 0"),
+            (["book.txt", "--minutes", "inf"], "--minutes is inf"),
+            (["book.txt", "--eval-every", "0"], "--eval-every is 0"),
+            (["book.txt", "--seed", str(2**63)], "--seed is 9223372036854775808"),
+            (["book.txt", "--device", "meta"], "--device is 'meta', which cannot be used here"),
+            (["book.txt", "--split", "0.5,0.6,0.1"], "split is 0.5,0.6,0.1; expected three shares"),
+            (["book.txt", "--vocab-size", "1"], "no symbol is left"),
+            (["book.txt", "--level", "byte", "--min-count", "2"], "do not apply at level byte"),
+            (["book.txt", "--out", "book.txt"], "book.txt is there already; expected a new folder"),
+            (["book.txt", "--out", "book.txt", "--overwrite"], "book.txt is there and is no run folder"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )
+    def test_one_sentence(self, capsys, arguments, words):
+        assert words in refused(["train", "text", *arguments], capsys)
+
+    def test_overwriting_with_a_bad_text_loses_nothing(self, trained, tmp_path, capsys):
+        shutil.copytree(trained, tmp_path / "run")
+        (tmp_path / "bad.txt").write_bytes(TEXT.encode() + b"\xff")
+        before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+        assert f"byte {len(TEXT):,} is 0xff" in refused(["train", "text", "bad.txt", *SMALL, "--out", "run", "--overwrite"], capsys)
+        assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+    def test_folders_made_for_a_run_that_never_was_are_gone(self, tmp_path, capsys):
+        refused(["train", "text", "book.txt", "--bptt", "600", "--out", "a/b/run"], capsys)
+        assert [path.name for path in tmp_path.iterdir()] == ["book.txt"]
+
+    def test_a_full_disk_while_the_run_begins_loses_nothing(self, trained, tmp_path, capsys, monkeypatch):
+        shutil.copytree(trained, tmp_path / "run")
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("throughtime.training._state.write_tensors", full)
+        assert "the disk is full; expected room for what is written" in refused(
+            ["train", "text", "book.txt", *SMALL, "--out", "run", "--overwrite"], capsys
+        )
+        assert read_vocabulary(tmp_path / "run" / "vocabulary.json").size
+        monkeypatch.undo()
+        assert main(["evaluate", str(tmp_path / "run")]) == 0
+
+    def test_a_loss_that_is_not_finite(self, capsys):
+        flags = ["--cell", "rnn", "--activation", "relu", "--optimizer", "sgd", "--lr", "1e30", "--clip", "0"]
+        error = refused(["train", "text", "book.txt", *SMALL, *flags, "--out", "run"], capsys)
+        assert re.search(r"not a finite number at step \d+: .* went first. The last good state, after step \d+, is saved in run;", error)
+
+
+class TestVerbs:
+    def test_an_overview(self, capsys):
+        assert main([]) == 0
+        output = capsys.readouterr().out
+        assert all(verb in output for verb in ("train text", "evaluate", "sample", "demo", "info"))
+
+    def test_an_unknown_verb(self, capsys):
+        assert main(["fly", "high"]) == 2
+        assert "'fly high' is none of the verbs; expected one of these" in capsys.readouterr().err
+
+    def test_the_version(self, capsys):
+        assert main(["--version"]) == 0
+        assert re.fullmatch(r"throughtime \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+    def test_info(self, capsys):
+        assert main(["info"]) == 0
+        assert all(name in capsys.readouterr().out for name in ("torch",))
+
+    @pytest.mark.parametrize("verb", [["train", "text"], ["evaluate"], ["sample"], ["demo"], ["info"]], ids=" ".join)
+    def test_help_says_what_holds_and_not_how_it_is_typed(self, verb, capsys):
+        with pytest.raises(SystemExit, match="0"):
+            main([*verb, "--help"])
+        output = capsys.readouterr().out
+        assert "None" not in output
+        assert "usage: throughtime" in output
+
+    @pytest.mark.parametrize("arguments", [["--frobnicate"], ["--hidden", "wide"], ["--level", "emoji"], ["--split", "1,2"]], ids=" ".join)
+    def test_flags_that_are_none(self, arguments, capsys):
+        with pytest.raises(SystemExit, match="2"):
+            main(["train", "text", "book.txt", *arguments])
+        assert arguments[0] in capsys.readouterr().err
+
+    def test_demo(self, capsys, tmp_path):
+        assert main(["demo", "--minutes", "0.005", "--hidden", "8", "--out", "run"]) == 0
+        assert "the model goes on from 'The '" in capsys.readouterr().out
+        assert (tmp_path / "run" / "curves.png").is_file()
