@@ -144,6 +144,7 @@ class TestSample:
             ),
             (["--length", "0"], "length is 0; expected an integer from 1"),
             (["--temperature", "nan"], "temperature is nan; expected a finite number"),
+            (["--temperature", "1e-300"], "--temperature is 1e-300; expected 0, or 0.001 or more"),
             (["--temperature", "-1"], "temperature is -1.0"),
             (["--top-k", "0"], "top_k is 0; expected an integer from 1"),
             (["--seed", "-1"], r"--seed is -1; expected an integer from 0 to 2\*\*63 - 1"),

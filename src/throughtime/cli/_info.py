@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from .._version import __version__
+from ..cells import GRU
+from ..kernels import architecture, architectures, serves
 from ._flags import parse
 
 
@@ -36,5 +38,12 @@ def facts() -> dict[str, str]:
         "python": f"{platform.python_version()} on {platform.platform()}",
         "devices": ", ".join(devices + (["mps"] if torch.backends.mps.is_available() else [])),
         "threads": str(torch.get_num_threads()),
-        "kernels": "plain: the Python time loop, for every cell",
+        "kernels": kernels(),
     }
+
+
+def kernels() -> str:
+    """Which kernels serve, and why where it is not the packed ones."""
+    if (why := serves(GRU(), torch.empty(0))) != "fast":
+        return why
+    return f"fast: packed for {architecture()} (this machine can run {', '.join(architectures())}); the plain loop for cells of your own"

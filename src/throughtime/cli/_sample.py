@@ -11,6 +11,7 @@ import torch
 import tyro
 
 from .. import _check
+from .._check import InputError
 from ..training import RunFolder, device
 from ._flags import parse
 
@@ -38,6 +39,8 @@ class Sample:
 def sample(arguments: Sequence[str], prog: str) -> int:
     """The verb."""
     chosen = parse(Sample, arguments, prog, "Let a trained model write on from a prompt.")
+    if 0 < chosen.temperature < 1e-3:
+        raise InputError(f"--temperature is {chosen.temperature!r}; expected 0, or 0.001 or more. Use 0 for the likeliest symbol.")
     folder = RunFolder.open(chosen.run)
     vocabulary = folder.vocabulary()
     model = folder.load_model(vocabulary, device(chosen.device))

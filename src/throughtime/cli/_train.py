@@ -41,7 +41,9 @@ _MAY_CHANGE = {
 _ABOUT = """Train a recurrent language model on a text.
 
 throughtime train text book.txt --hidden 512 --epochs 20 --out runs/book
+
 throughtime train text --out runs/book --resume
+
 throughtime sample runs/book --prompt 'It was '"""
 
 
