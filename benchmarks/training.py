@@ -63,9 +63,7 @@ class OurTrainer:
         self.optimizer = torch.optim.Adam(model.parameters(), 2e-3, fused=True)
 
     def step(self, batch) -> None:
-        self.carry = step(
-            self.model, batch, self.carry, gradient=self.gradient, clips=[ClipNorm(1.0)], optimizer=self.optimizer
-        ).carry
+        self.carry = step(self.model, batch, self.carry, gradient=self.gradient, clips=[ClipNorm(1.0)], optimizer=self.optimizer).carry
 
 
 def compare(corpus: Corpus, name: str, hidden: int | None, window: int, batch_size: int, steps: int) -> dict:
@@ -102,6 +100,16 @@ def compare(corpus: Corpus, name: str, hidden: int | None, window: int, batch_si
     }
 
 
+def line(row: dict) -> str:
+    speeds = (
+        f"{row['tokens_per_second'][w]:9,.0f} ({row['range'][w][0]:,.0f}–{row['range'][w][1]:,.0f})" for w in ("throughtime", "torch")
+    )
+    ours, torch_s = speeds
+    losses = row["valid_nats"]
+    name = f"{row['cell']:5} {row['hidden']:<4} {row['threads']:<9}"
+    return f"{name} {ours:26} {torch_s:26} {row['ratio']:5.2f}   {losses['throughtime']:.4f}  {losses['torch']:.4f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text", type=Path)
@@ -122,9 +130,7 @@ def main() -> None:
             for name in chosen.cells.split(","):
                 row = compare(corpus, name, chosen.hidden, chosen.window, chosen.batch_size, chosen.steps)
                 rows.append(row)
-                shown = [f"{row['tokens_per_second'][w]:9,.0f} ({row['range'][w][0]:,.0f}–{row['range'][w][1]:,.0f})" for w in ("throughtime", "torch")]
-                losses = row["valid_nats"]
-                print(f"{name:5} {row['hidden']:<4} {threads:<9} {shown[0]:26} {shown[1]:26} {row['ratio']:5.2f}   {losses['throughtime']:.4f}  {losses['torch']:.4f}")
+                print(line(row))
     if chosen.json:
         chosen.json.write_text(json.dumps(rows, indent=1))
 

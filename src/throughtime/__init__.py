@@ -3,11 +3,13 @@
 from ._version import __version__ as __version__
 from . import data as data
 from . import cells as cells
+from . import kernels as kernels
 from . import nn as nn
 from . import models as models
 from . import gradients as gradients
 from . import training as training
 from .data import Batch as Batch, TokenStream as TokenStream
 from .models import LanguageModel as LanguageModel, SequenceModel as SequenceModel
+from .kernels import set_kernels as set_kernels, set_threads as set_threads
 from .training import evaluate as evaluate
 from ._check import InputError as InputError, NonFinite as NonFinite

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from _tables import CELLS, TORCH
+from _tables import CELLS, TORCH, name
 from _truth import assert_close, gradients, unrolled
 from hypothesis import given, strategies as st
 
@@ -37,7 +37,7 @@ def compare(cell, xs, state, parameters, use_hs=True, use_last=True) -> None:
     assert_close(got, wanted)
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=str)
+@pytest.mark.parametrize("cell", CELLS, ids=name)
 @given(T=SIZES, B=SIZES, I=SIZES, H=SIZES, bias=st.booleans(), seed=st.integers(0, 2**31))
 def test_agrees_with_autograd(cell, T, B, I, H, bias, seed):
     torch.manual_seed(seed)
@@ -45,12 +45,12 @@ def test_agrees_with_autograd(cell, T, B, I, H, bias, seed):
 
 
 @pytest.mark.parametrize(("use_hs", "use_last"), [(True, False), (False, True)])
-@pytest.mark.parametrize("cell", CELLS, ids=str)
+@pytest.mark.parametrize("cell", CELLS, ids=name)
 def test_gradient_may_arrive_at_the_outputs_alone_or_the_last_state_alone(cell, use_hs, use_last):
     compare(cell, *draw(cell, 6, 3, 4, 5), use_hs=use_hs, use_last=use_last)
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=str)
+@pytest.mark.parametrize("cell", CELLS, ids=name)
 def test_odd_strides(cell):
     _xs, state, parameters = draw(cell, 5, 3, 4, 6)
     strided = torch.randn(4, 10, 3).transpose(0, 1)[::2].transpose(1, 2).requires_grad_()  # (5, 3, 4), no contiguous axis
@@ -58,14 +58,14 @@ def test_odd_strides(cell):
     compare(cell, strided, state, parameters)
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=str)
+@pytest.mark.parametrize("cell", CELLS, ids=name)
 def test_gradcheck(cell):
     xs, state, parameters = draw(cell, 4, 2, 3, 3)
     run = lambda xs, W, R, b_ih, b_hh, *state: recurrence(cell, xs, state, Parameters(W, R, b_ih, b_hh))[0]
     assert torch.autograd.gradcheck(run, (xs, *parameters, *state))
 
 
-@pytest.mark.parametrize("cell", [c for c in CELLS if type(c).step_vjp is not AbstractCell.step_vjp], ids=str)
+@pytest.mark.parametrize("cell", [c for c in CELLS if type(c).step_vjp is not AbstractCell.step_vjp], ids=name)
 def test_step_differentiated_by_hand_agrees_with_torch_func(cell):
     B, H = 3, 5
     draw_gate = lambda: torch.randn(B, cell.gates, H)

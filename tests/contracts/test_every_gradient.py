@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from _tables import CELLS
+from _tables import CELLS, name
 from _truth import assert_close
 from hypothesis import given, strategies as st
 
@@ -99,7 +99,7 @@ def advance(model, batch, t, state, starts):
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: str(m[0]))
-@pytest.mark.parametrize("cell", CELLS, ids=str)
+@pytest.mark.parametrize("cell", CELLS, ids=name)
 def test_agrees_with_its_definition(cell, method):
     method, window = method
     model, batch = language_model(cell), ragged(text_batch())

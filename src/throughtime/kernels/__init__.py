@@ -1,4 +1,13 @@
-"""The recurrence through time: the plain loop, which defines it, and what stands between it and autograd."""
+"""The recurrence through time: the plain loop, which defines it, the packed kernels, and what stands between them and autograd."""
 
-from ._recurrence import recurrence as recurrence
+from ._choice import (
+    Kernels as Kernels,
+    get_kernels as get_kernels,
+    get_threads as get_threads,
+    set_kernels as set_kernels,
+    set_threads as set_threads,
+)
+from ._cross_entropy import linear_cross_entropy as linear_cross_entropy
+from ._fast import architecture as architecture, architectures as architectures
+from ._recurrence import Memory as Memory, recurrence as recurrence, serves as serves
 from ._types import Gradients as Gradients, Parameters as Parameters, Run as Run, Walk as Walk

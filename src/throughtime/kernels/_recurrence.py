@@ -3,7 +3,7 @@
 T time · B batch · I input · H hidden · G gates · S states.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,8 +11,11 @@ from torch.autograd.function import once_differentiable
 
 from .._shapes import State
 from ..cells import AbstractCell
-from . import _plain
-from ._types import Parameters, Run, Walk
+from . import _fast, _plain
+from ._choice import get_kernels, get_threads
+from ._types import FORWARD, Parameters, Run
+
+Memory = Literal["fast", "lean"]
 
 
 def recurrence(
@@ -22,24 +25,47 @@ def recurrence(
     parameters: Parameters,
     *,
     clip_adjoint: float | None = None,
+    memory: Memory = "fast",
 ) -> tuple[Tensor, State]:
     """Run one layer over ``xs`` (T, B, I) from ``state``, S tensors (B, H).
+
+    Args:
+        cell: the step.
+        xs: inputs.
+        state: where to start.
+        parameters: weights.
+        clip_adjoint: see ``nn.Recurrence``.
+        memory: "fast" keeps the gates for backward; "lean" computes them again. The packed kernels alone tell the two apart.
 
     Returns:
         ``hs`` (T, B, H) and the last state, both differentiable once, by the recursion of ``_plain``.
     """
-    hs, *last = _Recurrence.apply(cell, clip_adjoint, len(state), xs, *state, *parameters)  # type: ignore[misc]
+    hs, *last = _Recurrence.apply(cell, clip_adjoint, memory, len(state), xs, *state, *parameters)  # type: ignore[misc]
     return hs, tuple(last)
+
+
+def serves(cell: AbstractCell, xs: Tensor) -> str:
+    """Which kernels run this cell on this input, and why not the fast ones where it is the plain loop."""
+    if get_kernels() == "plain":
+        return "plain: asked for"
+    why = _fast.supports(cell, xs)
+    return "fast" if why is None else f"plain: {why}"
 
 
 class _Recurrence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, cell: AbstractCell, clip: float | None, S: int, xs: Tensor, *rest: Any) -> Any:
+    def forward(ctx: Any, cell: AbstractCell, clip: float | None, memory: Memory, S: int, xs: Tensor, *rest: Any) -> Any:
         state, parameters = rest[:S], Parameters(*rest[S:])
-        run = _plain.forward(cell, xs, state, parameters)
-        ctx.cell, ctx.clip, ctx.S = cell, clip, S
+        keep = memory if any(ctx.needs_input_grad) else "none"
+        ctx.fast = get_kernels() == "fast" and _fast.supports(cell, xs) is None
+        if ctx.fast:
+            run = _fast.forward(cell, xs, state, parameters, FORWARD, keep=keep, threads=get_threads())
+        else:
+            run = _plain.forward(cell, xs, state, parameters, FORWARD)
+        ctx.cell, ctx.clip, ctx.keep = cell, clip, keep
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(xs, *parameters, run.hs, *run.kept)
+        if keep != "none":
+            ctx.save_for_backward(xs, *parameters, run.hs, *run.kept)
         return run.hs, *run.last
 
     @staticmethod
@@ -47,16 +73,14 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         dhs, *dlast = gradients
         xs, W, R, b_ih, b_hh, hs, *kept = ctx.saved_tensors
-        parameters = Parameters(W, R, b_ih, b_hh)
-        d = _plain.backward(
-            ctx.cell,
-            xs,
-            parameters,
-            Run(hs, (), tuple(kept)),
-            dhs,
-            tuple(hs.new_zeros(hs.shape[1:]) if s is None else s for s in dlast),
-            Walk(),
-            clip=ctx.clip,
-            needs_dxs=ctx.needs_input_grad[3],
-        )
-        return None, None, None, d.dxs, *d.dstate, *d.parameters
+        parameters, run = Parameters(W, R, b_ih, b_hh), Run(hs, (), tuple(kept))
+        needs_dxs = ctx.needs_input_grad[4]
+        if ctx.fast:
+            d = _fast.backward(
+                ctx.cell, xs, parameters, run, dhs, tuple(dlast), FORWARD, clip=ctx.clip, needs_dxs=needs_dxs, keep=ctx.keep,
+                threads=get_threads(),
+            )  # fmt: skip
+        else:
+            ends = tuple(hs.new_zeros(hs.shape[1:]) if s is None else s for s in dlast)
+            d = _plain.backward(ctx.cell, xs, parameters, run, dhs, ends, FORWARD, clip=ctx.clip, needs_dxs=needs_dxs)
+        return None, None, None, None, d.dxs, *d.dstate, *d.parameters

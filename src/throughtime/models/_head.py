@@ -12,6 +12,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from .. import _check
+from ..kernels import get_kernels, linear_cross_entropy
 from ._losses import AbstractLoss, CrossEntropy, Output, Softmax
 
 
@@ -53,7 +54,14 @@ class Head(nn.Module):
 
     def losses(self, hs: Float[Tensor, "T B H"], targets: Shaped[Tensor, "T B *V"]) -> Float[Tensor, "T B"]:
         """Every step's loss."""
+        if self._is_softmax_over_indices(targets) and get_kernels() == "fast":
+            _check.indices("targets", targets, self.weight.shape[0])
+            rows = linear_cross_entropy(hs.flatten(0, 1), self.weight, self.bias, targets.flatten().long())
+            return rows.view(targets.shape)  # (1)–(3) in one
         return self.loss.per_step(self(hs), targets, self.output)  # (3)
+
+    def _is_softmax_over_indices(self, targets: Tensor) -> bool:
+        return isinstance(self.loss, CrossEntropy) and isinstance(self.output, Softmax) and not targets.is_floating_point()
 
     def tie(self, weight: nn.Parameter) -> None:
         """Share an embedding's table (V, H) as the head's weight (Press & Wolf 2017), scaled down to suit a head."""

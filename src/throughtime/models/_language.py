@@ -126,5 +126,5 @@ class LanguageModel(AbstractModel):
 def _choose(o: Tensor, temperature: float, top_k: int | None, generator: torch.Generator | None) -> int:
     if temperature == 0:
         return int(o.argmax())
-    kept, symbols = (o.double() / temperature).topk(min(top_k or o.numel(), o.numel()))
+    kept, symbols = ((o.double() - o.max()) / temperature).topk(min(top_k or o.numel(), o.numel()))
     return int(symbols[torch.multinomial(nn.functional.softmax(kept, 0), 1, generator=generator)])

@@ -38,6 +38,7 @@ class Recurrence(nn.Module):
     Raises:
         InputError: a size below 1, a dropout outside [0, 1).
 
+    >>> from throughtime import cells
     >>> stack = Recurrence(cells.GRU(), 3, 5, num_layers=2)
     >>> hs, state = stack(torch.zeros(7, 4, 3))
     >>> hs.shape, [s.shape for s in state]

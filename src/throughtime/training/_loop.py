@@ -13,6 +13,7 @@ from rich.console import Console
 from .._check import InputError, NonFinite
 from ..data import Corpus, TokenStream
 from ..gradients import Carry, TruncatedBPTT
+from ..kernels import set_kernels
 from ..models import LanguageModel
 from ._clip import AbstractClip, ClipNorm, ClipValue
 from ._evaluate import Score, evaluate
@@ -101,6 +102,7 @@ class _Training:
         self.folder, self.loop, self.optimiser = folder, run.loop, run.optimiser
         if run.loop.threads is not None:
             torch.set_num_threads(run.loop.threads)
+        set_kernels(run.loop.kernels)
         self.corpus = folder.corpus()
         self.device = device(run.loop.device)
         torch.manual_seed(run.loop.seed)

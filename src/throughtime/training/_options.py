@@ -10,6 +10,7 @@ import tyro
 from .. import _check, cells, nn
 from .._check import InputError
 from ..data import Level, TextSource
+from ..kernels import Kernels
 from ..models import LanguageModel
 
 
@@ -229,6 +230,8 @@ class LoopOptions:
     """Of the weights, dropout and random initial states."""
     threads: Annotated[int | None, _unless("N", "torch's own choice")] = None
     """Threads of torch."""
+    kernels: Kernels = "fast"
+    """The packed kernels wherever they can serve, or the plain loop everywhere."""
     device: str = "cpu"
     """Where to compute: cpu, cuda, cuda:1, mps."""
 

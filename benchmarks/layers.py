@@ -1,0 +1,344 @@
+"""How fast is one recurrent layer, forward and backward: these kernels, this package's layer, torch.nn and JAX.
+
+    python benchmarks/layers.py                          the sizes of the table, 1 and 2 threads
+    python benchmarks/layers.py --sizes 100,32,128,128   T,B,I,H; repeat as often as you like
+    python benchmarks/layers.py --cells gru --threads 1 --json results.json
+
+One run, the contestants interleaved round by round, fresh outputs each call; medians, with the quartiles' half spread. JAX takes its
+threads when it starts, so it runs in a process of its own, driven round by round through a pipe. The FMA peak is measured in the
+same run, by a loop of independent multiply-adds; "share" is the share of it that forward + backward reach, counting
+6·T·B·G·H·(I + H) operations. Run it on a quiet machine: a loaded one is detected by the spread, not corrected.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+SIZES = [
+    (100, 1, 32, 32),
+    (100, 1, 128, 128),
+    (1000, 1, 32, 64),
+    (100, 32, 32, 64),
+    (100, 32, 128, 128),
+    (100, 32, 256, 256),
+    (1000, 16, 64, 128),
+    (100, 64, 512, 512),
+    (50, 64, 1024, 1024),
+]
+GATES = {"simple": 1, "gru": 3, "lstm": 4}
+
+Sizes = tuple[int, int, int, int]  # T, B, I, H
+Call = Callable[[], None]  # one forward + backward
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one contestant at one size."""
+
+    median: float
+    spread: float  # half the distance between the quartiles
+
+    @staticmethod
+    def of(seconds: list[float]) -> "Timing":
+        lower, median, upper = statistics.quantiles(seconds, n=4) if len(seconds) > 2 else (min(seconds), min(seconds), max(seconds))
+        return Timing(median, (upper - lower) / 2)
+
+
+def arrays(cell: str, sizes: Sizes) -> dict[str, torch.Tensor]:
+    """The layer's inputs: the same for every contestant."""
+    T, B, I, H = sizes
+    G, generator = GATES[cell], torch.Generator().manual_seed(0)
+
+    def normal(*shape: int, scale: float = 1.0) -> torch.Tensor:
+        return scale * torch.randn(shape, generator=generator)
+
+    return {
+        "xs": normal(T, B, I),
+        "W": normal(G, H, I, scale=I**-0.5),
+        "R": normal(G, H, H, scale=H**-0.5),
+        "b_ih": normal(G, H),
+        "b_hh": normal(G, H),
+        "dhs": normal(T, B, H),
+    }
+
+
+def kernel(cell: str, sizes: Sizes, threads: int) -> Call:
+    """The extension, called from Python on arrays."""
+    from throughtime import _kernels
+
+    a, S = arrays(cell, sizes), 2 if cell == "lstm" else 1
+    T, B, _, H = sizes
+    kind = {"simple": _kernels.ELMAN_TANH, "gru": _kernels.GRU, "lstm": _kernels.LSTM}[cell]
+    zero = torch.zeros(B, H)
+    c0 = zero if S > 1 else None
+    walk = (None, None, None, None, False, "fast")
+    weights = (a["W"], a["R"], a["b_ih"], a["b_hh"])
+    size = _kernels.kept_size(kind, T, B, H, "fast", False)
+
+    def call() -> None:
+        empty = torch.empty
+        hs, last, kept = empty(T, B, H), [empty(B, H) for _ in range(S)] + [None], empty(size) if size else None
+        _kernels.forward(kind, a["xs"], zero, c0, *weights, *walk, hs, *last[:2], kept, threads)
+        d = [torch.empty_like(x) for x in (a["xs"], *weights)]
+        dstate = [empty(B, H) for _ in range(S)] + [None]
+        _kernels.backward(
+            kind, a["xs"], zero, c0, *weights, *walk, hs, kept, a["dhs"], None, None, -1.0, *d, *dstate[:2], None, None, threads
+        )
+
+    return call
+
+
+def autograd_call(layer: torch.nn.Module, a: dict[str, torch.Tensor]) -> Call:
+    xs, parameters = a["xs"].clone().requires_grad_(), list(layer.parameters())
+
+    def call() -> None:
+        hs, _ = layer(xs)
+        hs.backward(a["dhs"])
+        xs.grad = None
+        for p in parameters:
+            p.grad = None
+
+    return call
+
+
+def torch_layer(cell: str, sizes: Sizes, threads: int) -> Call:
+    _, _, I, H = sizes
+    layer = {"simple": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[cell](I, H)
+    return autograd_call(layer, arrays(cell, sizes))
+
+
+def own_layer(cell: str, sizes: Sizes, threads: int) -> Call:
+    """This package's layer as a PyTorch user calls it: module, autograd, backward."""
+    import throughtime as tt
+
+    _, _, I, H = sizes
+    layer = {"simple": tt.RNN, "gru": tt.GRU, "lstm": tt.LSTM}[cell](I, H)
+    return autograd_call(layer, arrays(cell, sizes))
+
+
+JAX = """
+import sys, time, jax, jax.numpy as jnp, numpy as np
+cell, T, B, I, H = sys.argv[1], *map(int, sys.argv[2:6])
+a = np.load(sys.argv[6])
+xs, dhs, p = a["xs"], a["dhs"], tuple(a[k] for k in ("W", "R", "b_ih", "b_hh"))
+def run(xs, p):
+    W, R, b_ih, b_hh = p
+    wxs = jnp.einsum("tbi,ghi->tbgh", xs, W) + b_ih
+    def step(s, wx):
+        rh = jnp.einsum("bk,ghk->bgh", s[0], R) + b_hh
+        if cell == "simple":
+            s = (jnp.tanh(wx[:, 0] + rh[:, 0]),)
+        elif cell == "gru":
+            r, z = (jax.nn.sigmoid(wx[:, k] + rh[:, k]) for k in (0, 1))
+            n = jnp.tanh(wx[:, 2] + r * rh[:, 2])
+            s = ((1 - z) * n + z * s[0],)
+        else:
+            i, f, o = (jax.nn.sigmoid(wx[:, k] + rh[:, k]) for k in (0, 1, 3))
+            c = f * s[1] + i * jnp.tanh(wx[:, 2] + rh[:, 2])
+            s = (o * jnp.tanh(c), c)
+        return s, s[0]
+    zero = jnp.zeros((B, H), jnp.float32)
+    return jax.lax.scan(step, (zero, zero)[: 2 if cell == "lstm" else 1], wxs)[1]
+both = jax.jit(jax.grad(lambda xs, p: (run(xs, p) * dhs).sum(), (0, 1)))
+xs, p = jax.device_put(xs), jax.device_put(p)
+jax.block_until_ready(both(xs, p))
+print("ready", flush=True)
+for line in sys.stdin:
+    n = int(line)
+    start = time.perf_counter()
+    for _ in range(n):
+        jax.block_until_ready(both(xs, p))
+    print((time.perf_counter() - start) / n, flush=True)
+"""
+
+
+class Jax:
+    """jit(grad(scan)) in a process bound to as many cores as it may have threads."""
+
+    def __init__(self, cell: str, sizes: Sizes, threads: int, folder: Path) -> None:
+        import numpy as np
+
+        file = folder / "arrays.npz"
+        np.savez(file, **{k: v.numpy() for k, v in arrays(cell, sizes).items()})
+        cores = sorted(os.sched_getaffinity(0))[:threads]
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", JAX, cell, *map(str, sizes), str(file)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )  # fmt: skip
+        if self.process.stdout.readline().strip() != "ready":
+            raise RuntimeError("JAX did not start")
+
+    def seconds(self, calls: int) -> float:
+        self.process.stdin.write(f"{calls}\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def seconds(call: Call, calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        call()
+    return (time.perf_counter() - start) / calls
+
+
+def operations(cell: str, sizes: Sizes) -> float:
+    T, B, I, H = sizes
+    return 6.0 * T * B * GATES[cell] * H * (I + H)
+
+
+PEAK = r"""
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+#include <vector>
+typedef float V __attribute__((vector_size(BYTES)));
+static void loop(long n, float* out) {
+  V acc[24], a = a - a + 1.000001f, b = a - a + 1e-9f;
+  for (auto& x : acc) x = a;
+  for (long i = 0; i < n; ++i) {
+#pragma GCC unroll 24
+    for (int k = 0; k < 24; ++k) acc[k] = acc[k] * a + b;
+  }
+  for (auto& x : acc) *out += x[0];
+}
+int main(int, char** argv) {
+  const int threads = atoi(argv[1]);
+  const long n = 2000000;
+  double best = 0;
+  for (int round = 0; round < 5; ++round) {
+    std::vector<float> out(16 * threads);
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<std::thread> all;
+    for (int t = 0; t < threads; ++t) all.emplace_back(loop, n, &out[16 * t]);
+    for (auto& t : all) t.join();
+    const double s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double rate = 2.0 * 24 * (BYTES / 4) * n * threads / s;
+    best = rate > best ? rate : best;
+  }
+  printf("%g\n", best);
+}
+"""
+
+
+def fma_peak(threads: int, folder: Path) -> float:
+    """Operations a second of a loop in registers; NaN without a compiler."""
+    source, program = folder / "peak.cpp", folder / "peak"
+    source.write_text(PEAK)
+    wide = "avx512f" in Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else False
+    command = ["g++", "-O3", "-funroll-loops", "-march=native", "-ffp-contract=fast", f"-DBYTES={64 if wide else 32}"]
+    try:
+        subprocess.run([*command, source, "-o", program, "-pthread"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return math.nan
+    return float(subprocess.run([program, str(threads)], check=True, capture_output=True, text=True).stdout)
+
+
+def contest(contestants: dict[str, Callable[[int], float]], budget: float) -> dict[str, Timing]:
+    """Interleaved rounds: each contestant in turn for about the same time, until `budget` seconds are spent."""
+    once = {name: min(measure(1), measure(1)) for name, measure in contestants.items()}
+    per_turn = budget / (9 * len(contestants))
+    calls = {name: max(1, min(2000, int(per_turn / s))) for name, s in once.items()}
+    found: dict[str, list[float]] = {name: [] for name in contestants}
+    end, rounds = time.perf_counter() + budget, 0
+    while rounds < 5 or (time.perf_counter() < end and rounds < 25):
+        for name, measure in contestants.items():
+            found[name].append(measure(calls[name]))
+        rounds += 1
+    return {name: Timing.of(s) for name, s in found.items()}
+
+
+def measure(cell: str, sizes: Sizes, threads: int, args: argparse.Namespace, folder: Path) -> dict[str, Timing]:
+    torch.set_num_threads(threads)
+    calls: dict[str, Callable[[int], float]] = {}
+    for name, make in {"kernel": kernel, "layer": own_layer, "torch": torch_layer}.items():
+        if name in args.contestants:
+            call = make(cell, sizes, threads)
+            calls[name] = lambda n, call=call: seconds(call, n)
+    jax = Jax(cell, sizes, threads, folder) if "jax" in args.contestants else None
+    if jax:
+        calls["jax"] = jax.seconds
+    try:
+        return contest(calls, args.seconds)
+    finally:
+        if jax:
+            jax.close()
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    return statistics.geometric_mean(list(values))
+
+
+def report(cell: str, rows: list[dict]) -> None:
+    for peer in ("torch", "jax"):
+        for mine in ("kernel", "layer"):
+            ratios = [r["seconds"][peer]["median"] / r["seconds"][mine]["median"] for r in rows if {peer, mine} <= r["seconds"].keys()]
+            if ratios:
+                print(f"  {cell}: {mine} against {peer}: worst {min(ratios):.2f}, geometric mean {geometric_mean(ratios):.2f}")
+
+
+def line(cell: str, sizes: Sizes, threads: int, found: dict[str, Timing], peak: float) -> str:
+    first = next(iter(found))
+    rate = operations(cell, sizes) / found[first].median
+    parts = [f"{cell:6} {','.join(map(str, sizes)):17} {threads}"]
+    parts += [f"{name} {t.median * 1e6:9.1f} ±{t.spread / t.median:4.0%}" for name, t in found.items()]
+    parts += [f"×{found[peer].median / found[first].median:.2f} {peer}" for peer in ("torch", "jax") if peer in found and peer != first]
+    return "  ".join([*parts, f"{rate / 1e9:6.1f} GF/s", f"share {rate / peak:.2f}"])
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", action="append", help="T,B,I,H; in place of the table's")
+    parser.add_argument("--cells", default="simple,gru,lstm")
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--contestants", default="kernel,layer,torch,jax")
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each size and number of threads")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    args.sizes = [tuple(map(int, s.split(","))) for s in args.sizes] if args.sizes else SIZES
+    args.cells, args.contestants = args.cells.split(","), args.contestants.split(",")
+    args.threads = [int(t) for t in args.threads.split(",")]
+    return args
+
+
+def main() -> None:
+    args = parse()
+    rows: list[dict] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        peaks = {threads: fma_peak(threads, folder) for threads in args.threads}
+        print("FMA peak: " + ", ".join(f"{p / 1e9:.0f} GF/s on {t} threads" for t, p in peaks.items()) + "; µs, median ± half spread")
+        for cell in args.cells:
+            for threads in args.threads:
+                for sizes in args.sizes:
+                    found = measure(cell, sizes, threads, args, folder)
+                    print(line(cell, sizes, threads, found, peaks[threads]), flush=True)
+                    rows.append(
+                        {"cell": cell, "sizes": sizes, "threads": threads, "seconds": {n: asdict(t) for n, t in found.items()},
+                         "share": operations(cell, sizes) / next(iter(found.values())).median / peaks[threads]}
+                    )  # fmt: skip
+            report(cell, [r for r in rows if r["cell"] == cell])
+    if args.json:
+        machine = platform.processor() or platform.machine()
+        args.json.write_text(json.dumps({"machine": machine, "torch": torch.__version__, "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

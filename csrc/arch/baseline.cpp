@@ -1,0 +1,3 @@
+// Compiled with the flags of this architecture; see CMakeLists.txt.
+#define ARCH Baseline
+#include "instances.inl"

@@ -1,0 +1,105 @@
+// The seam between the bindings and the kernels: what a call is told, and the table every architecture file fills in.
+//
+// T time, B batch, I input, H hidden, G gates, S states, C numbers kept per unit. All arrays are dense and row-major;
+// the caller owns every one of them; no output aliases anything.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace throughtime {
+
+using Index = std::ptrdiff_t;
+
+class Team;  // parallel.hpp
+
+constexpr int max_states = 2;
+
+struct Sizes { Index T, B, I, H; };
+
+// none: outputs only. lean: the states at every `lean_interval`-th step, gates computed again. fast: the gates.
+enum class Keep { none, lean, fast };
+
+// Steps between two kept states in lean mode. A function of B alone, so that both passes agree whatever their threads.
+constexpr Index lean_interval(Index B) { return B >= 256 ? 1 : 256 / B; }
+
+// How a call is divided: `groups` of sequences that never meet, each by `members` that share its hidden units and meet
+// at every step. One of the two is 1.
+struct Split { int groups, members; };
+
+template <class T>
+struct Layer {
+  Sizes n;
+  const T* xs;                  // (T, B, I)
+  const T* state[max_states];   // (B, H) each: the state before the first step
+  const T* W;                   // (G, H, I)
+  const T* R;                   // (G, H, H)
+  const T* b_ih;                // (G, H) or null
+  const T* b_hh;                // (G, H) or null
+  const std::int64_t* lengths;  // (B), 0 … T each, or null: all T
+  const std::uint8_t* reset;    // (T, B) or null: before step t the state of b is replaced by restart
+  const T* restart[max_states]; // (B, H) each, or null: zeros
+  bool reverse;                 // time is walked from the end to 0
+  Keep keep;
+};
+
+template <class T>
+struct ForwardCall : Layer<T> {
+  T* hs;                        // (T, B, H) out; zero beyond a sequence's length
+  T* last[max_states];          // (B, H) each, out
+  T* kept;                      // out; see Kernel::kept_size; null when there is nothing to keep
+};
+
+template <class T>
+struct BackwardCall : Layer<T> {
+  const T* hs;                  // (T, B, H)
+  const T* kept;                // what forward kept
+  const T* dhs;                 // (T, B, H) or null: zeros
+  const T* dlast[max_states];   // (B, H) each, or null: zeros
+  bool clipped;
+  T clip;                       // the norm beyond which an adjoint is scaled back to it
+  T* dxs;                       // (T, B, I) out, or null: not wanted
+  T* dW;                        // (G, H, I) out
+  T* dR;                        // (G, H, H) out
+  T* db_ih;                     // (G, H) out, or null
+  T* db_hh;                     // (G, H) out, or null
+  T* dstate[max_states];        // (B, H) each, out
+  T* drestart[max_states];      // (B, H) each, out, or null
+};
+
+// One cell, element type and architecture. A pass is: `scratch` bytes from anywhere, aligned to 64; `pack` once; then
+// `share` by every member of every group, groups in any order, members of one group at the same time; then `finish`.
+template <class T>
+struct Kernel {
+  int gates, states, kept, width;                       // width: elements in a vector
+  std::size_t (*forward_scratch)(const ForwardCall<T>&, Split);
+  void (*forward_pack)(const ForwardCall<T>&, Split, void* scratch);
+  void (*forward_share)(const ForwardCall<T>&, Split, void* scratch, int group, int member, Team*);
+  std::size_t (*backward_scratch)(const BackwardCall<T>&, Split);
+  void (*backward_pack)(const BackwardCall<T>&, Split, void* scratch);
+  void (*backward_share)(const BackwardCall<T>&, Split, void* scratch, int group, int member, Team*);
+  void (*backward_finish)(const BackwardCall<T>&, Split, void* scratch);
+
+  // Elements that forward leaves in `kept`.
+  std::size_t kept_size(Sizes n, Keep keep) const {
+    if (kept == 0 || keep == Keep::none) return 0;
+    if (keep == Keep::fast) return static_cast<std::size_t>(n.T * n.B * ((n.H + width - 1) / width) * width * kept);
+    return static_cast<std::size_t>((n.T + lean_interval(n.B) - 1) / lean_interval(n.B) * states * n.B * n.H);
+  }
+};
+
+// What needs no cell: elementwise functions on arrays, for the tests of their accuracy, and the loss (cross_entropy.hpp).
+template <class T>
+struct Functions {
+  void (*tanh)(const T* x, T* y, Index n);     // x, y: (n); y may be x
+  void (*sigmoid)(const T* x, T* y, Index n);
+  void (*cross_entropy)(T* o, const std::int64_t* targets, const T* g, T* losses, Index V, Index first, Index last, bool gradient);
+};
+
+enum class CellKind { elman_tanh, elman_relu, elman_identity, elman_sigmoid, gru, lstm };
+
+// Defined once per architecture, in arch/<name>.cpp.
+template <class Arch, class T> const Kernel<T>& kernel_for(CellKind);
+template <class Arch, class T> const Functions<T>& functions_for();
+
+}  // namespace throughtime

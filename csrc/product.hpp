@@ -1,0 +1,171 @@
+// The two matrix products that everything is made of, on operands that pack.hpp has laid out.
+//
+// Blocked layout of a matrix of `rows` × `cols`: columns in blocks of one vector, [cols/width][rows + pad][width].
+// `stride` is the distance in elements from one block to the next. One layout serves three ends: a row's element is
+// read as a scalar when the product runs over columns (rows_times_panel), and a block is read as a vector, or as a
+// column of scalars, when it runs over rows (outer_product); nothing is ever repacked between the two.
+//
+// Panel layout of a weight matrix: [k][NC][width], NC vectors of outputs side by side for every k.
+#pragma once
+
+#include "simd.hpp"
+
+namespace throughtime {
+
+using Index = std::ptrdiff_t;
+
+// Rows of the largest tile whose MR × NC accumulators, with room for operands, fit in the registers.
+template <class Arch>
+THROUGHTIME_INLINE constexpr int max_rows(int vectors) {
+  const int fit = Arch::registers * 3 / 4 / vectors;
+  return fit >= 8 ? 8 : fit >= 6 ? 6 : fit >= 4 ? 4 : fit > 1 ? fit : 1;
+}
+
+// How many rows the next tile takes of those that remain: full tiles of `most`, then two of about equal height.
+THROUGHTIME_INLINE int next_tile(Index remaining, int most) {
+  if (remaining == most || remaining >= 2 * most) return most;
+  if (remaining > most) {
+    const int half = static_cast<int>(remaining + 1) / 2;  // rounded up to a height there is: 1, 2, 3, 4, 6, 8
+    return half <= 4 ? half : half <= 6 ? 6 : 8;
+  }
+  return remaining >= 6 ? 6 : remaining >= 4 ? 4 : static_cast<int>(remaining);
+}
+
+// out[r][n] = init[n] + Σ_k A[r][k] panel[k][n],  r < MR, n < NC·width.
+//
+//   A        blocked, MR rows from its first; read
+//   panel    (K, NC·width), aligned to a vector; read
+//   init     (NC·width), or null for zeros; read
+//   out      (MR, NC·width), aligned to a vector; written, aliases nothing
+//
+// With few accumulators the sum over k is kept in KS interleaved parts, to cover the latency of the multiply-add.
+template <class T, class Arch, int MR, int NC>
+[[gnu::noinline]] void rows_times_panel(Index K, const T* A, Index stride, const T* panel, const T* init, T* out) {
+  using V = Vec<T, Arch>;
+  constexpr int W = V::width;
+  constexpr int KS = MR * NC >= 6 ? 1 : MR * NC >= 3 ? 2 : 4;
+  constexpr int unroll = W < 4 ? W : (KS > 4 ? KS : 4);
+  V acc[KS][MR][NC];
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r)
+#pragma GCC unroll 8
+    for (int c = 0; c < NC; ++c) {
+      acc[0][r][c] = init ? V::load(init + c * W) : V::zero();
+#pragma GCC unroll 4
+      for (int s = 1; s < KS; ++s) acc[s][r][c] = V::zero();
+    }
+  const auto multiply_add = [&](const T* a, const T* b, int part) [[gnu::always_inline]] {
+    V y[NC];
+#pragma GCC unroll 8
+    for (int c = 0; c < NC; ++c) y[c] = V::load(b + c * W);
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; ++r) {
+      const V x = V::all(a[r * W]);
+#pragma GCC unroll 8
+      for (int c = 0; c < NC; ++c) acc[part][r][c] = fma(x, y[c], acc[part][r][c]);
+    }
+  };
+  Index k = 0;
+  for (; k + W <= K; k += W, A += stride) {
+    const T* a = A;
+#pragma GCC unroll 1
+    for (int j = 0; j < W; j += unroll) {
+#pragma GCC unroll 4
+      for (int u = 0; u < unroll; ++u) multiply_add(a + u, panel + u * NC * W, u % KS);
+      a += unroll;
+      panel += unroll * NC * W;
+    }
+  }
+  for (const T* a = A; k < K; ++k, ++a, panel += NC * W) multiply_add(a, panel, 0);
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r)
+#pragma GCC unroll 8
+    for (int c = 0; c < NC; ++c) {
+#pragma GCC unroll 4
+      for (int s = 1; s < KS; ++s) acc[0][r][c] += acc[s][r][c];
+      acc[0][r][c].store(out + (r * NC + c) * W);
+    }
+}
+
+// The tiles of one width: times_panel[rows], for the heights that next_tile gives.
+template <class T>
+struct Tiles {
+  int most;
+  void (*times_panel[9])(Index K, const T* A, Index stride, const T* panel, const T* init, T* out);
+};
+
+template <class T, class Arch, int NC>
+THROUGHTIME_INLINE constexpr Tiles<T> make_tiles() {
+  constexpr int most = max_rows<Arch>(NC);
+  Tiles<T> tiles = {most, {}};
+  tiles.times_panel[1] = &rows_times_panel<T, Arch, 1, NC>;
+  if constexpr (most >= 2) tiles.times_panel[2] = &rows_times_panel<T, Arch, 2, NC>;
+  if constexpr (most >= 3) tiles.times_panel[3] = &rows_times_panel<T, Arch, 3, NC>;
+  if constexpr (most >= 4) tiles.times_panel[4] = &rows_times_panel<T, Arch, 4, NC>;
+  if constexpr (most >= 6) tiles.times_panel[6] = &rows_times_panel<T, Arch, 6, NC>;
+  if constexpr (most >= 8) tiles.times_panel[8] = &rows_times_panel<T, Arch, 8, NC>;
+  return tiles;
+}
+
+template <class T, class Arch, int NC>
+constexpr Tiles<T> tiles_of_width = make_tiles<T, Arch, NC>();
+
+// Panels are 1, 2, 3, 4, 6 or 8 vectors wide.
+template <class T, class Arch>
+const Tiles<T>& tiles_of(int vectors) {
+  switch (vectors) {
+    case 1: return tiles_of_width<T, Arch, 1>;
+    case 2: return tiles_of_width<T, Arch, 2>;
+    case 3: return tiles_of_width<T, Arch, 3>;
+    case 4: return tiles_of_width<T, Arch, 4>;
+    case 6: return tiles_of_width<T, Arch, 6>;
+    default: return tiles_of_width<T, Arch, 8>;
+  }
+}
+
+// C[m][n] (+)= Σ_r A[r][m] B[r][n],  m < MR, n < NV·width.
+//
+//   A        one block of a blocked matrix from its column m = 0: A[r·width + m]; read
+//   B        NV blocks of a blocked matrix, `stride` apart; read
+//   C        rows ldc apart, of which the first m_count (≤ MR) and in each the first n_count elements are touched;
+//            added to, or overwritten when `overwrite`; aliases nothing
+template <class T, class Arch, int MR, int NV>
+[[gnu::noinline]] void outer_product(Index rows, const T* A, const T* B, Index stride, T* C, Index ldc,
+                                     int m_count, Index n_count, bool overwrite) {
+  using V = Vec<T, Arch>;
+  constexpr int W = V::width;
+  V acc[MR][NV];
+#pragma GCC unroll 16
+  for (int m = 0; m < MR; ++m)
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) acc[m][v] = V::zero();
+#pragma GCC unroll 2
+  for (Index r = 0; r < rows; ++r) {
+    V y[NV];
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) y[v] = V::load(B + v * stride);
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m) {
+      const V x = V::all(A[m]);
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v) acc[m][v] = fma(x, y[v], acc[m][v]);
+    }
+    A += W;
+    B += W;
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < MR; ++m) {
+    if (m >= m_count) break;
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) {
+      const Index n = n_count - v * W;
+      const int count = n < W ? static_cast<int>(n) : W;
+      T* c = C + m * ldc + v * W;
+      V total = acc[m][v];
+      if (!overwrite) total += V::load(c, count);
+      total.store(c, count);
+    }
+  }
+}
+
+}  // namespace throughtime

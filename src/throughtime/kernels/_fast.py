@@ -1,0 +1,176 @@
+"""The extension: packed, fused CPU kernels for the simple network, GRU and LSTM. The same two functions as the plain loop.
+
+T time · B batch · I input · H hidden · G gates · S states.
+"""
+
+import functools
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from .._shapes import State
+from ..cells import GRU, LSTM, AbstractCell, Elman, Identity, Relu, Sigmoid, Tanh
+from ._types import FORWARD, Gradients, Parameters, Run, Walk
+
+_missing: str | None = None  # why there is no extension; nothing below is called without a look at it
+if TYPE_CHECKING:
+    from .. import _kernels
+else:
+    try:
+        from .. import _kernels
+    except ImportError as error:  # built without a compiler, or for another machine
+        _missing = f"the extension throughtime._kernels does not load ({error}); reinstall with a C++20 compiler at hand to have it"
+
+Keep = Literal["fast", "lean", "none"]
+
+
+def architecture() -> str:
+    """The instructions that the kernels use here: "baseline", "avx2", "avx512" or "neon"."""
+    return _kernels.architecture()
+
+
+def architectures() -> list[str]:
+    """All that this machine can run."""
+    return _kernels.architectures()
+
+
+def supports(cell: AbstractCell, xs: Tensor) -> str | None:
+    """Why these kernels cannot serve ``cell`` on ``xs``; None when they can."""
+    if _missing is not None:
+        return _missing
+    if _kind(cell) is None:
+        return f"there is no kernel for {cell}; there are for GRU, LSTM and Elman with Tanh, Relu, Identity or Sigmoid"
+    if xs.device.type != "cpu":
+        return f"the input is on {xs.device}; the kernels run on the CPU"
+    if xs.dtype not in (torch.float32, torch.float64):
+        return f"the input is {xs.dtype}; the kernels are for float32 and float64"
+    return None
+
+
+def forward(
+    cell: AbstractCell,
+    xs: Tensor,
+    state: State,
+    parameters: Parameters,
+    walk: Walk = FORWARD,
+    *,
+    keep: Keep = "fast",
+    threads: int | None = None,
+    arch: str | None = None,
+) -> Run:
+    """Step through ``xs`` (T, B, I) from ``state``, S tensors (B, H).
+
+    ``keep`` says what is left for ``backward``: the gates ("fast"), enough to compute them again ("lean"), or nothing.
+    ``threads`` follows ``torch.get_num_threads()`` when None.
+    """
+    kind, (T, B, _), H = _known(cell), xs.shape, state[0].shape[-1]
+    xs, parameters, walk = xs.contiguous(), _dense_parameters(parameters), _dense_walk(walk)
+    state = tuple(s.contiguous() for s in state)
+    h0, c0 = _two(state)
+    hs = xs.new_empty(T, B, H)
+    last = tuple(xs.new_empty(B, H) for _ in state)
+    kept = xs.new_empty(_kernels.kept_size(kind, T, B, H, keep, xs.dtype == torch.float64, arch)) if kind > _LAST_ELMAN else None
+    _kernels.forward(
+        kind, xs, h0, c0, *parameters, walk.lengths, walk.reset, *_two(walk.restart), walk.reverse, keep,
+        hs, *_two(last), kept, threads or torch.get_num_threads(), arch,
+    )  # fmt: skip
+    return Run(hs, last, (*state, *(() if kept is None else (kept,))))
+
+
+def backward(
+    cell: AbstractCell,
+    xs: Tensor,
+    parameters: Parameters,
+    run: Run,
+    dhs: Tensor | None,
+    dlast: tuple[Tensor | None, ...] | None,
+    walk: Walk = FORWARD,
+    *,
+    clip: float | None = None,
+    needs_dxs: bool = True,
+    keep: Keep = "fast",
+    threads: int | None = None,
+    arch: str | None = None,
+) -> Gradients:
+    """The recursion of the plain loop. ``keep`` and ``arch`` are those of the forward call."""
+    kind, S = _known(cell), cell.states
+    xs, parameters, walk = xs.contiguous(), _dense_parameters(parameters), _dense_walk(walk)
+    state, kept = run.kept[:S], run.kept[S] if len(run.kept) > S else None
+    W, R, b_ih, b_hh = parameters
+    dxs = torch.empty_like(xs) if needs_dxs else None
+    dstate = tuple(torch.empty_like(s) for s in state)
+    drestart = None if walk.restart is None else tuple(torch.empty_like(s) for s in walk.restart)
+    d = Parameters(torch.empty_like(W), torch.empty_like(R), *(None if b is None else torch.empty_like(b) for b in (b_ih, b_hh)))
+    _kernels.backward(
+        kind, xs, *_two(state), *parameters, walk.lengths, walk.reset, *_two(walk.restart), walk.reverse, keep,
+        run.hs, kept, None if dhs is None else dhs.contiguous(), *_two(_dense(dlast)), -1.0 if clip is None else clip,
+        dxs, *d, *_two(dstate), *_two(drestart), threads or torch.get_num_threads(), arch,
+    )  # fmt: skip
+    return Gradients(dxs, dstate, d, drestart)
+
+
+def has_cross_entropy(o: Tensor) -> bool:
+    """Whether ``cross_entropy`` can serve these logits."""
+    return _missing is None and o.device.type == "cpu" and o.dtype in (torch.float32, torch.float64)
+
+
+def cross_entropy(o: Tensor, targets: Tensor, g: Tensor | None, *, gradient: bool, threads: int) -> Tensor:
+    """(N,) losses of contiguous logits ``o`` (N, V); with ``gradient`` they become (softmax − one-hot) · g."""
+    losses = o.new_empty(o.shape[0])
+    _kernels.cross_entropy(o, targets.contiguous(), None if g is None else g.contiguous(), losses, gradient, threads)
+    return losses
+
+
+def _known(cell: AbstractCell) -> int:
+    kind = _kind(cell)
+    assert kind is not None, "callers have asked supports()"
+    return kind
+
+
+@functools.cache
+def _kind(cell: AbstractCell) -> int | None:
+    """The extension's number for a cell."""
+    if isinstance(cell, GRU):
+        return _kernels.GRU
+    if isinstance(cell, LSTM):
+        return _kernels.LSTM
+    if isinstance(cell, Elman):
+        kinds: dict[type, int] = {
+            Tanh: _kernels.ELMAN_TANH,
+            Relu: _kernels.ELMAN_RELU,
+            Identity: _kernels.ELMAN_IDENTITY,
+            Sigmoid: _kernels.ELMAN_SIGMOID,
+        }
+        return kinds.get(type(cell.activation))
+    return None
+
+
+_LAST_ELMAN = 3  # the simple network keeps nothing but its output
+_MaybeState = tuple[Tensor | None, ...]
+
+
+def _contiguous(t: Tensor | None) -> Tensor | None:
+    return None if t is None else t.contiguous()
+
+
+def _dense(state: _MaybeState | None) -> _MaybeState:
+    return () if state is None else tuple(map(_contiguous, state))
+
+
+def _dense_parameters(parameters: Parameters) -> Parameters:
+    W, R, b_ih, b_hh = parameters
+    return Parameters(W.contiguous(), R.contiguous(), _contiguous(b_ih), _contiguous(b_hh))
+
+
+def _dense_walk(walk: Walk) -> Walk:
+    if walk is FORWARD:
+        return walk
+    restart = None if walk.restart is None else tuple(s.contiguous() for s in walk.restart)
+    return Walk(_contiguous(walk.lengths), _contiguous(walk.reset), restart, walk.reverse)
+
+
+def _two(state: _MaybeState | None) -> tuple[Tensor | None, Tensor | None]:
+    """h and c, either of which may be missing."""
+    h, c = (*(state or ()), None, None)[:2]
+    return h, c

@@ -1,0 +1,104 @@
+"""One region of threads per call: bits, re-entrance, forks, the end of the interpreter."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from _problems import arrays, by_kernels, problem
+
+from throughtime import _kernels
+from throughtime.cells import GRU, LSTM, Elman, Tanh
+
+CELLS = [Elman(Tanh()), GRU(), LSTM()]
+SIZES = [(60, 1, 64, 160), (30, 32, 40, 70)]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_same_threads_same_bits(cell, sizes, threads):
+    p = problem(cell, sizes).to(torch.float32)
+    first = arrays(*by_kernels(p, threads=threads))
+    for _ in range(5):
+        for name, a in arrays(*by_kernels(p, threads=threads)).items():
+            assert torch.equal(a, first[name]), name
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_two_python_threads_at_once(sizes):
+    p = problem(GRU(), sizes)
+    truth = arrays(*by_kernels(p, threads=2))
+    wrong = []
+
+    def work() -> None:
+        for _ in range(30):
+            got = arrays(*by_kernels(p, threads=2))
+            wrong.extend(name for name, a in got.items() if not torch.equal(a, truth[name]))
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for w in workers:
+        w.start()
+    for w in workers:
+        w.join()
+    assert not wrong
+
+
+def run_python(code: str) -> subprocess.CompletedProcess:
+    head = "import sys; sys.path.insert(0, %r)\nimport torch\nfrom _problems import *\nfrom throughtime.cells import *\n"
+    code = head % str(Path(__file__).parents[1] / "support") + textwrap.dedent(code)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_fork_after_use():
+    done = run_python(
+        """
+        import os
+        torch.set_num_threads(1)  # torch's own pool does not survive a fork
+        p = problem(GRU(), (30, 32, 40, 70)); q = problem(GRU(), (60, 1, 64, 160))
+        truth = [arrays(*by_kernels(r, threads=2)) for r in (p, q)]
+        child = os.fork()
+        same = all(torch.equal(a, t[n]) for r, t in zip((p, q), truth) for n, a in arrays(*by_kernels(r, threads=2)).items())
+        if child == 0:
+            os._exit(0 if same else 3)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0 and same
+        """
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("ending", ["pass", "raise SystemExit(0)", "threading.Thread(target=forever, daemon=True).start(); time.sleep(.2)"])
+def test_the_interpreter_ends(ending):
+    done = run_python(
+        f"""
+        import threading, time
+        p = problem(LSTM(), (30, 32, 40, 70))
+        def forever():
+            while True: by_kernels(p, threads=2)
+        by_kernels(p, threads=2)
+        {ending}
+        """
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("arch", _kernels.architectures())
+def test_the_environment_forces_an_architecture(arch):
+    done = subprocess.run(
+        [sys.executable, "-c", "from throughtime import _kernels; print(_kernels.architecture())"],
+        env=os.environ | {"THROUGHTIME_ARCH": arch}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == arch
+
+
+def test_an_unknown_architecture_is_refused():
+    done = subprocess.run(
+        [sys.executable, "-c", "from throughtime import _kernels"],
+        env=os.environ | {"THROUGHTIME_ARCH": "vax"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "THROUGHTIME_ARCH is 'vax'" in done.stderr
