@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # What .venv must hold; constraints.txt pins one set of parts that is known to work together.
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint types test-quick test-all clean
+.PHONY: setup demo test lint types test-quick test-all bench clean
 
 setup: $(STAMP)
 
@@ -33,6 +33,11 @@ test-quick: setup
 
 test-all: setup
 	$(BIN)/python -m pytest -q -m ''
+
+bench: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python benchmarks/layers.py
+	$(BIN)/python benchmarks/profile_step.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

@@ -23,6 +23,8 @@ def info(arguments: Sequence[str], prog: str) -> int:
     """The verb."""
     parse(Info, arguments, prog, "Versions, device, threads and kernels.")
     table = Table(box=None, show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in facts().items():
         table.add_row(name, value)
     Console().print(table)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from .. import _kernels
 else:
     try:
-        from .. import _kernels
+        import throughtime._kernels as _kernels
     except ImportError as error:  # built without a compiler, or for another machine
-        _missing = f"the extension throughtime._kernels does not load ({error}); reinstall with a C++20 compiler at hand to have it"
+        _missing = f"the extension is not there ({error}); reinstall with a C++20 compiler at hand to have it"
 
 Keep = Literal["fast", "lean", "none"]
 
