@@ -124,7 +124,7 @@ def own_layer(cell: str, sizes: Sizes, threads: int) -> Call:
     import throughtime as tt
 
     _, _, I, H = sizes
-    layer = {"simple": tt.RNN, "gru": tt.GRU, "lstm": tt.LSTM}[cell](I, H)
+    layer = tt.nn.Recurrence({"simple": tt.cells.Elman(), "gru": tt.cells.GRU(), "lstm": tt.cells.LSTM()}[cell], I, H)
     return autograd_call(layer, arrays(cell, sizes))
 
 

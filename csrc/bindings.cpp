@@ -115,7 +115,7 @@ int parse_threads(int threads) {
   return threads < 64 ? threads : 64;
 }
 
-// What both passes are told about the layer.
+// What both passes are told about the layer. Where W is None, xs is (T, B, G, H), the input half already made.
 struct LayerArguments {
   nb::handle xs, h0, c0, W, R, b_ih, b_hh, lengths, reset, restart_h, restart_c;
   bool reverse;
@@ -123,21 +123,39 @@ struct LayerArguments {
 };
 
 template <class T>
-Layer<T> check_layer(const Kernel<T>& k, const LayerArguments& a) {
+void input_and_weights(Layer<T>& c, const LayerArguments& a, Index G) {
   const Array xs(a.xs, "xs", false), W(a.W, "W", false);
   if (xs.ndim() != 3 || xs.size(0) < 1 || xs.size(1) < 1 || xs.size(2) < 1)
     throw nb::value_error(("xs is " + xs.described() + "; expected (T, B, I), each at least 1. Time comes first.").c_str());
   if (W.ndim() != 3 || W.size(1) < 1)
     throw nb::value_error(("W is " + W.described() + "; expected (G, H, I), H at least 1.").c_str());
-  const Index T_ = xs.size(0), B = xs.size(1), I = xs.size(2), H = W.size(1), G = k.gates;
-  Layer<T> c{};
-  c.n = {T_, B, I, H};
-  xs.expect(element_for<T>, {T_, B, I}, "(T, B, I)");
-  W.expect(element_for<T>, {G, H, I}, "(G, H, I)");
+  c.n = {xs.size(0), xs.size(1), xs.size(2), W.size(1)};
+  xs.expect(element_for<T>, {c.n.T, c.n.B, c.n.I}, "(T, B, I)");
+  W.expect(element_for<T>, {G, c.n.H, c.n.I}, "(G, H, I)");
   c.xs = xs.data<const T>();
   c.W = W.data<const T>();
+  c.b_ih = input<T>(a.b_ih, "b_ih", element_for<T>, {G, c.n.H}, "(G, H)");
+}
+
+template <class T>
+void given_input_half(Layer<T>& c, const LayerArguments& a, Index G) {
+  const Array wx(a.xs, "xs", false);
+  if (wx.ndim() != 4 || wx.size(0) < 1 || wx.size(1) < 1 || wx.size(3) < 1)
+    throw nb::value_error(("xs is " + wx.described() + " and W is None; expected (T, B, G, H), each at least 1: W x + b_ih, already made.").c_str());
+  if (!a.b_ih.is_none()) throw nb::value_error("b_ih is given and W is None; expected neither or W: where the input half is made, b_ih is in it.");
+  c.n = {wx.size(0), wx.size(1), 0, wx.size(3)};
+  wx.expect(element_for<T>, {c.n.T, c.n.B, G, c.n.H}, "(T, B, G, H)");
+  c.wx = wx.data<const T>();
+}
+
+template <class T>
+Layer<T> check_layer(const Kernel<T>& k, const LayerArguments& a) {
+  Layer<T> c{};
+  const Index G = k.gates;
+  if (a.W.is_none()) given_input_half(c, a, G);
+  else input_and_weights(c, a, G);
+  const Index T_ = c.n.T, B = c.n.B, H = c.n.H;
   c.R = required<T>(a.R, "R", {G, H, H}, "(G, H, H)");
-  c.b_ih = input<T>(a.b_ih, "b_ih", element_for<T>, {G, H}, "(G, H)");
   c.b_hh = input<T>(a.b_hh, "b_hh", element_for<T>, {G, H}, "(G, H)");
   c.state[0] = required<T>(a.h0, "h0", {B, H}, "(B, H)");
   if (k.states > 1) c.state[1] = required<T>(a.c0, "c0", {B, H}, "(B, H)");
@@ -188,10 +206,14 @@ void backward(CellKind kind, ArchName arch, const LayerArguments& layer, const B
   c.dlast[0] = input<T>(a.dh_last, "dh_last", element_for<T>, {n.B, n.H}, "(B, H)");
   c.clipped = a.clip >= 0;
   c.clip = static_cast<T>(a.clip);
-  c.dxs = output<T>(a.dxs, "dxs", {n.T, n.B, n.I}, "(T, B, I)");
-  c.dW = required_output<T>(a.dW, "dW", {G, n.H, n.I}, "(G, H, I)");
+  if (c.wx) {
+    c.dwx = output<T>(a.dxs, "dxs", {n.T, n.B, G, n.H}, "(T, B, G, H)");
+  } else {
+    c.dxs = output<T>(a.dxs, "dxs", {n.T, n.B, n.I}, "(T, B, I)");
+    c.dW = required_output<T>(a.dW, "dW", {G, n.H, n.I}, "(G, H, I)");
+    c.db_ih = output<T>(a.db_ih, "db_ih", {G, n.H}, "(G, H)");
+  }
   c.dR = required_output<T>(a.dR, "dR", {G, n.H, n.H}, "(G, H, H)");
-  c.db_ih = output<T>(a.db_ih, "db_ih", {G, n.H}, "(G, H)");
   c.db_hh = output<T>(a.db_hh, "db_hh", {G, n.H}, "(G, H)");
   c.dstate[0] = required_output<T>(a.dh0, "dh0", {n.B, n.H}, "(B, H)");
   c.drestart[0] = output<T>(a.drestart_h, "drestart_h", {n.B, n.H}, "(B, H)");
@@ -295,12 +317,12 @@ NB_MODULE(_kernels, m) {
         }, "Those that this machine can run, plainest first.");
   m.def("kept_size", &kept_size, "cell"_a, "T"_a, "B"_a, "H"_a, "keep"_a, "float64"_a, "arch"_a.none() = nb::none(),
         "How many elements forward leaves in `kept`.");
-  m.def("forward", &forward_any, "cell"_a, "xs"_a, "h0"_a, "c0"_a.none(), "W"_a, "R"_a, "b_ih"_a.none(), "b_hh"_a.none(), "lengths"_a.none(), "reset"_a.none(),
+  m.def("forward", &forward_any, "cell"_a, "xs"_a, "h0"_a, "c0"_a.none(), "W"_a.none(), "R"_a, "b_ih"_a.none(), "b_hh"_a.none(), "lengths"_a.none(), "reset"_a.none(),
         "restart_h"_a.none(), "restart_c"_a.none(), "reverse"_a, "keep"_a, "hs"_a, "h_last"_a, "c_last"_a.none(), "kept"_a.none(), "threads"_a, "arch"_a.none() = nb::none(),
         "One layer forward over all of time, into hs, h_last, c_last and kept.");
-  m.def("backward", &backward_any, "cell"_a, "xs"_a, "h0"_a, "c0"_a.none(), "W"_a, "R"_a, "b_ih"_a.none(), "b_hh"_a.none(), "lengths"_a.none(), "reset"_a.none(),
+  m.def("backward", &backward_any, "cell"_a, "xs"_a, "h0"_a, "c0"_a.none(), "W"_a.none(), "R"_a, "b_ih"_a.none(), "b_hh"_a.none(), "lengths"_a.none(), "reset"_a.none(),
         "restart_h"_a.none(), "restart_c"_a.none(), "reverse"_a, "keep"_a, "hs"_a, "kept"_a.none(), "dhs"_a.none(), "dh_last"_a.none(), "dc_last"_a.none(), "clip"_a,
-        "dxs"_a.none(), "dW"_a, "dR"_a, "db_ih"_a.none(), "db_hh"_a.none(), "dh0"_a, "dc0"_a.none(), "drestart_h"_a.none(), "drestart_c"_a.none(), "threads"_a,
+        "dxs"_a.none(), "dW"_a.none(), "dR"_a, "db_ih"_a.none(), "db_hh"_a.none(), "dh0"_a, "dc0"_a.none(), "drestart_h"_a.none(), "drestart_c"_a.none(), "threads"_a,
         "arch"_a.none() = nb::none(), "The same layer backward, into every array whose name begins with d; a negative clip is none.");
   m.def("cross_entropy", [](nb::handle logits, nb::handle targets, nb::handle scale, nb::handle losses, bool gradient, int threads, nb::handle arch) {
           const auto run = is_double(logits, "logits") ? cross_entropy<double> : cross_entropy<float>;

@@ -13,7 +13,7 @@ using Index = std::ptrdiff_t;
 // The lanes below n.
 template <class V>
 THROUGHTIME_INLINE typename V::Ints first_lanes(Index n) {
-  typename V::Ints mask;
+  typename V::Ints mask{};
   for (int j = 0; j < V::width; ++j) mask[j] = j < n ? -1 : 0;
   return mask;
 }

@@ -4,6 +4,10 @@
 #include <cstring>
 #include <new>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include "parallel.hpp"
 #include "simd.hpp"
 
@@ -113,8 +117,13 @@ class Scratch {
     if (bytes > size_) {
       std::free(block_);
       block_ = nullptr, size_ = 0;
-      const std::size_t wanted = (bytes + 4095) / 4096 * 4096;
-      if (!(block_ = std::aligned_alloc(4096, wanted))) throw std::bad_alloc();
+      const std::size_t page = bytes < huge_page ? 4096 : huge_page;
+      const std::size_t wanted = (bytes + page - 1) / page * page;
+      if (!(block_ = std::aligned_alloc(page, wanted))) throw std::bad_alloc();
+#if defined(__linux__)
+      // Panels and blocked rows walk many pages at once, more than the first level of the TLB holds.
+      if (page == huge_page) madvise(block_, wanted, MADV_HUGEPAGE);
+#endif
       size_ = wanted;
     }
     return block_;
@@ -126,7 +135,7 @@ class Scratch {
   }
 
  private:
-  static constexpr std::size_t most_kept = std::size_t{64} << 20;
+  static constexpr std::size_t most_kept = std::size_t{128} << 20, huge_page = std::size_t{2} << 20;
   void* block_ = nullptr;
   std::size_t size_ = 0;
 };

@@ -2,7 +2,7 @@
 //
 // All rest on one reduction. With n = round(y / ln 2) and r = y − n ln 2, |r| ≤ ½ ln 2,
 //
-//   e^y     = 2ⁿ + 2ⁿ q(r)              q(r) = e^r − 1, a polynomial without constant term        (1)
+//   e^y     = 2ⁿ (1 + q(r))              q(r) = e^r − 1, a polynomial without constant term        (1)
 //   e^y − 1 = (2ⁿ − 1) + 2ⁿ q(r)        exact where it matters: near y = 0, n = 0 and only q stays (2)
 //   tanh x  = sign(x) m / (m + 2),      m = e^{2|x|} − 1                                          (3)
 //   σ(x)    = 1 / (1 + e^{−x}) for x ≥ 0, e / (1 + e) with e = e^{x} for x < 0                    (4)
@@ -78,18 +78,35 @@ THROUGHTIME_INLINE typename V::Ints integer_of(V n_big) {
   return (typename V::Ints)n_big.v - (typename V::Ints)V::all(Exp<typename V::Scalar>::big).v;
 }
 
-// e^y, down through the denormals: 2ⁿ is applied as 2^a 2^(n−a), since 2ⁿ alone may be no normal number.
+// p·2ⁿ, down through the denormals. AVX-512 has an instruction for it; elsewhere 2ⁿ is applied as 2^a 2^(n−a), since 2ⁿ
+// alone may be no normal number.
 template <class V>
-THROUGHTIME_INLINE V exp(V y) {
-  using E = Exp<typename V::Scalar>;
-  y = min(V::all(E::most), max(V::all(E::least), y));
-  V r;
-  const typename V::Ints n = integer_of(reduce(y, r));
-  const typename V::Ints half = n >> 1;
-  const V q = exp_minus_one_reduced(r);
-  const V scale = power_of_two<V>(half);
-  return fma(scale, q, scale) * power_of_two<V>(n - half);                                          // (1)
+THROUGHTIME_INLINE V times_power_of_two(V p, V n_big) {
+#if defined(__AVX512F__)
+  using T = typename V::Scalar;
+  const V n = n_big - V::all(Exp<T>::big);
+  if constexpr (V::Architecture::bytes == 64 && sizeof(T) == 4)
+    return {(typename V::Lanes)_mm512_maskz_scalef_ps((__mmask16)-1, (__m512)p.v, (__m512)n.v)};
+  if constexpr (V::Architecture::bytes == 64 && sizeof(T) == 8)
+    return {(typename V::Lanes)_mm512_maskz_scalef_pd((__mmask8)-1, (__m512d)p.v, (__m512d)n.v)};
+#endif
+  const typename V::Ints whole = integer_of(n_big), half = whole >> 1;
+  return p * power_of_two<V>(half) * power_of_two<V>(whole - half);
 }
+
+// e^y for y ≤ 0 or NaN, and with `bounded` for every y.
+template <bool bounded = false, class V>
+THROUGHTIME_INLINE V exp_of_nonpositive(V y) {
+  using E = Exp<typename V::Scalar>;
+  y = max(V::all(E::least), y);
+  if constexpr (bounded) y = min(V::all(E::most), y);
+  V r;
+  const V n_big = reduce(y, r);
+  return times_power_of_two(exp_minus_one_reduced(r) + V::all(1), n_big);                           // (1)
+}
+
+template <class V>
+THROUGHTIME_INLINE V exp(V y) { return exp_of_nonpositive<true>(y); }
 
 template <class V>
 THROUGHTIME_INLINE V tanh(V x) {
@@ -116,7 +133,7 @@ THROUGHTIME_INLINE V sigmoid(V x) {
   using T = typename V::Scalar;
   const typename V::Ints sign_bit = (typename V::Ints)V::all(T(-0.0)).v;
   const V minus_a = {(typename V::Lanes)((typename V::Ints)x.v | sign_bit)};
-  const V e = exp(minus_a);
+  const V e = exp_of_nonpositive(minus_a);
   const typename V::Ints negative = (typename V::Ints)(x.v < typename V::Lanes{});
   return blend(negative, e, V::all(T(1))) / (V::all(T(1)) + e);                                     // (4)
 }

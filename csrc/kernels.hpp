@@ -30,9 +30,10 @@ struct Split { int groups, members; };
 template <class T>
 struct Layer {
   Sizes n;
-  const T* xs;                  // (T, B, I)
+  const T* xs;                  // (T, B, I), or null
+  const T* wx;                  // (T, B, G, H): W x + b_ih already made, in place of xs, W and b_ih, which are null, and I 0; or null
   const T* state[max_states];   // (B, H) each: the state before the first step
-  const T* W;                   // (G, H, I)
+  const T* W;                   // (G, H, I), or null
   const T* R;                   // (G, H, H)
   const T* b_ih;                // (G, H) or null
   const T* b_hh;                // (G, H) or null
@@ -59,7 +60,8 @@ struct BackwardCall : Layer<T> {
   bool clipped;
   T clip;                       // the norm beyond which an adjoint is scaled back to it
   T* dxs;                       // (T, B, I) out, or null: not wanted
-  T* dW;                        // (G, H, I) out
+  T* dwx;                       // (T, B, G, H) out where wx is given, or null: not wanted
+  T* dW;                        // (G, H, I) out, or null where W is
   T* dR;                        // (G, H, H) out
   T* db_ih;                     // (G, H) out, or null
   T* db_hh;                     // (G, H) out, or null

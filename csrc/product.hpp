@@ -68,6 +68,9 @@ template <class T, class Arch, int MR, int NC>
   Index k = 0;
   for (; k + W <= K; k += W, A += stride) {
     const T* a = A;
+    // The next block of A is a stride away, where no hardware prefetcher looks; the panel is read in order.
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; r += 64 / Arch::bytes) __builtin_prefetch(A + stride + r * W);
 #pragma GCC unroll 1
     for (int j = 0; j < W; j += unroll) {
 #pragma GCC unroll 4
@@ -138,7 +141,10 @@ template <class T, class Arch, int MR, int NV>
 #pragma GCC unroll 16
   for (int m = 0; m < MR; ++m)
 #pragma GCC unroll 4
-    for (int v = 0; v < NV; ++v) acc[m][v] = V::zero();
+    for (int v = 0; v < NV; ++v) {
+      acc[m][v] = V::zero();
+      if (m < m_count) __builtin_prefetch(C + m * ldc + v * W, 1);  // added to at the very end
+    }
 #pragma GCC unroll 2
   for (Index r = 0; r < rows; ++r) {
     V y[NV];
@@ -153,17 +159,23 @@ template <class T, class Arch, int MR, int NV>
     A += W;
     B += W;
   }
+  if (n_count < NV * W) {  // the last columns: by way of memory
+    alignas(64) T sums[MR * NV * W];
+#pragma GCC unroll 16
+    for (int m = 0; m < MR; ++m)
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v) acc[m][v].store(sums + (m * NV + v) * W);
+    for (int m = 0; m < m_count; ++m)
+      for (Index n = 0; n < n_count; ++n) C[m * ldc + n] = sums[m * NV * W + n] + (overwrite ? 0 : C[m * ldc + n]);
+    return;
+  }
 #pragma GCC unroll 16
   for (int m = 0; m < MR; ++m) {
     if (m >= m_count) break;
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) {
-      const Index n = n_count - v * W;
-      const int count = n < W ? static_cast<int>(n) : W;
       T* c = C + m * ldc + v * W;
-      V total = acc[m][v];
-      if (!overwrite) total += V::load(c, count);
-      total.store(c, count);
+      (overwrite ? acc[m][v] : acc[m][v] + V::load(c)).store(c);
     }
   }
 }

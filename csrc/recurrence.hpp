@@ -3,7 +3,7 @@
 // A pass walks time in chunks of about 256 rows (a row is one sequence at one step), so that its scratch does not grow
 // with T. Forward, per chunk:
 //
-//   ① wx = W x + b_ih for all rows of the chunk, one matrix product
+//   ① wx = W x + b_ih for all rows of the chunk, one matrix product; or as the caller has made it
 //   ② step by step: rh = R h + b_hh by tiles; the cell, on the tile just computed, writes h both to the user's array
 //      and into the blocked layout in which the next step's product reads it
 //
@@ -12,7 +12,8 @@
 //   ③ lean only: ② again, from the states kept at the chunk's start, for the gates
 //   ④ step by step: dh = Rᵀ d(rh) + what arrives from above; the cell writes d(wx), d(rh) in the blocked layout in
 //      which the next step and both products of ⑤ read them
-//   ⑤ dx = Wᵀ d(wx), dW += d(wx) xᵀ, dR += d(rh) h_prevᵀ and the bias sums for all rows of the chunk
+//   ⑤ dx = Wᵀ d(wx), dW += d(wx) xᵀ, dR += d(rh) h_prevᵀ and the bias sums for all rows of the chunk; where the caller
+//      made wx, d(wx) is handed back in place of dx and dW
 //
 // A sequence that is over (t ≥ its length) is *frozen*: state and adjoint stand still, hs is zero, no gradient. Rows
 // of a chunk are compacted: step t has rows only up to the last sequence that is live, so that finished sequences
@@ -156,7 +157,7 @@ struct Recurrence {
     void pack(const Layer<T>& c, const Shape& n) const {
       const Index P = n.forward_panels();
       if (!n.single) {
-        pack_units<T, Arch>(input_weights(c), G, n.H, n.I, n.nv_forward, 0, P, W_);
+        if (c.W) pack_units<T, Arch>(input_weights(c), G, n.H, n.I, n.nv_forward, 0, P, W_);
         pack_units<T, Arch>(recurrent_weights(c), G, n.H, n.H, n.nv_forward, 0, P, R);
       }
       pack_bias<T, Arch>(c.b_ih, G, n.H, n.nv_forward, P, b_ih);
@@ -191,13 +192,31 @@ struct Recurrence {
           unpack_row<T, Arch>(s + k * n.UB * n.tile_stride() + r * W, n.tile_stride(), n.H, state[k] + (part.b0 + r) * n.H);
   }
 
+  // One vector of a row of H units.
+  THROUGHTIME_INLINE static V load_units(const T* row, const Shape& n, Index ub) {
+    const Index left = n.H - ub * W;
+    return V::load(row + ub * W, left < W ? static_cast<int>(left) : W);
+  }
+
   static void pack_inputs_of(const Layer<T>& c, const Shape& n, const Part& part, const Chunk& chunk, T* x) {
+    if (c.wx) return;
     for (Index i = part.first(chunk.rows); i < part.last(chunk.rows); ++i)
       pack_row<T, Arch>(c.xs + chunk.row_of[i] * n.I, n.I, x + i * W, n.chunk_stride());
   }
 
+  // ① where the caller has made it.
+  static void given_input_half(const Layer<T>& c, const Shape& n, const Part& part, const Chunk& chunk, const ForwardScratch& s) {
+    const Index width = n.forward_width();
+    for (Index p = part.first(n.forward_panels()); p < part.last(n.forward_panels()); ++p)
+      for (Index r = 0; r < chunk.rows; ++r)
+        for (int v = 0; v < n.nv_forward && p * n.nv_forward + v < n.UB; ++v)
+          for (int g = 0; g < G; ++g)
+            load_units(c.wx + (chunk.row_of[r] * G + g) * n.H, n, p * n.nv_forward + v).store(s.wx + (p * n.rows + r) * width + (v * G + g) * W);
+  }
+
   // ① of the header.
   static void input_half(const Layer<T>& c, const Shape& n, const Part& part, const Chunk& chunk, const ForwardWeights& w, const ForwardScratch& s) {
+    if (c.wx) return given_input_half(c, n, part, chunk, s);
     const Index width = n.forward_width();
     const Tiles<T>& tiles = tiles_of<T, Arch>(n.nv_forward * G);
     for (Index p = part.first(n.forward_panels()); p < part.last(n.forward_panels()); ++p)
@@ -454,11 +473,6 @@ struct Recurrence {
     for (int k = 0; k < C; ++k) __builtin_prefetch(kept.at(n.UB, at.step - 1, ub, r) + k * W);
   }
 
-  THROUGHTIME_INLINE static V load_units(const T* row, const Shape& n, Index ub) {
-    const Index left = n.H - ub * W;
-    return V::load(row + ub * W, left < W ? static_cast<int>(left) : W);
-  }
-
   // A row whose adjoint does not pass the step as usual. Returns whether the row is done with.
   static bool unusual_row(const BackwardCall<T>& c, const Shape& n, const Part& part, const BackwardScratch& s, const Step& at,
                           Index ub, Index r, V* ds) {
@@ -595,11 +609,24 @@ struct Recurrence {
         const Index i = p * width, left = n.I - i, count = left < width ? left : width;
         for (int j = 0; j < rows; ++j) unpack_row<T, Arch>(out + j * width, W, count, c.dxs + chunk.row_of[r + j] * n.I + i);
       });
+    zero_rest(c, n, part, chunk, c.dxs, n.I);
+  }
+
+  // Zeros where no live row wrote: `to` is (T, B, columns).
+  static void zero_rest(const BackwardCall<T>& c, const Shape& n, const Part& part, const Chunk& chunk, T* to, Index columns) {
     if (part.member != 0 || chunk.rows == chunk.steps * part.R) return;
-    for (Index i = 0; i < chunk.steps; ++i) {  // what no live row wrote
-      T* rows = c.dxs + (time_of(c, chunk.first_step + i) * n.B + part.b0) * n.I;
-      __builtin_memset(rows + chunk.live(i) * n.I, 0, sizeof(T) * static_cast<std::size_t>((part.R - chunk.live(i)) * n.I));
+    for (Index i = 0; i < chunk.steps; ++i) {
+      T* rows = to + (time_of(c, chunk.first_step + i) * n.B + part.b0) * columns;
+      __builtin_memset(rows + chunk.live(i) * columns, 0, sizeof(T) * static_cast<std::size_t>((part.R - chunk.live(i)) * columns));
     }
+  }
+
+  // d(wx) of the chunk's rows, for a caller who made wx.
+  static void given_input_gradients(const BackwardCall<T>& c, const Shape& n, const Part& part, const Chunk& chunk, const BackwardScratch& s) {
+    for (Index i = part.first(chunk.rows); i < part.last(chunk.rows); ++i)
+      for (int g = 0; g < G; ++g)
+        unpack_row<T, Arch>(s.D + Cell::wx_slot(g) * n.UB * n.chunk_stride() + i * W, n.chunk_stride(), n.H, c.dwx + (chunk.row_of[i] * G + g) * n.H);
+    zero_rest(c, n, part, chunk, c.dwx, G * n.H);
   }
 
   // sums[g][u][n] (+)= Σ_rows D[slot(g)][row][u] · X[row][n], for this member's unit blocks.
@@ -769,6 +796,7 @@ struct Recurrence {
         after = t, live_after = live;
       }
       if (c.dxs) input_gradients(c, n, part, chunk, plan.weights, s);
+      if (c.dwx) given_input_gradients(c, n, part, chunk, s);
       if (chunk.rows > 0) {
         parameter_gradients(c, n, part, chunk, s, sums, nothing_yet);
         nothing_yet = false;

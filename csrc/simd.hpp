@@ -129,7 +129,7 @@ THROUGHTIME_INLINE V blend(typename V::Ints mask, V from, V otherwise) {
 // One exchange of a transposition: the lanes of a with bit `step` set change places with those of b without it.
 template <int step, class V>
 THROUGHTIME_INLINE void exchange(V& a, V& b) {
-  typename V::Ints low, high;  // lanes below `width` are a's, those from it on b's
+  typename V::Ints low{}, high{};  // lanes below `width` are a's, those from it on b's
   for (int j = 0; j < V::width; ++j) {
     low[j] = j & step ? V::width + j - step : j;
     high[j] = j & step ? V::width + j : j + step;

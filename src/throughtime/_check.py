@@ -70,11 +70,11 @@ def split(value: Sequence[float]) -> tuple[float, float, float]:
     return shares
 
 
-def sequence_input(xs: Tensor, input_size: int) -> None:
+def sequence_input(shape: Sequence[int], input_size: int) -> None:
     """A layer stack's input."""
-    if xs.ndim != 3 or xs.shape[2] != input_size or 0 in xs.shape[:2]:
+    if len(shape) != 3 or shape[2] != input_size or 0 in shape[:2]:
         raise InputError(
-            f"xs has shape {tuple(xs.shape)}; expected (T, B, {input_size}) with T and B at least 1. "
+            f"xs has shape {tuple(shape)}; expected (T, B, {input_size}) with T and B at least 1. "
             f"Time comes first: use xs.transpose(0, 1) if yours is (B, T, {input_size})."
         )
 

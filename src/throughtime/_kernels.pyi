@@ -23,10 +23,10 @@ def architectures() -> list[str]:
 def kept_size(cell: int, T: int, B: int, H: int, keep: str, float64: bool, arch: object | None = None) -> int:
     """How many elements forward leaves in `kept`."""
 
-def forward(cell: int, xs: object, h0: object, c0: object | None, W: object, R: object, b_ih: object | None, b_hh: object | None, lengths: object | None, reset: object | None, restart_h: object | None, restart_c: object | None, reverse: bool, keep: str, hs: object, h_last: object, c_last: object | None, kept: object | None, threads: int, arch: object | None = None) -> None:
+def forward(cell: int, xs: object, h0: object, c0: object | None, W: object | None, R: object, b_ih: object | None, b_hh: object | None, lengths: object | None, reset: object | None, restart_h: object | None, restart_c: object | None, reverse: bool, keep: str, hs: object, h_last: object, c_last: object | None, kept: object | None, threads: int, arch: object | None = None) -> None:
     """One layer forward over all of time, into hs, h_last, c_last and kept."""
 
-def backward(cell: int, xs: object, h0: object, c0: object | None, W: object, R: object, b_ih: object | None, b_hh: object | None, lengths: object | None, reset: object | None, restart_h: object | None, restart_c: object | None, reverse: bool, keep: str, hs: object, kept: object | None, dhs: object | None, dh_last: object | None, dc_last: object | None, clip: float, dxs: object | None, dW: object, dR: object, db_ih: object | None, db_hh: object | None, dh0: object, dc0: object | None, drestart_h: object | None, drestart_c: object | None, threads: int, arch: object | None = None) -> None:
+def backward(cell: int, xs: object, h0: object, c0: object | None, W: object | None, R: object, b_ih: object | None, b_hh: object | None, lengths: object | None, reset: object | None, restart_h: object | None, restart_c: object | None, reverse: bool, keep: str, hs: object, kept: object | None, dhs: object | None, dh_last: object | None, dc_last: object | None, clip: float, dxs: object | None, dW: object | None, dR: object, db_ih: object | None, db_hh: object | None, dh0: object, dc0: object | None, drestart_h: object | None, drestart_c: object | None, threads: int, arch: object | None = None) -> None:
     """
     The same layer backward, into every array whose name begins with d; a negative clip is none.
     """

@@ -74,9 +74,11 @@ def test_strided_or_elsewhere(call, names, array):
 @pytest.mark.parametrize(("call", "names"), CALLS)
 def test_nothing_where_something_is_needed(call, names):
     a = arguments(names)
-    for array in ("xs", "h0", "c0", "W", "R", "hs", "kept"):
+    for array in ("xs", "h0", "c0", "R", "hs", "kept"):
         with pytest.raises(TypeError, match=array):
             getattr(_kernels, call)(*(a | {array: None}).values())
+    with pytest.raises(ValueError, match=r"W is None; expected \(T, B, G, H\)"):
+        getattr(_kernels, call)(*(a | {"W": None}).values())
 
 
 def test_read_only_results():

@@ -34,7 +34,7 @@ class FullBPTT(AbstractGradient):
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
         state = entering(model, carried_state(carry, repr(self)), batch.fresh, batch.B)
-        hs, last = model.recurrence(model.embed(batch), state, clip_adjoint=self.clip_adjoint)
+        hs, last = model.recurrence(model.enter(batch), state, clip_adjoint=self.clip_adjoint)
         loss = model.losses(hs, batch).sum() * model.scale(batch)
         loss.backward()
         return Outcome(loss.detach(), Carry(tuple(s.detach() for s in last)))

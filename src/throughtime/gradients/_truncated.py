@@ -33,6 +33,7 @@ from .._check import InputError
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
+from ..nn import Rows
 from ._base import AbstractGradient, Carry, Outcome, carried_state, entering
 
 
@@ -100,7 +101,7 @@ class TruncatedBPTT(AbstractGradient):
         Returns the loss.
         """
         inside = [piece for piece in pieces if piece.start >= start]
-        hs = torch.cat([piece.hs.detach() for piece in inside]).requires_grad_()
+        hs = _join([piece.hs.detach() for piece in inside]).requires_grad_()
         loss = model.losses(hs, stretch.batch.steps(start - stretch.offset, stop - stretch.offset)).sum() * scale
         loss.backward()  # the head's own gradient, and dhs = ∂L_t/∂h_t
         assert hs.grad is not None, "losses are a function of hs"
@@ -155,11 +156,13 @@ class _Piece:
     def __init__(self, model: AbstractModel, stretch: _Stretch, start: int, stop: int, state: State | None, clip: float | None) -> None:
         rows = stretch.inputs[start:stop]
         self.start, self.stop = start, stop
-        self.embedded = model.embed(Batch(rows, rows))  # embed looks at the inputs alone
-        self.xs = self.embedded.detach().requires_grad_()
+        entered = model.enter(Batch(rows, rows))  # which looks at the inputs alone
+        self.source = entered.table if isinstance(entered, Rows) else entered  # what the recurrence's input is made of
+        self.leaf = self.source.detach().requires_grad_()
+        xs = Rows(self.leaf, entered.index) if isinstance(entered, Rows) else self.leaf
         self.carried = None if state is None else tuple(s.detach().requires_grad_() for s in state)
         self.entering = entering(model, self.carried, stretch.fresh[start], rows.shape[1])
-        self.hs, self.leaving = model.recurrence(self.xs, self.entering, clip_adjoint=clip)
+        self.hs, self.leaving = model.recurrence(xs, self.entering, clip_adjoint=clip)
 
     def back(self, dhs: Tensor | None, dleaving: State | None) -> State | None:
         """Add this piece's gradients, given those of its outputs and of the state that leaves it; return that of the state carried in."""
@@ -174,9 +177,14 @@ class _Piece:
         return adjoint
 
     def finish(self) -> None:
-        """No window will come back here: hand the gradient of its vectors on to the embedding."""
-        if self.embedded.requires_grad and self.xs.grad is not None:
-            self.embedded.backward(self.xs.grad)
+        """No window will come back here: hand the gradient of its input on to what made it."""
+        if self.source.requires_grad and self.leaf.grad is not None:
+            self.source.backward(self.leaf.grad)
+
+
+def _join(parts: list[Tensor]) -> Tensor:
+    """End to end in time; one part alone is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _detach(state: State) -> State:

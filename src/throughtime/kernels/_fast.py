@@ -64,7 +64,7 @@ def forward(
     ``keep`` says what is left for ``backward``: the gates ("fast"), enough to compute them again ("lean"), or nothing.
     ``threads`` follows ``torch.get_num_threads()`` when None.
     """
-    kind, (T, B, _), H = _known(cell), xs.shape, state[0].shape[-1]
+    kind, (T, B), H = _known(cell), xs.shape[:2], state[0].shape[-1]
     xs, parameters, walk = xs.contiguous(), _dense_parameters(parameters), _dense_walk(walk)
     state = tuple(s.contiguous() for s in state)
     h0, c0 = _two(state)
@@ -101,7 +101,7 @@ def backward(
     dxs = torch.empty_like(xs) if needs_dxs else None
     dstate = tuple(torch.empty_like(s) for s in state)
     drestart = None if walk.restart is None else tuple(torch.empty_like(s) for s in walk.restart)
-    d = Parameters(torch.empty_like(W), torch.empty_like(R), *(None if b is None else torch.empty_like(b) for b in (b_ih, b_hh)))
+    d = Parameters(_like(W), torch.empty_like(R), _like(b_ih), _like(b_hh))
     _kernels.backward(
         kind, xs, *_two(state), *parameters, walk.lengths, walk.reset, *_two(walk.restart), walk.reverse, keep,
         run.hs, kept, None if dhs is None else dhs.contiguous(), *_two(_dense(dlast)), -1.0 if clip is None else clip,
@@ -154,13 +154,17 @@ def _contiguous(t: Tensor | None) -> Tensor | None:
     return None if t is None else t.contiguous()
 
 
+def _like(t: Tensor | None) -> Tensor | None:
+    return None if t is None else torch.empty_like(t)
+
+
 def _dense(state: _MaybeState | None) -> _MaybeState:
     return () if state is None else tuple(map(_contiguous, state))
 
 
 def _dense_parameters(parameters: Parameters) -> Parameters:
     W, R, b_ih, b_hh = parameters
-    return Parameters(W.contiguous(), R.contiguous(), _contiguous(b_ih), _contiguous(b_hh))
+    return Parameters(_contiguous(W), R.contiguous(), _contiguous(b_ih), _contiguous(b_hh))
 
 
 def _dense_walk(walk: Walk) -> Walk:

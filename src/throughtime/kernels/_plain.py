@@ -34,10 +34,9 @@ from ._types import FORWARD, Gradients, Parameters, Run, Walk
 
 def forward(cell: AbstractCell, xs: Tensor, state: State, parameters: Parameters, walk: Walk = FORWARD) -> Run:
     """Step through ``xs`` (T, B, I) from ``state``, S tensors (B, H); keeps every pre-activation and state."""
-    T, B, _ = xs.shape
     W, R, b_ih, b_hh = parameters
-    G, H, _ = W.shape
-    wxs = _affine(xs.flatten(0, 1), W, b_ih).view(T, B, G, H)  # (1)
+    T, B, G, H = *xs.shape[:2], *R.shape[:2]
+    wxs = xs if W is None else _affine(xs.flatten(0, 1), W, b_ih).view(T, B, G, H)  # (1)
     rhs = torch.empty_like(wxs)
     states = [s.new_empty(T + 1, B, H) for s in state]  # row k: the state after k steps, in the order of travel
     hs = xs.new_empty(T, B, H)
@@ -72,13 +71,12 @@ def backward(
 ) -> Gradients:
     """The recursion (4)–(13). ``dhs`` (T, B, H) arrives at every output, ``dlast`` at the last state; either may be None."""
     wxs, rhs, *states = run.kept
-    T, B, G, H = wxs.shape
     R_rows = parameters.R.flatten(0, 1)  # (G·H, H)
     dwxs, drhs = torch.empty_like(wxs), torch.empty_like(rhs)
     h_entering = torch.empty_like(run.hs)  # (T, B, H) the h that R multiplied at t
     carry: State = tuple(torch.zeros_like(s[0]) for s in states) if dlast is None else dlast
     drestart = None if walk.restart is None else [torch.zeros_like(s) for s in walk.restart]
-    for k, t in reversed(list(enumerate(_order(T, walk)))):
+    for k, t in reversed(list(enumerate(_order(len(wxs), walk)))):
         before = _entering(states, k, t, walk)
         after = tuple(row[k + 1] for row in states)
         h_entering[t] = before[0]
@@ -98,8 +96,9 @@ def backward(
             dbefore = tuple(torch.where(cut, 0, d) for d in dbefore)
         dwxs[t], drhs[t], carry = dwx, drh, dbefore
     weights = _weight_gradients(parameters, xs, h_entering, dwxs, drhs)
-    dxs = (dwxs.view(T * B, G * H) @ parameters.W.flatten(0, 1)).view_as(xs) if needs_dxs else None  # (13)
-    return Gradients(dxs, carry, weights, None if drestart is None else tuple(drestart))  # (8)
+    return Gradients(
+        _input_gradient(parameters.W, dwxs) if needs_dxs else None, carry, weights, None if drestart is None else tuple(drestart)
+    )  # (8)
 
 
 def clip_adjoint(adjoint: State, limit: float) -> State:
@@ -135,11 +134,16 @@ def _entering(states: list[Tensor], k: int, t: int, walk: Walk) -> State:
     return tuple(torch.where(cut, new, old) for new, old in zip(restart, before, strict=True))
 
 
+def _input_gradient(W: Tensor | None, dwxs: Tensor) -> Tensor:
+    """dxs (T, B, I); dwxs itself where wx was what came in."""
+    return dwxs if W is None else dwxs.flatten(2) @ W.flatten(0, 1)  # (13)
+
+
 def _weight_gradients(parameters: Parameters, xs: Tensor, h_entering: Tensor, dwxs: Tensor, drhs: Tensor) -> Parameters:
     flat_dwx, flat_drh = dwxs.flatten(2).flatten(0, 1), drhs.flatten(2).flatten(0, 1)  # (T·B, G·H)
     W, R, b_ih, b_hh = parameters
     return Parameters(
-        (flat_dwx.T @ xs.flatten(0, 1)).view_as(W),  # (9)
+        None if W is None else (flat_dwx.T @ xs.flatten(0, 1)).view_as(W),  # (9)
         (flat_drh.T @ h_entering.flatten(0, 1)).view_as(R),  # (10)
         None if b_ih is None else flat_dwx.sum(0).view_as(b_ih),  # (11)
         None if b_hh is None else flat_drh.sum(0).view_as(b_hh),  # (12)

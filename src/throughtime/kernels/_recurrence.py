@@ -31,7 +31,7 @@ def recurrence(
 
     Args:
         cell: the step.
-        xs: inputs.
+        xs: inputs; where ``parameters.W`` is None, the input half (T, B, G, H) already made.
         state: where to start.
         parameters: weights.
         clip_adjoint: see ``nn.Recurrence``.

@@ -12,9 +12,12 @@ from .._shapes import State
 
 
 class Parameters(NamedTuple):
-    """One layer's weights. Rows keep torch's gate order; the gate axis is an axis."""
+    """One layer's weights. Rows keep torch's gate order; the gate axis is an axis.
 
-    W: Tensor  # (G, H, I)
+    Without W (and b_ih) a layer's input is the input half wx (T, B, G, H) itself, made by the caller.
+    """
+
+    W: Tensor | None  # (G, H, I)
     R: Tensor  # (G, H, H)
     b_ih: Tensor | None  # (G, H)
     b_hh: Tensor | None  # (G, H)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .. import _check
 from .._check import InputError
+from ..nn import Rows
 
 
 class AbstractInput(nn.Module, abc.ABC):
@@ -42,8 +43,16 @@ class Embedding(AbstractInput):
         if inputs.is_floating_point():
             _distribution(inputs, self.weight.shape[0])
             return inputs.to(self.weight.dtype) @ self.weight
+        return self.rows(inputs).vectors()
+
+    def is_small_for(self, inputs: Shaped[Tensor, "T B *I"]) -> bool:
+        """Whether the inputs are indices, twice as many of them as there are rows in the table, or more."""
+        return not inputs.is_floating_point() and 2 * self.weight.shape[0] <= inputs.numel()
+
+    def rows(self, inputs: Shaped[Tensor, "T B"]) -> Rows:
+        """The table and where to look, not looked up yet."""
         _check.indices("inputs", inputs, self.weight.shape[0])
-        return nn.functional.embedding(inputs, self.weight)
+        return Rows(self.weight, inputs)
 
 
 @final

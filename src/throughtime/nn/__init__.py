@@ -15,4 +15,5 @@ from ._initialisers import (
     Orthogonal as Orthogonal,
     TorchUniform as TorchUniform,
 )
+from ._rows import Rows as Rows
 from ._stack import Recurrence as Recurrence

@@ -16,6 +16,7 @@ from ..cells import AbstractCell
 from ..kernels import Parameters, recurrence
 from ._initial import AbstractInitial, Zeros
 from ._initialisers import AbstractInitialiser, TorchUniform
+from ._rows import Rows
 
 
 @final
@@ -91,7 +92,7 @@ class Recurrence(nn.Module):
 
     def forward(
         self,
-        xs: Float[Tensor, "T B I"],
+        xs: Float[Tensor, "T B I"] | Rows,
         state: State | None = None,
         *,
         clip_adjoint: float | None = None,
@@ -99,7 +100,7 @@ class Recurrence(nn.Module):
         """Every step's h of the last layer, and the state after the last step.
 
         Args:
-            xs: inputs, time first.
+            xs: inputs, time first; or rows of a table.
             state: S tensors (L, B, H); None: the stack's initial state.
             clip_adjoint: in backward, scale each sample's λ_t of each layer to a norm of at most this, at every step, inside the
                 recursion.
@@ -107,18 +108,28 @@ class Recurrence(nn.Module):
         Raises:
             InputError: xs or state of other shapes.
         """
-        _check.sequence_input(xs, self.input_size)
+        _check.sequence_input(xs.shape, self.input_size)
         B = xs.shape[1]
         state = self.initial_state(B) if state is None else state
         _check.state(state, [(self.num_layers, B, self.hidden_size)] * self.cell.states)
+        below, parameters = self._first_input(xs)
         layers_last = []
         for layer in range(self.num_layers):
             if layer > 0:
-                xs = nn.functional.dropout(xs, self.dropout, self.training)
-            below = tuple(s[layer] for s in state)
-            xs, last = recurrence(self.cell, xs, below, self.parameters_of(layer), clip_adjoint=clip_adjoint)
+                below, parameters = nn.functional.dropout(below, self.dropout, self.training), self.parameters_of(layer)
+            before = tuple(s[layer] for s in state)
+            below, last = recurrence(self.cell, below, before, parameters, clip_adjoint=clip_adjoint)
             layers_last.append(last)
-        return xs, tuple(torch.stack(parts) for parts in zip(*layers_last, strict=True))
+        return below, tuple(torch.stack(parts) for parts in zip(*layers_last, strict=True))
+
+    def _first_input(self, xs: Tensor | Rows) -> tuple[Tensor, Parameters]:
+        """What the first layer takes: vectors and its weights; or of rows its wx (T, B, G, H), and its weights but for those in it."""
+        W, R, b_ih, b_hh = self.parameters_of(0)
+        if isinstance(xs, Tensor):
+            return xs, Parameters(W, R, b_ih, b_hh)
+        assert W is not None, "a stack has all its weights"
+        wx = xs.through(W.flatten(0, 1), None if b_ih is None else b_ih.flatten())
+        return wx.view(*xs.index.shape, self.cell.gates, self.hidden_size), Parameters(None, R, None, b_hh)
 
     def extra_repr(self) -> str:
         return f"{self.cell}, {self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, bias={self.bias}, dropout={self.dropout}"

@@ -97,7 +97,7 @@ def evaluate(
     try:
         for i, batch in enumerate(stream):
             batch = batch.to(device)
-            hs, state = model.recurrence(model.embed(batch), state)
+            hs, state = model.recurrence(model.enter(batch), state)
             total += float(model.losses(hs, batch).double().sum())
             progress(i + 1, len(stream))
     finally:
