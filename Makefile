@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # What .venv must hold; constraints.txt pins one set of parts that is known to work together.
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint types test-quick test-all bench clean
+.PHONY: setup demo test lint types test-quick test-all bench sanitize clean
 
 setup: $(STAMP)
 
@@ -38,6 +38,14 @@ bench: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/layers.py
 	$(BIN)/python benchmarks/profile_step.py
+
+# The kernels' tests over an extension built with the address and undefined-behaviour sanitizers. -S keeps the editable install out.
+SITE = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+sanitize: setup
+	SKBUILD_CMAKE_BUILD_TYPE=None SKBUILD_CMAKE_DEFINE=THROUGHTIME_SANITIZE=ON SKBUILD_BUILD_DIR=build/sanitize \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/sanitized .
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	  PYTHONPATH=build/sanitized:$(SITE) $(BIN)/python -S -m pytest -q tests/kernels
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

@@ -33,7 +33,7 @@ def recurrence(
         cell: the step.
         xs: inputs; where ``parameters.W`` is None, the input half (T, B, G, H) already made.
         state: where to start.
-        parameters: weights.
+        parameters: weights, with the gate axis or as torch stores them, (G·H, ·).
         clip_adjoint: see ``nn.Recurrence``.
         memory: "fast" keeps the gates for backward; "lean" computes them again. The packed kernels alone tell the two apart.
 
@@ -55,7 +55,8 @@ def serves(cell: AbstractCell, xs: Tensor) -> str:
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, cell: AbstractCell, clip: float | None, memory: Memory, S: int, xs: Tensor, *rest: Any) -> Any:
-        state, parameters = rest[:S], Parameters(*rest[S:])
+        state, stored = rest[:S], rest[S:]
+        parameters = _with_gate_axis(cell, *stored)
         keep = memory if any(ctx.needs_input_grad) else "none"
         ctx.fast = get_kernels() == "fast" and _fast.supports(cell, xs) is None
         if ctx.fast:
@@ -65,15 +66,15 @@ class _Recurrence(torch.autograd.Function):
         ctx.cell, ctx.clip, ctx.keep = cell, clip, keep
         ctx.set_materialize_grads(False)
         if keep != "none":
-            ctx.save_for_backward(xs, *parameters, run.hs, *run.kept)
+            ctx.save_for_backward(xs, *stored, run.hs, *run.kept)
         return run.hs, *run.last
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         dhs, *dlast = gradients
-        xs, W, R, b_ih, b_hh, hs, *kept = ctx.saved_tensors
-        parameters, run = Parameters(W, R, b_ih, b_hh), Run(hs, (), tuple(kept))
+        xs, *stored, hs = ctx.saved_tensors[:6]
+        parameters, run = _with_gate_axis(ctx.cell, *stored), Run(hs, (), tuple(ctx.saved_tensors[6:]))
         needs_dxs = ctx.needs_input_grad[4]
         if ctx.fast:
             d = _fast.backward(
@@ -83,4 +84,16 @@ class _Recurrence(torch.autograd.Function):
         else:
             ends = tuple(hs.new_zeros(hs.shape[1:]) if s is None else s for s in dlast)
             d = _plain.backward(ctx.cell, xs, parameters, run, dhs, ends, FORWARD, clip=ctx.clip, needs_dxs=needs_dxs)
-        return None, None, None, None, d.dxs, *d.dstate, *d.parameters
+        weights = (None if g is None else g.view(p.shape) for p, g in zip(stored, d.parameters, strict=True))
+        return None, None, None, None, d.dxs, *d.dstate, *weights
+
+
+def _with_gate_axis(cell: AbstractCell, W: Tensor | None, R: Tensor, b_ih: Tensor | None, b_hh: Tensor | None) -> Parameters:
+    """Views (G, H, ·) of weights that may be stored as (G·H, ·). Here, out of autograd's sight, they cost it nothing."""
+    G, H = cell.gates, R.shape[-1]
+    return Parameters(
+        None if W is None else W.view(G, H, -1),
+        R.view(G, H, H),
+        None if b_ih is None else b_ih.view(G, H),
+        None if b_hh is None else b_hh.view(G, H),
+    )

@@ -80,9 +80,13 @@ class Recurrence(nn.Module):
 
     def parameters_of(self, layer: int) -> Parameters:
         """One layer's weights, views with the gate axis: W (G, H, I), R (G, H, H), b_ih, b_hh (G, H) or None."""
-        stored = [self._parameters.get(f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
         gates = (self.cell.gates, self.hidden_size)
-        return Parameters(*(None if p is None else p.view(*gates, *p.shape[1:]) for p in stored))  # type: ignore[arg-type]
+        return Parameters(*(None if p is None else p.view(*gates, *p.shape[1:]) for p in self._stored(layer)))  # type: ignore[arg-type]
+
+    def _stored(self, layer: int) -> Parameters:
+        """The same as they are stored, (G·H, ·)."""
+        find = self._parameters.get
+        return Parameters(*(find(f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")))  # type: ignore[arg-type]
 
     def initial_state(self, batch_size: int) -> State:
         """S tensors (L, B, H), made by the stack's ``initial`` rule."""
@@ -116,19 +120,21 @@ class Recurrence(nn.Module):
         layers_last = []
         for layer in range(self.num_layers):
             if layer > 0:
-                below, parameters = nn.functional.dropout(below, self.dropout, self.training), self.parameters_of(layer)
+                below, parameters = nn.functional.dropout(below, self.dropout, self.training), self._stored(layer)
             before = tuple(s[layer] for s in state)
             below, last = recurrence(self.cell, below, before, parameters, clip_adjoint=clip_adjoint)
             layers_last.append(last)
+        if self.num_layers == 1:
+            return below, tuple(s.unsqueeze(0) for s in layers_last[0])
         return below, tuple(torch.stack(parts) for parts in zip(*layers_last, strict=True))
 
     def _first_input(self, xs: Tensor | Rows) -> tuple[Tensor, Parameters]:
         """What the first layer takes: vectors and its weights; or of rows its wx (T, B, G, H), and its weights but for those in it."""
-        W, R, b_ih, b_hh = self.parameters_of(0)
+        W, R, b_ih, b_hh = self._stored(0)
         if isinstance(xs, Tensor):
             return xs, Parameters(W, R, b_ih, b_hh)
         assert W is not None, "a stack has all its weights"
-        wx = xs.through(W.flatten(0, 1), None if b_ih is None else b_ih.flatten())
+        wx = xs.through(W, b_ih)
         return wx.view(*xs.index.shape, self.cell.gates, self.hidden_size), Parameters(None, R, None, b_hh)
 
     def extra_repr(self) -> str:
