@@ -59,6 +59,12 @@ def fraction(name: str, value: float) -> float:
     return value
 
 
+def one_of(name: str, value: str, choices: Sequence[str]) -> None:
+    """One of a few words."""
+    if value not in choices:
+        raise InputError(f"{name} is {value!r}; expected {' or '.join(map(repr, choices))}.")
+
+
 def split(value: Sequence[float]) -> tuple[float, float, float]:
     """Shares of a text for training, validation and test."""
     shares = tuple(value)

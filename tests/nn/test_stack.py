@@ -113,6 +113,20 @@ def test_chrono_spreads_the_memory_over_the_lags():
     assert torch.equal(bias[0], -forget)
 
 
+@pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM()], ids=str)
+def test_lean_memory_changes_no_number_and_keeps_less(cell):
+    fast, lean = (Recurrence(cell, 4, 6, num_layers=2, memory=memory) for memory in ("fast", "lean"))
+    lean.load_state_dict(fast.state_dict())
+    xs, weights = torch.randn(300, 3, 4, requires_grad=True), torch.randn(300, 3, 6)
+    kept = []
+    for stack in (fast, lean):
+        hs, _ = stack(xs)
+        kept.append(sum(t.numel() for t in hs.grad_fn.saved_tensors if t is not None))
+        (hs * weights).sum().backward()
+    assert_close([p.grad for p in lean.parameters()], [p.grad for p in fast.parameters()])
+    assert cell == Elman() or kept[1] < 0.5 * kept[0]
+
+
 def test_bad_sizes_shapes_and_pairs_get_a_sentence(shapes_unchecked):
     with pytest.raises(ValueError, match="hidden_size is 0; expected an integer from 1"):
         Recurrence(GRU(), 4, 0)
@@ -122,6 +136,8 @@ def test_bad_sizes_shapes_and_pairs_get_a_sentence(shapes_unchecked):
         Recurrence(Elman(), 4, 6, initialisers=(TorchUniform(), ForgetBias()))
     with pytest.raises(ValueError, match="longest is 2; expected a finite number of at least 3"):
         Recurrence(LSTM(), 4, 6, initialisers=(TorchUniform(), Chrono(2)))
+    with pytest.raises(ValueError, match="memory is 'small'; expected 'fast' or 'lean'"):
+        Recurrence(GRU(), 4, 6, memory="small")
     stack = Recurrence(GRU(), 4, 6)
     with pytest.raises(ValueError, match=r"xs has shape \(5, 3, 7\); expected \(T, B, 4\)"):
         stack(torch.zeros(5, 3, 7))

@@ -15,8 +15,7 @@ _threads: int | None = None
 def set_kernels(kernels: Kernels) -> None:
     """Use the packed kernels wherever they can serve ("fast", as at the start), or the plain loop everywhere ("plain")."""
     global _kernels
-    if kernels not in ("fast", "plain"):
-        raise _check.InputError(f"kernels is {kernels!r}; expected 'fast' or 'plain'.")
+    _check.one_of("kernels", kernels, ("fast", "plain"))
     _kernels = kernels
 
 

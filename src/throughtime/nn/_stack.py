@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .. import _check
 from .._shapes import State
 from ..cells import AbstractCell
-from ..kernels import Parameters, recurrence
+from ..kernels import Memory, Parameters, recurrence
 from ._initial import AbstractInitial, Zeros
 from ._initialisers import AbstractInitialiser, TorchUniform
 from ._rows import Rows
@@ -35,6 +35,8 @@ class Recurrence(nn.Module):
         dropout: on each layer's output but the last one's, in training.
         initial: how the state before the first step is made.
         initialisers: applied in turn; the first should set every weight.
+        memory: "fast" keeps every gate for backward; "lean" keeps a state now and then and computes the gates again, in a quarter of
+            the memory for GRU and LSTM. The same numbers either way.
 
     Raises:
         InputError: a size below 1, a dropout outside [0, 1).
@@ -57,9 +59,11 @@ class Recurrence(nn.Module):
         dropout: float = 0.0,
         initial: AbstractInitial = Zeros(),  # noqa: B008  a frozen dataclass
         initialisers: Sequence[AbstractInitialiser] = (TorchUniform(),),
+        memory: Memory = "fast",
     ) -> None:
         super().__init__()
-        self.cell, self.bias, self.initial_rule = cell, bias, initial
+        _check.one_of("memory", memory, ("fast", "lean"))
+        self.cell, self.bias, self.initial_rule, self.memory = cell, bias, initial, memory
         self.input_size = _check.positive("input_size", input_size)
         self.hidden_size = _check.positive("hidden_size", hidden_size)
         self.num_layers = _check.positive("num_layers", num_layers)
@@ -122,7 +126,7 @@ class Recurrence(nn.Module):
             if layer > 0:
                 below, parameters = nn.functional.dropout(below, self.dropout, self.training), self._stored(layer)
             before = tuple(s[layer] for s in state)
-            below, last = recurrence(self.cell, below, before, parameters, clip_adjoint=clip_adjoint)
+            below, last = recurrence(self.cell, below, before, parameters, clip_adjoint=clip_adjoint, memory=self.memory)
             layers_last.append(last)
         if self.num_layers == 1:
             return below, tuple(s.unsqueeze(0) for s in layers_last[0])
