@@ -63,7 +63,8 @@ class Recurrence(nn.Module):
     ) -> None:
         super().__init__()
         _check.one_of("memory", memory, ("fast", "lean"))
-        self.cell, self.bias, self.initial_rule, self.memory = cell, bias, initial, memory
+        self.cell, self.bias, self.initial_rule = cell, bias, initial
+        self.memory: Memory = memory
         self.input_size = _check.positive("input_size", input_size)
         self.hidden_size = _check.positive("hidden_size", hidden_size)
         self.num_layers = _check.positive("num_layers", num_layers)
