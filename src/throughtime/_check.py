@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from ._shapes import State
@@ -109,11 +108,6 @@ def per_step(name: str, values: Tensor | None, T: int, B: int) -> None:
     """A (T, B) companion of a batch: mask, weights."""
     if values is not None and tuple(values.shape) != (T, B):
         raise InputError(f"{name} has shape {tuple(values.shape)}; expected (T, B) = ({T}, {B}), one number a step and stream.")
-
-
-def is_finite(value: Tensor) -> bool:
-    """Whether every number in it is finite."""
-    return bool(torch.isfinite(value).all())
 
 
 def memory(needed: int, what: str, remedy: str) -> None:

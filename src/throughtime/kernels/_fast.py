@@ -3,7 +3,6 @@
 T time · B batch · I input · H hidden · G gates · S states.
 """
 
-import functools
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -128,7 +127,6 @@ def _known(cell: AbstractCell) -> int:
     return kind
 
 
-@functools.cache
 def _kind(cell: AbstractCell) -> int | None:
     """The extension's number for a cell."""
     if isinstance(cell, GRU):
