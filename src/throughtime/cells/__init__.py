@@ -9,6 +9,7 @@ from ._activations import (
     Tanh as Tanh,
 )
 from ._base import AbstractCell as AbstractCell
+from ._derivative import StepDerivative as StepDerivative, derivative as derivative
 from ._elman import Elman as Elman
 from ._gru import GRU as GRU
 from ._lstm import LSTM as LSTM

@@ -27,6 +27,7 @@ class AbstractCell(abc.ABC):
     states: ClassVar[int]  # S: state vectors; state 0 is h, the one that R multiplies and the next layer sees
     memory_gate: ClassVar[int | None] = None  # the gate whose positive bias makes memory last, if the cell has one
     input_gate: ClassVar[int | None] = None  # the gate that lets news in, if it is a gate of its own
+    elementwise: bool = False  # True: unit j of the new state depends on unit j of wx, rh and state alone; derivatives are then cheaper
 
     @abc.abstractmethod
     def step(self, wx: Float[Tensor, "B G H"], rh: Float[Tensor, "B G H"], state: State) -> State:

@@ -43,6 +43,10 @@ class Elman(AbstractCell):
         """The activation, a bare callable made into one."""
         return self.activation if isinstance(self.activation, AbstractActivation) else OfCallable(self.activation)
 
+    @property
+    def elementwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]  it depends on the activation
+        return not isinstance(self.phi, OfCallable)
+
     def step(self, wx: Tensor, rh: Tensor, state: State) -> State:
         a = (wx + rh)[:, 0]  # (1)
         return (self.phi(a),)  # (2)

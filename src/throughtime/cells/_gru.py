@@ -34,6 +34,7 @@ class GRU(AbstractCell):
 
     gates = 3
     states = 1
+    elementwise = True
     memory_gate = 1  # z: h' = h where it is 1
 
     def step(self, wx: Tensor, rh: Tensor, state: State) -> State:

@@ -37,6 +37,7 @@ class LSTM(AbstractCell):
 
     gates = 4
     states = 2
+    elementwise = True
     memory_gate = 1  # f
     input_gate = 0  # i
 
