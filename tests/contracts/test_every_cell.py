@@ -165,10 +165,19 @@ def test_the_checker_sees_a_gradient_wrong_by_a_thousandth():
         assert_close([wrong], [g])
 
 
-def test_nothing_is_saved_twice_backward_wants_a_first_forward():
-    """Double backward is refused in words, not answered wrongly."""
+@pytest.mark.parametrize("cell", CELLS, ids=name)
+def test_the_gradient_has_a_gradient(cell):
+    xs, state, parameters = draw(cell, 3, 2, 2, 3)
+
+    def run(xs, *rest):
+        hs, last = recurrence(cell, xs, rest[: cell.states], Parameters(*rest[cell.states :]))
+        return hs, *last
+
+    assert torch.autograd.gradgradcheck(run, (xs, *state, *parameters))
+
+
+def test_a_clipped_adjoint_has_none():
     xs, state, parameters = draw(GRU(), 3, 2, 3, 4)
-    hs, _ = recurrence(GRU(), xs, state, parameters)
-    (dx,) = torch.autograd.grad(hs.square().sum(), xs, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        dx.sum().backward()
+    hs, _ = recurrence(GRU(), xs, state, parameters, clip_adjoint=1.0)
+    with pytest.raises(NotImplementedError, match=r"clip_adjoint is 1\.0: .* has no derivative"):
+        torch.autograd.grad(hs.square().sum(), xs, create_graph=True)

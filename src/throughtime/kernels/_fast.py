@@ -47,6 +47,16 @@ def supports(cell: AbstractCell, xs: Tensor) -> str | None:
     return None
 
 
+def kept_size(
+    cell: AbstractCell, T: int | torch.SymInt, B: int | torch.SymInt, H: int | torch.SymInt, keep: Keep, dtype: torch.dtype
+) -> int | torch.SymInt:
+    """How many elements ``forward`` keeps beside the state; T and B may be symbols where the gates are kept."""
+    kind, float64 = _known(cell), dtype == torch.float64
+    if keep == "fast":
+        return T * B * _kernels.kept_size(kind, 1, 1, int(H), keep, float64)
+    return _kernels.kept_size(kind, int(T), int(B), int(H), keep, float64)
+
+
 def forward(
     cell: AbstractCell,
     xs: Tensor,
@@ -55,12 +65,14 @@ def forward(
     walk: Walk = FORWARD,
     *,
     keep: Keep = "fast",
+    clean: bool = False,
     threads: int | None = None,
     arch: str | None = None,
 ) -> Run:
     """Step through ``xs`` (T, B, I) from ``state``, S tensors (B, H).
 
     ``keep`` says what is left for ``backward``: the gates ("fast"), enough to compute them again ("lean"), or nothing.
+    ``clean``: what the kernels leave untouched in it (padding, finished sequences) is 0, so that it can be compared.
     ``threads`` follows ``torch.get_num_threads()`` when None.
     """
     kind, (T, B), H = _known(cell), xs.shape[:2], state[0].shape[-1]
@@ -69,7 +81,8 @@ def forward(
     h0, c0 = _two(state)
     hs = xs.new_empty(T, B, H)
     last = tuple(xs.new_empty(B, H) for _ in state)
-    kept = xs.new_empty(_kernels.kept_size(kind, T, B, H, keep, xs.dtype == torch.float64, arch)) if kind > _LAST_ELMAN else None
+    new = xs.new_zeros if clean else xs.new_empty
+    kept = new(_kernels.kept_size(kind, T, B, H, keep, xs.dtype == torch.float64, arch)) if kind > _LAST_ELMAN else None
     _kernels.forward(
         kind, xs, h0, c0, *parameters, walk.lengths, walk.reset, *_two(walk.restart), walk.reverse, keep,
         hs, *_two(last), kept, threads or torch.get_num_threads(), arch,

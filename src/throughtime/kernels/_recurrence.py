@@ -1,19 +1,26 @@
-"""One layer's recurrence as torch's autograd sees it: one node, whose backward is the hand-written recursion.
+"""One layer's recurrence as torch sees it, by whichever way what surrounds the call can bear.
 
 T time · B batch · I input · H hidden · G gates · S states.
+
+Called plainly, it is one node of autograd, whose backward is the hand-written recursion. Under torch.compile and torch.func it is an
+operator of torch's library (``_operators``); in forward mode, or for a cell without a kernel under a transform, it is a graph of
+torch's own operations (``_unrolled``). A gradient of the gradient is a differentiable recomputation of the same graph.
 """
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.autograd import forward_ad
 
 from .._shapes import State
 from ..cells import AbstractCell
 from . import _fast, _plain
 from ._choice import get_kernels, get_threads
-from ._types import FORWARD, Parameters, Run
+from ._operators import once_only, operator
+from ._types import FORWARD, Gradients, Parameters, Run, Walk
+from ._unrolled import named, pulled_back, unrolled
 
 Memory = Literal["fast", "lean"]
 
@@ -24,6 +31,7 @@ def recurrence(
     state: State,
     parameters: Parameters,
     *,
+    walk: Walk = FORWARD,
     clip_adjoint: float | None = None,
     memory: Memory = "fast",
 ) -> tuple[Tensor, State]:
@@ -34,13 +42,17 @@ def recurrence(
         xs: inputs; where ``parameters.W`` is None, the input half (T, B, G, H) already made.
         state: where to start.
         parameters: weights, with the gate axis or as torch stores them, (G·H, ·).
+        walk: lengths, resets, direction.
         clip_adjoint: see ``nn.Recurrence``.
         memory: "fast" keeps the gates for backward; "lean" computes them again. The packed kernels alone tell the two apart.
 
     Returns:
-        ``hs`` (T, B, H) and the last state, both differentiable once, by the recursion of ``_plain``.
+        ``hs`` (T, B, H) and the last state, both differentiable as often as one likes.
     """
-    hs, *last = _Recurrence.apply(cell, clip_adjoint, memory, len(state), xs, *state, *parameters)  # type: ignore[misc]
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+        return _transformed(cell, xs, state, parameters, walk, clip_adjoint, memory)
+    restart = walk.restart or ()
+    hs, *last = _Recurrence.apply(cell, walk, clip_adjoint, memory, len(state), xs, *state, *parameters, *restart)  # type: ignore[misc]
     return hs, tuple(last)
 
 
@@ -52,40 +64,76 @@ def serves(cell: AbstractCell, xs: Tensor) -> str:
     return "fast" if why is None else f"plain: {why}"
 
 
+def _transformed(
+    cell: AbstractCell, xs: Tensor, state: State, stored: Parameters, walk: Walk, clip: float | None, memory: Memory
+) -> tuple[Tensor, State]:
+    """Where a transform of torch looks on."""
+    parameters = _with_gate_axis(cell, *stored)
+    forward_mode = forward_ad._current_level >= 0
+    if forward_mode or get_kernels() == "plain" or _fast.supports(cell, xs) is not None:
+        once_only(clip)
+        return unrolled(cell, xs, state, parameters, walk)
+    keep = memory if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active() else "none"
+    return operator(cell, xs, state, parameters, walk, clip=clip, keep=keep)
+
+
 class _Recurrence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, cell: AbstractCell, clip: float | None, memory: Memory, S: int, xs: Tensor, *rest: Any) -> Any:
-        state, stored = rest[:S], rest[S:]
+    def forward(ctx: Any, cell: AbstractCell, walk: Walk, clip: float | None, memory: Memory, S: int, xs: Tensor, *rest: Any) -> Any:
+        state, stored = rest[:S], rest[S : S + 4]
         parameters = _with_gate_axis(cell, *stored)
         keep = memory if any(ctx.needs_input_grad) else "none"
         ctx.fast = get_kernels() == "fast" and _fast.supports(cell, xs) is None
         if ctx.fast:
-            run = _fast.forward(cell, xs, state, parameters, FORWARD, keep=keep, threads=get_threads())
+            run = _fast.forward(cell, xs, state, parameters, walk, keep=keep, threads=get_threads())
         else:
-            run = _plain.forward(cell, xs, state, parameters, FORWARD)
-        ctx.cell, ctx.clip, ctx.keep = cell, clip, keep
+            run = _plain.forward(cell, xs, state, parameters, walk)
+        ctx.cell, ctx.walk, ctx.clip, ctx.keep, ctx.S = cell, walk, clip, keep, S
         ctx.set_materialize_grads(False)
         if keep != "none":
-            ctx.save_for_backward(xs, *stored, run.hs, *run.kept)
+            ctx.save_for_backward(xs, *rest, run.hs, *run.kept)
         return run.hs, *run.last
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        dhs, *dlast = gradients
-        xs, *stored, hs = ctx.saved_tensors[:6]
-        parameters, run = _with_gate_axis(ctx.cell, *stored), Run(hs, (), tuple(ctx.saved_tensors[6:]))
-        needs_dxs = ctx.needs_input_grad[4]
-        if ctx.fast:
+    def backward(ctx: Any, dhs: Tensor | None, *dlast: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        S, restarts = ctx.S, len(ctx.walk.restart or ())
+        xs, *saved = ctx.saved_tensors
+        state, stored, restart = tuple(saved[:S]), saved[S : S + 4], tuple(saved[S + 4 : S + 4 + restarts])
+        hs, *kept = saved[S + 4 + restarts :]
+        walk = replace(ctx.walk, restart=restart) if restarts else ctx.walk
+        parameters, needs_dxs = _with_gate_axis(ctx.cell, *stored), ctx.needs_input_grad[5]
+        if torch.is_grad_enabled():  # create_graph: this gradient is to be differentiated itself
+            d = _differentiable(ctx.cell, xs, state, parameters, walk, ctx.clip, dhs, dlast)
+        elif ctx.fast:
             d = _fast.backward(
-                ctx.cell, xs, parameters, run, dhs, tuple(dlast), FORWARD, clip=ctx.clip, needs_dxs=needs_dxs, keep=ctx.keep,
+                ctx.cell, xs, parameters, Run(hs, (), tuple(kept)), dhs, dlast, walk, clip=ctx.clip, needs_dxs=needs_dxs, keep=ctx.keep,
                 threads=get_threads(),
             )  # fmt: skip
         else:
             ends = tuple(hs.new_zeros(hs.shape[1:]) if s is None else s for s in dlast)
-            d = _plain.backward(ctx.cell, xs, parameters, run, dhs, ends, FORWARD, clip=ctx.clip, needs_dxs=needs_dxs)
+            d = _plain.backward(ctx.cell, xs, parameters, Run(hs, (), tuple(kept)), dhs, ends, walk, clip=ctx.clip, needs_dxs=needs_dxs)
         weights = (None if g is None else g.view(p.shape) for p, g in zip(stored, d.parameters, strict=True))
-        return None, None, None, None, d.dxs, *d.dstate, *weights
+        return None, None, None, None, None, d.dxs, *d.dstate, *weights, *(d.drestart or ())
+
+
+def _differentiable(
+    cell: AbstractCell,
+    xs: Tensor,
+    state: State,
+    parameters: Parameters,
+    walk: Walk,
+    clip: float | None,
+    dhs: Tensor | None,
+    dlast: tuple[Tensor | None, ...],
+) -> Gradients:
+    """The same gradients as a function of everything they depend on."""
+    once_only(clip)
+    found = pulled_back(cell, named(xs, state, parameters, walk.restart), walk, dhs, dlast).get
+    weights = Parameters(*map(found, Parameters._fields))  # type: ignore[arg-type]
+    dstate, drestart = (
+        tuple(found(f"{name}.{k}") for k in range(len(s or ()))) for name, s in (("state", state), ("restart", walk.restart))
+    )
+    return Gradients(found("xs"), dstate, weights, drestart or None)  # type: ignore[arg-type]
 
 
 def _with_gate_axis(cell: AbstractCell, W: Tensor | None, R: Tensor, b_ih: Tensor | None, b_hh: Tensor | None) -> Parameters:

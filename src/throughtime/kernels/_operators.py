@@ -1,0 +1,256 @@
+"""The packed kernels as two operators of torch's library, for torch.compile, torch.func and whoever walks a graph.
+
+T time · B batch · I input · H hidden · G gates · S states.
+
+``throughtime::recurrence`` is one layer forward, ``throughtime::recurrence_backward`` the hand-written recursion; each is one node in
+a graph. Registered with each: a fake kernel (shapes alone), its derivative (of the second: a differentiable recomputation, so that
+there are gradients of gradients), and its rule under vmap (one call an element, so that gradients come out one for each).
+
+Optional tensors are None; lists of S tensors may be empty for ``restart``. What the forward operator gives back is
+[hs, *last, kept], the backward one's [dxs, *dstate, dW?, dR, db_ih?, db_hh?, *drestart], where dxs may have no elements.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from .._shapes import State
+from ..cells import GRU, LSTM, AbstractCell, Elman, Identity, Relu, Sigmoid, Tanh
+from . import _fast
+from ._choice import get_threads
+from ._types import Parameters, Run, Walk
+from ._unrolled import named, pulled_back
+
+_CELLS: dict[str, AbstractCell] = {
+    "gru": GRU(),
+    "lstm": LSTM(),
+    "elman_tanh": Elman(Tanh()),
+    "elman_relu": Elman(Relu()),
+    "elman_identity": Elman(Identity()),
+    "elman_sigmoid": Elman(Sigmoid()),
+}
+
+_LAYER = (
+    "str cell, Tensor xs, Tensor[] state, Tensor? W, Tensor R, Tensor? b_ih, Tensor? b_hh, "
+    "Tensor? lengths, Tensor? reset, Tensor[] restart, bool reverse, float? clip, str keep"
+)
+_library = torch.library.Library("throughtime", "DEF")
+_library.define(f"recurrence({_LAYER}) -> Tensor[]", tags=[torch.Tag.pt2_compliant_tag])
+_library.define(
+    f"recurrence_backward({_LAYER}, Tensor hs, Tensor kept, Tensor? dhs, Tensor?[] dlast, bool needs_dxs) -> Tensor[]",
+    tags=[torch.Tag.pt2_compliant_tag],
+)
+
+
+class _Layer(NamedTuple):
+    """The arguments that both operators begin with, in the order of the schema."""
+
+    cell: str
+    xs: Tensor  # (T, B, I), or wx (T, B, G, H)
+    state: Sequence[Tensor]
+    W: Tensor | None
+    R: Tensor
+    b_ih: Tensor | None
+    b_hh: Tensor | None
+    lengths: Tensor | None
+    reset: Tensor | None
+    restart: Sequence[Tensor]
+    reverse: bool
+    clip: float | None
+    keep: _fast.Keep
+
+    @property
+    def parameters(self) -> Parameters:
+        return Parameters(self.W, self.R, self.b_ih, self.b_hh)
+
+    @property
+    def walk(self) -> Walk:
+        return Walk(self.lengths, self.reset, tuple(self.restart) or None, self.reverse)
+
+    def leaves(self) -> dict[str, Tensor]:
+        return named(self.xs, tuple(self.state), self.parameters, tuple(self.restart))
+
+
+_FIELDS = len(_Layer._fields)
+
+
+def operator(
+    cell: AbstractCell, xs: Tensor, state: State, parameters: Parameters, walk: Walk, *, clip: float | None, keep: _fast.Keep
+) -> tuple[Tensor, State]:
+    """One layer as a node of the graph; parameters with the gate axis. ``cell`` is one that the kernels support."""
+    restart = list(walk.restart or ())
+    name = next(name for name, known in _CELLS.items() if known == cell)
+    layer = _Layer(name, xs, list(state), *parameters, walk.lengths, walk.reset, restart, walk.reverse, clip, keep)
+    hs, *last, _ = _call(torch.ops.throughtime.recurrence, _forward_gradient, *layer)
+    return hs, tuple(last)
+
+
+# The first operator.
+
+
+def _forward(*arguments: Any) -> list[Tensor]:
+    layer = _Layer(*arguments)
+    cell = _CELLS[layer.cell]
+    run = _fast.forward(
+        cell, layer.xs, tuple(layer.state), layer.parameters, layer.walk, keep=layer.keep, clean=True, threads=get_threads()
+    )
+    kept = run.kept[cell.states :] or (layer.xs.new_empty(0),)
+    return [run.hs, *run.last, *kept]
+
+
+def _forward_fake(*arguments: Any) -> list[Tensor]:
+    layer = _Layer(*arguments)
+    T, B, H = *layer.xs.shape[:2], layer.R.shape[-1]
+    size = _fast.kept_size(_CELLS[layer.cell], T, B, H, layer.keep, layer.xs.dtype)
+    return [layer.xs.new_empty(T, B, H), *(layer.xs.new_empty(B, H) for _ in layer.state), layer.xs.new_empty(size)]
+
+
+def _forward_gradient(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    inputs, (hs, *_, kept) = _restored(ctx)
+    layer = _Layer(*inputs)
+    dhs, *dlast = grads[: 1 + len(layer.state)]
+    needs_dxs = ctx.needs_input_grad[1]
+    inputs = (*layer, hs, kept, dhs, dlast, needs_dxs)
+    d = iter(_call(torch.ops.throughtime.recurrence_backward, _backward_gradient, *inputs))
+    dxs, dstate = next(d), [next(d) for _ in layer.state]
+    weights = [None if p is None else next(d) for p in layer.parameters]
+    return (None, dxs if needs_dxs else None, dstate, *weights, None, None, list(d), None, None, None)
+
+
+# The second.
+
+
+def _backward(*arguments: Any) -> list[Tensor]:
+    layer, (hs, kept, dhs, dlast, needs_dxs) = _Layer(*arguments[:_FIELDS]), arguments[_FIELDS:]
+    run = Run(hs, (), (*(s.contiguous() for s in layer.state), kept))
+    d = _fast.backward(
+        _CELLS[layer.cell], layer.xs, layer.parameters, run, dhs, tuple(dlast), layer.walk, clip=layer.clip, needs_dxs=needs_dxs,
+        keep=layer.keep, threads=get_threads(),
+    )  # fmt: skip
+    dxs = layer.xs.new_empty(0) if d.dxs is None else d.dxs
+    return [dxs, *d.dstate, *(p for p in d.parameters if p is not None), *(d.drestart or ())]
+
+
+def _backward_fake(*arguments: Any) -> list[Tensor]:
+    layer, needs_dxs = _Layer(*arguments[:_FIELDS]), arguments[-1]
+    dxs, *others = (p.new_empty(p.shape) for p in layer.leaves().values())
+    return [dxs if needs_dxs else layer.xs.new_empty(0), *others]
+
+
+def _backward_gradient(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    """The gradient of ⟨grads, what the backward operator gave⟩: that of a graph of torch's own operations which gives the same."""
+    inputs, _ = _restored(ctx)
+    layer, (_, _, dhs, dlast, _) = _Layer(*inputs[:_FIELDS]), inputs[_FIELDS:]
+    once_only(layer.clip)
+    arriving = {"dhs": dhs} | {f"dlast.{k}": d for k, d in enumerate(dlast)}
+    leaves = layer.leaves() | {name: d for name, d in arriving.items() if d is not None}
+
+    def first(given: dict[str, Tensor]) -> dict[str, Tensor]:
+        ends = tuple(given.get(f"dlast.{k}") for k in range(len(dlast)))
+        own = {name: leaf for name, leaf in given.items() if name not in arriving}
+        return pulled_back(_CELLS[layer.cell], own, layer.walk, given.get("dhs"), ends)
+
+    gradients, pull = torch.func.vjp(first, leaves)  # pyright: ignore[reportAssignmentType]
+    asked = {name: g for (name, d), g in zip(gradients.items(), grads, strict=True) if g is not None and g.shape == d.shape}
+    found = pull({name: asked.get(name, torch.zeros_like(d)) for name, d in gradients.items()})[0].get
+    own = (found("xs"), _listed(found, "state", layer.state), *map(found, Parameters._fields), None, None)
+    return (None, *own, _listed(found, "restart", layer.restart), *[None] * 5, found("dhs"), _listed(found, "dlast", dlast), None)
+
+
+def once_only(clip: float | None) -> None:
+    """Refuse to differentiate a clipped adjoint."""
+    if clip is not None:
+        raise NotImplementedError(
+            f"clip_adjoint is {clip}: an adjoint that was scaled back at each step is the gradient of nothing: it has no derivative and no "
+            "forward mode. Leave clip_adjoint away, or use the first reverse-mode gradient alone."
+        )
+
+
+def _listed(found: Callable[[str], Tensor | None], name: str, like: Sequence[Tensor | None]) -> list[Tensor | None]:
+    return [found(f"{name}.{k}") for k in range(len(like))]
+
+
+# Both.
+
+
+def _call(op: Callable[..., list[Tensor]], gradient: Callable[..., Any], *inputs: Any) -> Sequence[Tensor]:
+    """The operator; under torch.func, which does not see a derivative that is registered with the library, as a function of autograd's."""
+    if not torch._C._are_functorch_transforms_active():
+        return op(*inputs)
+    leaves, structure = tree_flatten(list(inputs))
+    call = _Call(op, gradient, [_HERE if isinstance(x, Tensor) else x for x in leaves], structure)
+    return _Node.apply(call, *(x for x in leaves if isinstance(x, Tensor)))  # type: ignore[return-value]
+
+
+_HERE = object()  # where a tensor stands
+
+
+class _Call(NamedTuple):
+    """All of a call but its tensors."""
+
+    op: Callable[..., list[Tensor]]
+    gradient: Callable[..., Any]
+    leaves: list[Any]
+    structure: Any
+
+    def inputs(self, tensors: Sequence[Tensor]) -> list[Any]:
+        rest = iter(tensors)
+        return tree_unflatten([next(rest) if x is _HERE else x for x in self.leaves], self.structure)
+
+
+class _Node(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return tuple(call.op(*call.inputs(tensors)))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.call, *tensors = inputs
+        _save(ctx, ctx.call.inputs(tensors), list(output))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        found = tree_flatten(list(ctx.call.gradient(ctx, grads)))[0]
+        return None, *(g for g, x in zip(found, ctx.call.leaves, strict=True) if x is _HERE)
+
+
+def _save(ctx: Any, inputs: Sequence[Any], output: list[Tensor]) -> None:
+    leaves, ctx.structure = tree_flatten((list(inputs), output))
+    ctx.options = [None if isinstance(x, Tensor) else x for x in leaves]
+    ctx.save_for_backward(*(x if isinstance(x, Tensor) else None for x in leaves))
+
+
+def _restored(ctx: Any) -> tuple[list[Any], list[Tensor]]:
+    """An operator's inputs and what it gave."""
+    leaves = [option if tensor is None else tensor for tensor, option in zip(ctx.saved_tensors, ctx.options, strict=True)]
+    return tree_unflatten(leaves, ctx.structure)
+
+
+def _one_by_one(op: Callable[..., list[Tensor]]) -> Callable[..., tuple[list[Tensor], list[int]]]:
+    """vmap's rule: one call an element of the mapped axis, the results stacked."""
+
+    def pick(x: Any, dim: Any, k: int) -> Any:
+        if isinstance(x, (list, tuple)):
+            return [pick(one, d, k) for one, d in zip(x, dim or [None] * len(x), strict=True)]
+        return x if dim is None else x.select(dim, k)
+
+    def rule(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[list[Tensor], list[int]]:
+        calls = [op(*(pick(x, dim, k) for x, dim in zip(arguments, in_dims, strict=True))) for k in range(info.batch_size)]
+        return [torch.stack(parts) for parts in zip(*calls, strict=True)], [0] * len(calls[0])
+
+    return rule
+
+
+for _name, _kernel, _fake, _gradient in (
+    ("throughtime::recurrence", _forward, _forward_fake, _forward_gradient),
+    ("throughtime::recurrence_backward", _backward, _backward_fake, _backward_gradient),
+):
+    _library.impl(_name.split("::")[1], _kernel, "CPU")
+    torch.library.register_fake(_name, _fake, lib=_library)
+    torch.library.register_autograd(_name, _gradient, setup_context=_save, lib=_library)
+    torch.library.register_vmap(_name, _one_by_one(getattr(torch.ops.throughtime, _name.split("::")[1])), lib=_library)

@@ -1,0 +1,127 @@
+"""The recurrence as a graph of torch's own operations: slow, and differentiable as often and in whichever direction one likes.
+
+T time · B batch · I input · H hidden · P what of h is seen: H, or the projection's size · G gates · S states.
+
+The same equations as the plain loop's (1)–(3), none of them written in place, so that forward mode, vmap, torch.compile and
+gradients of gradients go through. It also serves what the kernels do not know (``Variation``):
+
+    rh_t = R (m ⊙ h_{t−1}) + b_hh       (1)     m: one dropout mask a sequence (Gal & Ghahramani 2016)
+    wx_t = n_x(W x_t) + b_ih,  rh_t = n_h(R h_{t−1}) + b_hh     (2)     n: layer normalisation (Ba, Kiros & Hinton 2016, eq. 20)
+    h_t = W_hr h̃_t                      (3)     projection (Sak, Senior & Beaufays 2014)
+    s_t = k_t ⊙ s_{t−1} + (1 − k_t) ⊙ s̃_t       (4)     zoneout, k_t ∈ {0, 1}, or its mean (Krueger et al. 2017)
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from torch import Tensor
+
+from .._shapes import State
+from ..cells import AbstractCell
+from ._types import FORWARD, Parameters, Walk
+
+Normalise = Callable[[Tensor], Tensor]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Variation:
+    """What departs from the bare recurrence; None everywhere: nothing does."""
+
+    recurrent_mask: Tensor | None = None  # (B, P) m of (1)
+    normalise_wx: Normalise | None = None  # of (…, G·H) values
+    normalise_rh: Normalise | None = None
+    projection: Tensor | None = None  # (P, H) W_hr
+    zoneout: tuple[Tensor, ...] | None = None  # k of (4), S tensors that broadcast to (T, B, H or P)
+
+
+BARE = Variation()
+
+
+def unrolled(
+    cell: AbstractCell, xs: Tensor, state: State, parameters: Parameters, walk: Walk = FORWARD, variation: Variation = BARE
+) -> tuple[Tensor, State]:
+    """``hs`` (T, B, P) and each sequence's last state, from ``xs`` (T, B, I), or wx (T, B, G, H) where there is no W."""
+    R, T = parameters.R, xs.shape[0]
+    walking = None
+    if walk.lengths is not None:  # padding may hold anything, NaN too, and must not reach a gradient
+        walking = torch.arange(T, device=xs.device).unsqueeze(1) < walk.lengths.to(xs.device)  # (T, B)
+        xs = torch.where(walking.view(*walking.shape, *[1] * (xs.ndim - 2)), xs, 0)
+    wxs = _input_half(xs, parameters, variation)
+    hs: list[Tensor] = [xs] * T
+    for t in reversed(range(T)) if walk.reverse else range(T):
+        active = None if walking is None else walking[t].unsqueeze(1)  # (B, 1)
+        before = state if walk.reset is None else _restarted(state, walk, t, active)
+        rh = _recurrent_half(before[0], R, parameters.b_hh, variation)
+        after = cell.step(wxs[t], rh, before)
+        after = after if variation.projection is None else (after[0] @ variation.projection.T, *after[1:])  # (3)
+        if variation.zoneout is not None:
+            kept = (k if len(k) == 1 else k[t : t + 1] for k in variation.zoneout)
+            after = tuple(k[0] * old + (1 - k[0]) * new for k, old, new in zip(kept, before, after, strict=True))  # (4)
+        if active is None:
+            state, hs[t] = after, after[0]
+        else:
+            state = tuple(torch.where(active, new, old) for new, old in zip(after, state, strict=True))
+            hs[t] = torch.where(active, after[0], 0)
+    return torch.stack(hs), state
+
+
+def pulled_back(
+    cell: AbstractCell, leaves: Mapping[str, Tensor], walk: Walk, dhs: Tensor | None, dlast: tuple[Tensor | None, ...]
+) -> dict[str, Tensor]:
+    """The gradient of every leaf, given those of ``hs`` and the last state; differentiable in turn, in ``leaves``, ``dhs`` and ``dlast``.
+
+    The leaves' names: those that ``named`` gives.
+    """
+    hs_and_last, pull = torch.func.vjp(lambda given: _run(cell, given, walk), dict(leaves))  # pyright: ignore[reportAssignmentType]
+    cotangents = [torch.zeros_like(y) if d is None else d for y, d in zip(hs_and_last, (dhs, *dlast), strict=True)]
+    return pull(cotangents)[0]
+
+
+def named(xs: Tensor, state: State, parameters: Parameters, restart: State | None) -> dict[str, Tensor]:
+    """All tensors that a gradient can be asked of, by name."""
+    weights = {name: p for name, p in parameters._asdict().items() if p is not None}
+    return {"xs": xs} | _numbered("state", state) | weights | _numbered("restart", restart or ())
+
+
+def _run(cell: AbstractCell, leaves: Mapping[str, Tensor], walk: Walk) -> list[Tensor]:
+    """[hs, *last], from what ``named`` made."""
+    parameters = Parameters(*(leaves.get(name) for name in Parameters._fields))  # type: ignore[arg-type]
+    state, restart = (tuple(s for name, s in leaves.items() if name.startswith(kind)) for kind in ("state.", "restart."))
+    hs, last = unrolled(cell, leaves["xs"], state, parameters, replace(walk, restart=restart or None))
+    return [hs, *last]
+
+
+def _numbered(name: str, state: State) -> dict[str, Tensor]:
+    return {f"{name}.{k}": s for k, s in enumerate(state)}
+
+
+def _input_half(xs: Tensor, parameters: Parameters, variation: Variation) -> Tensor:
+    """wx (T, B, G, H), of all steps at once."""
+    W, R, b_ih, _ = parameters
+    if W is None:
+        return xs
+    wxs = xs @ W.flatten(0, 1).T
+    wxs = wxs if variation.normalise_wx is None else variation.normalise_wx(wxs)  # (2)
+    wxs = wxs if b_ih is None else wxs + b_ih.flatten()
+    return wxs.unflatten(-1, R.shape[:2])
+
+
+def _recurrent_half(h: Tensor, R: Tensor, b_hh: Tensor | None, variation: Variation) -> Tensor:
+    """rh (B, G, H)."""
+    h = h if variation.recurrent_mask is None else variation.recurrent_mask * h  # (1)
+    rh = h @ R.flatten(0, 1).T
+    rh = rh if variation.normalise_rh is None else variation.normalise_rh(rh)  # (2)
+    rh = rh if b_hh is None else rh + b_hh.flatten()
+    return rh.unflatten(-1, R.shape[:2])
+
+
+def _restarted(state: State, walk: Walk, t: int, active: Tensor | None) -> State:
+    """The state before step t, replaced where a reset stands."""
+    assert walk.reset is not None, "the caller asks only where there is a reset mask"
+    cut = walk.reset[t].to(state[0].device).unsqueeze(1)
+    cut = cut if active is None else cut & active
+    restart = walk.restart or tuple(torch.zeros_like(s) for s in state)
+    return tuple(torch.where(cut, new, old) for new, old in zip(restart, state, strict=True))
