@@ -11,5 +11,15 @@ from . import training as training
 from .data import Batch as Batch, TokenStream as TokenStream
 from .models import LanguageModel as LanguageModel, SequenceModel as SequenceModel
 from .kernels import set_kernels as set_kernels, set_threads as set_threads
+from .nn import (
+    RNN as RNN,
+    GRU as GRU,
+    LSTM as LSTM,
+    RNNCell as RNNCell,
+    GRUCell as GRUCell,
+    LSTMCell as LSTMCell,
+    accelerate as accelerate,
+    restore as restore,
+)
 from .training import evaluate as evaluate
 from ._check import InputError as InputError, NonFinite as NonFinite

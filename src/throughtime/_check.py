@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from ._shapes import State
@@ -118,3 +119,34 @@ def memory(needed: int, what: str, remedy: str) -> None:
         return  # a system that does not say
     if needed > there:
         raise InputError(f"{what} takes about {needed / 2**30:,.1f} GiB; this machine has {there / 2**30:,.1f} GiB. {remedy}")
+
+
+def lengths(given: Tensor, T: int, B: int, *, look: bool) -> None:
+    """Steps of each sequence of a batch, (B,), 0 to T; ``look``: at the values too."""
+    if given.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8) or tuple(given.shape) != (B,):
+        raise InputError(
+            f"lengths are {given.dtype} of shape {tuple(given.shape)}; expected integers of shape (B,) = ({B},), one a sequence."
+        )
+    if look and B and (int(given.min()) < 0 or int(given.max()) > T):
+        raise InputError(
+            f"lengths go from {int(given.min())} to {int(given.max())}; expected 0 to T = {T}, the steps that the input has. "
+            "Cut them to the input's length, or pad the input."
+        )
+
+
+def reset(given: Tensor, T: int, B: int) -> None:
+    """Where a state restarts: (B,) before the first step, or (T, B)."""
+    if given.dtype != torch.bool or tuple(given.shape) not in ((B,), (T, B)):
+        raise InputError(
+            f"reset is {given.dtype} of shape {tuple(given.shape)}; expected torch.bool of shape (B,) = ({B},), before the first step, or "
+            f"(T, B) = ({T}, {B}). Use reset.bool(), and time first even where the layer is batch_first."
+        )
+
+
+def same_device(input: torch.device, weights: torch.device) -> None:
+    """An input must be where the weights are."""
+    if input != weights:
+        raise RuntimeError(
+            f"the input is on {input} and the layer's weights are on {weights}; expected one device. "
+            f"Move the input with input.to('{weights}'), or the model with model.to('{input}')."
+        )

@@ -9,7 +9,7 @@ import pytest
 import torch
 from _problems import problem
 from _tables import CELLS, name
-from _truth import assert_close, gradients, unrolled
+from _truth import assert_close, unrolled
 
 from throughtime.cells import GRU, LSTM, Elman, Identity, Relu, Sigmoid
 from throughtime.kernels import Parameters, Walk, recurrence

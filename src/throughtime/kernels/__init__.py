@@ -11,3 +11,4 @@ from ._cross_entropy import linear_cross_entropy as linear_cross_entropy
 from ._fast import architecture as architecture, architectures as architectures
 from ._recurrence import Memory as Memory, recurrence as recurrence, serves as serves
 from ._types import Gradients as Gradients, Parameters as Parameters, Run as Run, Walk as Walk
+from ._unrolled import Variation as Variation, unrolled as unrolled

@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 
 from .._shapes import State
 from ..cells import AbstractCell
-from . import _fast, _plain
+from . import _fast, _native, _plain
 from ._choice import get_kernels, get_threads
 from ._operators import once_only, operator
 from ._types import FORWARD, Gradients, Parameters, Run, Walk
@@ -77,15 +77,26 @@ def _transformed(
     return operator(cell, xs, state, parameters, walk, clip=clip, keep=keep)
 
 
+def _way(cell: AbstractCell, xs: Tensor, parameters: Parameters, walk: Walk, clip: float | None) -> Literal["packed", "native", "plain"]:
+    """The packed kernels where they serve, torch's own on another device where they do, and the plain loop everywhere else."""
+    if get_kernels() == "plain":
+        return "plain"
+    if _fast.supports(cell, xs) is None:
+        return "packed"
+    return "native" if xs.device.type != "cpu" and _native.serves(cell, parameters, walk, clip) else "plain"
+
+
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, cell: AbstractCell, walk: Walk, clip: float | None, memory: Memory, S: int, xs: Tensor, *rest: Any) -> Any:
         state, stored = rest[:S], rest[S : S + 4]
         parameters = _with_gate_axis(cell, *stored)
         keep = memory if any(ctx.needs_input_grad) else "none"
-        ctx.fast = get_kernels() == "fast" and _fast.supports(cell, xs) is None
-        if ctx.fast:
+        ctx.way, ctx.graph = _way(cell, xs, parameters, walk, clip), None
+        if ctx.way == "packed":
             run = _fast.forward(cell, xs, state, parameters, walk, keep=keep, threads=get_threads())
+        elif ctx.way == "native":
+            run, ctx.graph = _native.forward(cell, xs, state, parameters, walk.reverse)
         else:
             run = _plain.forward(cell, xs, state, parameters, walk)
         ctx.cell, ctx.walk, ctx.clip, ctx.keep, ctx.S = cell, walk, clip, keep, S
@@ -104,7 +115,9 @@ class _Recurrence(torch.autograd.Function):
         parameters, needs_dxs = _with_gate_axis(ctx.cell, *stored), ctx.needs_input_grad[5]
         if torch.is_grad_enabled():  # create_graph: this gradient is to be differentiated itself
             d = _differentiable(ctx.cell, xs, state, parameters, walk, ctx.clip, dhs, dlast)
-        elif ctx.fast:
+        elif ctx.way == "native":
+            d = _native.backward(ctx.graph, parameters, dhs, dlast)
+        elif ctx.way == "packed":
             d = _fast.backward(
                 ctx.cell, xs, parameters, Run(hs, (), tuple(kept)), dhs, dlast, walk, clip=ctx.clip, needs_dxs=needs_dxs, keep=ctx.keep,
                 threads=get_threads(),

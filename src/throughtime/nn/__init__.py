@@ -1,5 +1,7 @@
 """Recurrent layers: a stack of one cell, where its state starts, where its weights start."""
 
+from ._accelerate import Accelerated as Accelerated, accelerate as accelerate, restore as restore
+from ._cells import GRUCell as GRUCell, LSTMCell as LSTMCell, RNNCell as RNNCell
 from ._initial import (
     AbstractInitial as AbstractInitial,
     Given as Given,
@@ -15,5 +17,6 @@ from ._initialisers import (
     Orthogonal as Orthogonal,
     TorchUniform as TorchUniform,
 )
+from ._layers import GRU as GRU, LSTM as LSTM, RNN as RNN, Layers as Layers
 from ._rows import Rows as Rows
 from ._stack import Recurrence as Recurrence

@@ -1,0 +1,66 @@
+"""torch's own recurrent kernels, where the packed ones do not reach: cuDNN on CUDA, and what MPS has.
+
+T time · B batch · I input · H hidden · G gates · S states.
+
+They know the bare recurrence alone. Resets, lengths, clipped adjoints and gradients of gradients stay with the plain loop.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import _VF, Tensor
+
+from .._shapes import State
+from ..cells import GRU, LSTM, AbstractCell, Elman, Relu, Tanh
+from ._types import Gradients, Parameters, Run, Walk
+
+# What the same call is named for each cell.
+_CALLS: dict[AbstractCell, str] = {Elman(Tanh()): "rnn_tanh", Elman(Relu()): "rnn_relu", GRU(): "gru", LSTM(): "lstm"}
+
+
+class Graph(NamedTuple):
+    """The call's own little graph, from leaves to outputs."""
+
+    leaves: list[Tensor]  # xs, *state, *weights that exist
+    outputs: list[Tensor]  # hs, *last
+
+
+def serves(cell: AbstractCell, parameters: Parameters, walk: Walk, clip: float | None) -> bool:
+    """Whether torch has this layer."""
+    W, _, b_ih, b_hh = parameters
+    bare = walk.lengths is None and walk.reset is None and clip is None
+    return bare and W is not None and (b_ih is None) == (b_hh is None) and _call_of(cell) is not None
+
+
+def forward(cell: AbstractCell, xs: Tensor, state: State, parameters: Parameters, reverse: bool) -> tuple[Run, Graph]:
+    """As the plain loop's, with a graph in place of what it keeps."""
+    call = _call_of(cell)
+    assert call is not None, "the caller has asked serves()"
+    stored = [xs, *state, *(p.flatten(0, 1) for p in parameters if p is not None)]
+    with torch.enable_grad():
+        leaves = [x.detach().requires_grad_() for x in stored]
+        below, states, weights = leaves[0], leaves[1 : 1 + len(state)], leaves[1 + len(state) :]
+        first = [s.unsqueeze(0) for s in states]
+        given = below.flip(0) if reverse else below
+        hs, *last = call(given, first if len(first) > 1 else first[0], weights, len(weights) > 2, 1, 0.0, True, False, False)
+        outputs = [hs.flip(0) if reverse else hs, *(s.squeeze(0) for s in last)]
+    hs, *last = (y.detach() for y in outputs)
+    return Run(hs, tuple(last), ()), Graph(leaves, outputs)
+
+
+def backward(graph: Graph, parameters: Parameters, dhs: Tensor | None, dlast: tuple[Tensor | None, ...]) -> Gradients:
+    """The gradients that torch's kernels give."""
+    arrived = [(y, d) for y, d in zip(graph.outputs, (dhs, *dlast), strict=True) if d is not None]
+    found = torch.autograd.grad([y for y, _ in arrived], graph.leaves, [d for _, d in arrived], retain_graph=True, materialize_grads=True)
+    S = len(dlast)
+    rest = iter(found[1 + S :])
+    weights = Parameters(*(None if p is None else next(rest).view(p.shape) for p in parameters))  # type: ignore[arg-type]
+    return Gradients(found[0], tuple(found[1 : 1 + S]), weights, None)
+
+
+def _call_of(cell: AbstractCell) -> Callable[..., Any] | None:
+    try:
+        return getattr(_VF, _CALLS[cell])
+    except (KeyError, TypeError):  # a cell of one's own, which may not be hashable
+        return None

@@ -1,0 +1,122 @@
+"""Between a caller's manner and the walk's: packed, padded, batch first or a single sequence become (T, B, I), and back.
+
+T time · B batch · I input · P what of h is seen · D directions · L layers · S states.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from .. import _check
+from .._check import InputError
+from .._shapes import State
+
+
+class Stretch(NamedTuple):
+    """What a call is about, and how it was handed in."""
+
+    xs: Tensor  # (T, B, I)
+    state: State | None  # S tensors (L·D, B, P or H)
+    lengths: Tensor | None  # (B,)
+    reset: Tensor | None  # (B,) or (T, B)
+    packed: PackedSequence | None = None
+    batched: bool = True
+
+
+def taken(layer: Any, input: Tensor | PackedSequence, hx: Any, lengths: Tensor | Sequence[int] | None, reset: Tensor | None) -> Stretch:
+    """A call of one of torch's layers, time first; checked in torch's words where torch checks."""
+    data = input.data if isinstance(input, PackedSequence) else input
+    _check.same_device(data.device, layer._flat_weights[0].device)
+    if isinstance(input, PackedSequence):
+        return _unpacked(layer, input, hx, lengths, reset)
+    return _time_first(layer, input, hx, lengths, reset)
+
+
+def given_back(layer: Any, stretch: Stretch, hs: Tensor, last: State) -> tuple[Any, Any]:
+    """Output and state in the manner in which the input came."""
+    output: Any = hs
+    if stretch.packed is not None:
+        assert stretch.lengths is not None, "packed sequences bring theirs"
+        _, batch_sizes, order, back = stretch.packed
+        output = PackedSequence(pack_padded_sequence(hs, stretch.lengths.cpu()).data, batch_sizes, order, back)
+        last = last if back is None else tuple(s.index_select(1, back) for s in last)
+    elif not stretch.batched:
+        output, last = hs.squeeze(1), tuple(s.squeeze(1) for s in last)
+    elif layer.batch_first:
+        output = hs.transpose(0, 1)
+    if layer.state_batch_first and stretch.batched:
+        last = tuple(s.transpose(0, 1) for s in last)
+    return output, last if isinstance(layer, nn.LSTM) else last[0]
+
+
+def kind_of(layer: nn.Module) -> str:
+    """RNN, GRU or LSTM, whatever a reparametrisation calls the class."""
+    return next(kind.__name__ for kind in (nn.RNN, nn.GRU, nn.LSTM) if isinstance(layer, kind))
+
+
+def _time_first(layer: Any, input: Tensor, hx: Any, lengths: Any, reset: Tensor | None) -> Stretch:
+    if input.ndim not in (2, 3):
+        got = f"{input.ndim}D tensor" if isinstance(layer, nn.RNN) else f"{input.ndim}D"
+        raise ValueError(f"{kind_of(layer)}: Expected input to be 2D or 3D, got {got} instead")
+    batched = input.ndim == 3
+    state = _given_state(layer, hx, batched=batched)
+    input = input if batched else input.unsqueeze(0 if layer.batch_first else 1)
+    _check_as_torch(layer, input, state, None)
+    xs = input.transpose(0, 1) if layer.batch_first else input
+    T, B = xs.shape[:2]
+    if lengths is not None:
+        lengths = torch.as_tensor(lengths)
+        _check.lengths(lengths, T, B, look=not torch.compiler.is_compiling())
+        lengths = lengths.to(device=xs.device, dtype=torch.int64)
+    return Stretch(xs, state, lengths, _given_reset(reset, T, B, xs.device), batched=batched)
+
+
+def _unpacked(layer: Any, packed: PackedSequence, hx: Any, lengths: Any, reset: Tensor | None) -> Stretch:
+    """Sequences in the order in which they are packed, longest first: those that have ended cost nothing."""
+    if lengths is not None:
+        raise InputError("lengths are given with a PackedSequence, which has its own; expected one of the two. Leave lengths away.")
+    data, batch_sizes, order, _ = packed
+    state = _given_state(layer, hx, batched=True)
+    if state is not None and order is not None:
+        state = tuple(s.index_select(1, order) for s in state)
+    _check_as_torch(layer, data, state, batch_sizes)
+    xs, ends = pad_packed_sequence(PackedSequence(data, batch_sizes))
+    reset = _given_reset(reset, xs.shape[0], xs.shape[1], xs.device)
+    if reset is not None and order is not None:
+        reset = reset.index_select(-1, order)
+    return Stretch(xs, state, ends.to(xs.device), reset, packed)
+
+
+def _given_state(layer: Any, hx: Any, *, batched: bool) -> State | None:
+    """S tensors (L·D, B, ·), of what the caller gave; the dimensions are torch's to complain of."""
+    if hx is None:
+        return None
+    several = isinstance(layer, nn.LSTM)
+    state: State = tuple(hx) if several else (hx,)
+    wanted = 3 if batched else 2
+    if any(s.ndim != wanted for s in state):
+        got = f"({state[0].ndim}-D, {state[-1].ndim}-D) tensors" if several else f"{state[0].ndim}-D tensor"
+        kind, names = "batched 3-D" if batched else "unbatched 2-D", "hx and cx" if several else "hx"
+        raise RuntimeError(f"For {kind} input, {names} should also be {wanted}-D but got {got}")
+    if not batched:
+        return tuple(s.unsqueeze(1) for s in state)
+    return tuple(s.transpose(0, 1) for s in state) if layer.state_batch_first else state
+
+
+def _check_as_torch(layer: Any, input: Tensor, state: State | None, batch_sizes: Tensor | None) -> None:
+    """torch's own checks, in torch's words."""
+    if state is None:
+        layer.check_input(input, batch_sizes)
+    else:
+        layer.check_forward_args(input, state if isinstance(layer, nn.LSTM) else state[0], batch_sizes)
+
+
+def _given_reset(reset: Tensor | None, T: int, B: int, device: torch.device) -> Tensor | None:
+    if reset is None:
+        return None
+    reset = torch.as_tensor(reset)
+    _check.reset(reset, T, B)
+    return reset.to(device)

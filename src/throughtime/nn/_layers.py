@@ -1,0 +1,368 @@
+"""``torch.nn.RNN``, ``GRU`` and ``LSTM`` with the same face, on the packed kernels, and with what torch's do not offer.
+
+T time · B batch · I input · H hidden · P what of h is seen: H, or the projection's size · D directions · L layers · G gates · S states.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import PackedSequence
+
+from .. import _check
+from .._check import InputError
+from .._shapes import State
+from ..cells import GRU as GRUStep, LSTM as LSTMStep, AbstractCell
+from ..kernels import Memory, Parameters, Variation, Walk, recurrence, unrolled
+from ._border import Stretch, given_back, kind_of, taken
+from ._cells import NAMED, elman
+from ._normalised import NormalisedLSTM
+
+Nonlinearity = Literal["tanh", "relu", "identity", "sigmoid"] | Callable[[Tensor], Tensor]
+
+
+class Layers(nn.RNNBase):
+    """What the three have in common. The constructor's and the call's first arguments are those of ``torch.nn``, as are all names.
+
+    Args:
+        learn_h0: the state before the first step is a parameter, ``h_0`` (L·D, 1, P) and for LSTM ``c_0``, zero at first.
+        recurrent_dropout: in training, the h that enters R is masked by one mask a sequence (variational dropout).
+        zoneout: in training, each unit keeps its last state with this probability; in evaluation, the mean.
+        layer_norm: W x and R h are each normalised over all G·H of them, with gains ``norm_ih`` and ``norm_hh``, before the biases;
+            LSTM's c too, where h is made of it (``norm_c``, ``norm_c_bias``).
+        state_batch_first: states are (B, L·D, P), given and given back.
+        memory: "fast" keeps every gate for backward, "lean" computes them again.
+
+    Raises:
+        InputError: an option out of its range; ``ValueError``, ``TypeError`` and ``RuntimeError`` where torch raises them.
+
+    Recurrent dropout, zoneout, layer normalisation and projections run as a graph of torch's own operations, which is slower.
+
+    References:
+        Gal & Ghahramani, *A theoretically grounded application of dropout in recurrent neural networks*, 2016. Krueger et al.,
+        *Zoneout*, 2017. Ba, Kiros & Hinton, *Layer normalization*, 2016 (eq. 20–22). Sak, Senior & Beaufays, *Long short-term
+        memory recurrent neural network architectures for large scale acoustic modeling*, 2014 (projections).
+    """
+
+    # Defaults of the class, so that a torch module that was accelerated has them too.
+    learn_h0: bool = False
+    recurrent_dropout: float = 0.0
+    zoneout: float = 0.0
+    layer_norm: bool = False
+    state_batch_first: bool = False
+    memory: Memory = "fast"
+
+    def __init__(
+        self,
+        *args: Any,
+        learn_h0: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        layer_norm: bool = False,
+        state_batch_first: bool = False,
+        memory: Memory = "fast",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        _check.one_of("memory", memory, ("fast", "lean"))
+        self.learn_h0, self.layer_norm, self.state_batch_first = learn_h0, layer_norm, state_batch_first
+        self.recurrent_dropout = _check.fraction("recurrent_dropout", recurrent_dropout)
+        self.zoneout = _check.fraction("zoneout", zoneout)
+        self.memory = memory
+        self._add_parameters()
+        self.reset_parameters_of_options()
+
+    def _step(self) -> AbstractCell:
+        """The cell of every layer."""
+        raise NotImplementedError
+
+    def _add_parameters(self) -> None:
+        """Those that torch's module does not have."""
+        like, D = self.get_parameter("weight_ih_l0"), 2 if self.bidirectional else 1
+        gates, new = like.shape[0], lambda *shape: nn.Parameter(like.new_empty(shape))
+        if self.learn_h0:
+            for name, size in self.state_sizes().items():
+                self.register_parameter(f"{name}_0", new(self.num_layers * D, 1, size))
+        if self.layer_norm:
+            for suffix in self._suffixes():
+                self.register_parameter(f"norm_ih_{suffix}", new(gates))
+                self.register_parameter(f"norm_hh_{suffix}", new(gates))
+                if len(self.state_sizes()) > 1:
+                    self.register_parameter(f"norm_c_{suffix}", new(self.hidden_size))
+                    self.register_parameter(f"norm_c_bias_{suffix}", new(self.hidden_size))
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        self.reset_parameters_of_options()
+
+    @torch.no_grad()
+    def reset_parameters_of_options(self) -> None:
+        """Initial states and offsets to 0, gains to 1."""
+        for name, p in self.named_parameters():
+            if name in ("h_0", "c_0") or name.startswith("norm_c_bias"):
+                p.zero_()
+            elif name.startswith("norm_"):
+                p.fill_(1.0)
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Any, Any]:
+        """As torch's, and:
+
+        Args:
+            input: (T, B, I), (B, T, I) with ``batch_first``, (T, I), or packed.
+            hx: (L·D, B, P), for LSTM a pair; None: zeros, or what was learned.
+            lengths: (B,) steps of each sequence, in any order, on any device, 0 allowed; beyond, outputs are 0 and the state stands still.
+            reset: where the state restarts, to zeros or what was learned, and no gradient crosses: bool (B,), before the first step;
+                or (T, B), time first, before step t. In the reverse direction the same borders are met from the other side.
+
+        Returns:
+            output, as torch's; and the last state of each sequence, at its own end.
+        """
+        if isinstance(input, Tensor) and input.ndim in (2, 3) and not input.numel() and not self._options():
+            return super().forward(input, hx)  # a batch of no sequences, or no steps: torch has an answer, or a sentence
+        stretch = taken(self, input, hx, lengths, reset)
+        hs, last = self._walk(stretch)
+        return given_back(self, stretch, hs, last)
+
+    def _walk(self, stretch: Stretch) -> tuple[Tensor, State]:
+        """Layer after layer, each direction of each."""
+        dtype, answer = self._dtypes(stretch.xs)
+        below, state = stretch.xs.to(dtype), self._entering(stretch, dtype)
+        suffixes, D = list(self._suffixes()), 2 if self.bidirectional else 1
+        lasts: list[State] = []
+        for k in range(0, len(suffixes), D):
+            if k > 0 and self.dropout > 0:
+                below = functional.dropout(below, self.dropout, self.training)
+            outputs = []
+            for direction in range(D):
+                one = k + direction
+                walk = self._way(stretch, one, bool(direction), dtype)
+                hs, last = self._layer(suffixes[one], below, tuple(s[one] for s in state), walk, dtype)
+                outputs.append(hs)
+                lasts.append(last)
+            below = outputs[0] if D == 1 else torch.cat(outputs, -1)
+        ends = tuple(s[0].unsqueeze(0) if len(s) == 1 else torch.stack(s) for s in zip(*lasts, strict=True))
+        return below.to(answer), tuple(s.to(answer) for s in ends)
+
+    def _layer(self, suffix: str, xs: Tensor, state: State, walk: Walk, dtype: torch.dtype) -> tuple[Tensor, State]:
+        """One layer in one direction."""
+        cell = self._step()
+        stored = Parameters(*(self._named(f"{name}_{suffix}", dtype) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")))  # type: ignore[arg-type]
+        if not (self.proj_size or self.layer_norm or self.zoneout or (self.recurrent_dropout and self.training)):
+            return recurrence(cell, xs, state, stored, walk=walk, memory=self.memory)
+        W, R, b_ih, b_hh = stored
+        assert W is not None, "torch's modules have all their weights"
+        gates = (cell.gates, self.hidden_size)
+        biases = (None if b is None else b.unflatten(0, gates) for b in (b_ih, b_hh))
+        parameters = Parameters(W.unflatten(0, gates), R.unflatten(0, gates), *biases)
+        if self.layer_norm and isinstance(cell, LSTMStep):
+            gain, offset = (self._named(f"{name}_{suffix}", dtype) for name in ("norm_c", "norm_c_bias"))
+            assert gain is not None, "it was registered with layer_norm"
+            assert offset is not None, "as above"
+            cell = NormalisedLSTM(gain, offset)
+        return unrolled(cell, xs, state, parameters, walk, self._variation(suffix, xs, state, dtype))
+
+    def _variation(self, suffix: str, xs: Tensor, state: State, dtype: torch.dtype) -> Variation:
+        """This call's masks and gains."""
+        drop = self.recurrent_dropout if self.training else 0.0
+        norms = [self._norm(self._named(f"{name}_{suffix}", dtype)) for name in ("norm_ih", "norm_hh")]
+        return Variation(
+            recurrent_mask=functional.dropout(torch.ones_like(state[0]), drop) if drop else None,
+            normalise_wx=norms[0],
+            normalise_rh=norms[1],
+            projection=self._named(f"weight_hr_{suffix}", dtype),
+            zoneout=tuple(self._kept(xs, s) for s in state) if self.zoneout else None,
+        )
+
+    def _kept(self, xs: Tensor, s: Tensor) -> Tensor:
+        """Which units keep their state, (T, B, ·); or with what weight."""
+        if not self.training:
+            return s.new_full((1, 1, 1), self.zoneout)
+        return torch.rand(len(xs), *s.shape, dtype=s.dtype, device=s.device).lt(self.zoneout).to(s.dtype)
+
+    @staticmethod
+    def _norm(gain: Tensor | None) -> Callable[[Tensor], Tensor] | None:
+        return None if gain is None else lambda a: functional.layer_norm(a, gain.shape, gain)
+
+    def _entering(self, stretch: Stretch, dtype: torch.dtype) -> State:
+        """S tensors (L·D, B, ·) before the first step."""
+        start = self._start(stretch.xs.shape[1], stretch.xs, dtype)
+        if stretch.state is None:
+            return start
+        state = tuple(s.to(dtype) for s in stretch.state)
+        if stretch.reset is None or stretch.reset.ndim == 2:
+            return state
+        return tuple(torch.where(stretch.reset.view(1, -1, 1), new, old) for new, old in zip(start, state, strict=True))
+
+    def _start(self, B: int, like: Tensor, dtype: torch.dtype) -> State:
+        """Zeros, or what was learned."""
+        rows = len(list(self._suffixes()))
+        sizes = self.state_sizes()
+        if not self.learn_h0:
+            return tuple(torch.zeros(rows, B, size, dtype=dtype, device=like.device) for size in sizes.values())
+        return tuple(self.get_parameter(f"{name}_0").to(dtype).expand(-1, B, -1) for name in sizes)
+
+    def _way(self, stretch: Stretch, one: int, reverse: bool, dtype: torch.dtype) -> Walk:
+        """How layer-and-direction ``one`` walks through time."""
+        reset = stretch.reset if stretch.reset is not None and stretch.reset.ndim == 2 else None
+        if reset is not None and reverse:  # the border before step t is met after it
+            if stretch.lengths is not None:
+                reset = reset & (torch.arange(len(reset), device=reset.device).unsqueeze(1) < stretch.lengths)
+            reset = torch.cat((reset[1:], torch.zeros_like(reset[:1])))
+        restart = None
+        if reset is not None and self.learn_h0:
+            restart = tuple(s[one] for s in self._start(stretch.xs.shape[1], stretch.xs, dtype))
+        return Walk(stretch.lengths, reset, restart, reverse)
+
+    def _dtypes(self, xs: Tensor) -> tuple[torch.dtype, torch.dtype]:
+        """What to compute in and what to answer in: half precision is computed in float32 on the CPU, which has no kernel for it."""
+        device, weight = xs.device.type, self._named("weight_ih_l0", None)
+        assert weight is not None, "torch's modules have all their weights"
+        answer = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        halves = (torch.float16, torch.bfloat16)
+        if device == "cpu":
+            return torch.float32 if answer in halves else answer, answer
+        return answer, answer
+
+    # Names.
+
+    def _named(self, name: str, dtype: torch.dtype | None) -> Tensor | None:
+        """A parameter, or whatever a reparametrisation has put in its place."""
+        found = getattr(self, name, None)
+        return found if found is None or dtype is None else found.to(dtype)
+
+    def _suffixes(self) -> list[str]:
+        directions = ("", "_reverse") if self.bidirectional else ("",)
+        return [f"l{layer}{direction}" for layer in range(self.num_layers) for direction in directions]
+
+    def state_sizes(self) -> dict[str, int]:
+        """The size of each state, by name."""
+        sizes = {"h": self.proj_size or self.hidden_size}
+        return sizes | {"c": self.hidden_size} if isinstance(self, nn.LSTM) else sizes
+
+    def _options(self) -> dict[str, Any]:
+        """Options of ours that are not at their defaults."""
+        names = ("learn_h0", "recurrent_dropout", "zoneout", "layer_norm", "state_batch_first", "memory")
+        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(Layers, name)}
+
+    def beyond_torch(self) -> list[str]:
+        """Options in use that torch's layer does not have; its numbers are the same without ``memory``."""
+        return [name for name in self._options() if name != "memory"]
+
+    def extra_repr(self) -> str:
+        return ", ".join([super().extra_repr(), *(f"{name}={value!r}" for name, value in self._options().items())])
+
+    def _to_torch(self, kind: type[nn.RNNBase], **options: Any) -> Any:
+        """torch's module with the same weights."""
+        if mine := self.beyond_torch():
+            raise NotImplementedError(
+                f"{kind_of(self)} has {', '.join(mine)}, which torch.nn.{kind.__name__} lacks. "
+                "Only a layer without them can become one of torch's."
+            )
+        names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
+        weight = self.get_parameter("weight_ih_l0")
+        theirs: Any = kind  # each of the three has a signature of its own
+        module = theirs(**{name: getattr(self, name) for name in names}, **options, device=weight.device, dtype=weight.dtype)
+        with torch.no_grad():
+            for name, p in module.named_parameters():
+                p.copy_(getattr(self, name))
+        return module.train(self.training)
+
+
+@final
+class RNN(Layers, nn.RNN):
+    """``torch.nn.RNN``, faster on a CPU; options as in ``Layers``.
+
+    Args:
+        nonlinearity: "tanh", "relu", "identity", "sigmoid", or a torch callable from (B, H) to (B, H).
+
+    >>> layer = RNN(3, 5, nonlinearity="sigmoid")
+    >>> output, h_n = layer(torch.zeros(7, 4, 3), lengths=[7, 2, 0, 5])
+    >>> output.shape, h_n.shape
+    (torch.Size([7, 4, 5]), torch.Size([1, 4, 5]))
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = args[3] if len(args) > 3 else kwargs.get("nonlinearity", "tanh")
+        if not isinstance(given, str) and not callable(given):
+            raise InputError(f"nonlinearity is {given!r}; expected {', '.join(map(repr, NAMED))} or a callable.")
+        ours = not isinstance(given, str) or given in ("identity", "sigmoid")
+        if ours and len(args) > 3:
+            args = (*args[:3], "tanh", *args[4:])
+        elif ours:
+            kwargs["nonlinearity"] = "tanh"
+        super().__init__(*args, **kwargs)
+        self.nonlinearity = given
+
+    def _step(self) -> AbstractCell:
+        phi: Any = self.nonlinearity
+        return elman(phi)
+
+    def extra_repr(self) -> str:
+        return ", ".join([super().extra_repr(), *self._beyond_names()])
+
+    def beyond_torch(self) -> list[str]:
+        return super().beyond_torch() + self._beyond_names()
+
+    def _beyond_names(self) -> list[str]:
+        return [] if self.nonlinearity in ("tanh", "relu") else [f"nonlinearity={self.nonlinearity!r}"]
+
+    def to_torch(self) -> nn.RNN:
+        """``torch.nn.RNN`` with the same weights.
+
+        Raises:
+            NotImplementedError: an option that torch's lacks, by name.
+        """
+        return self._to_torch(nn.RNN, **{} if self.beyond_torch() else {"nonlinearity": self.nonlinearity})
+
+
+@final
+class GRU(Layers, nn.GRU):
+    """``torch.nn.GRU``, faster on a CPU; options as in ``Layers``.
+
+    >>> layer = GRU(3, 5, batch_first=True, learn_h0=True)
+    >>> output, h_n = layer(torch.zeros(4, 7, 3), reset=torch.rand(7, 4) < 0.1)
+    >>> output.shape, h_n.shape
+    (torch.Size([4, 7, 5]), torch.Size([1, 4, 5]))
+    """
+
+    def _step(self) -> AbstractCell:
+        return GRUStep()
+
+    def to_torch(self) -> nn.GRU:
+        """``torch.nn.GRU`` with the same weights.
+
+        Raises:
+            NotImplementedError: an option that torch's lacks, by name.
+        """
+        return self._to_torch(nn.GRU)
+
+
+@final
+class LSTM(Layers, nn.LSTM):
+    """``torch.nn.LSTM``, projections included, faster on a CPU; options as in ``Layers``.
+
+    >>> layer = LSTM(3, 5, bidirectional=True)
+    >>> output, (h_n, c_n) = layer(torch.zeros(7, 4, 3))
+    >>> output.shape, h_n.shape, c_n.shape
+    (torch.Size([7, 4, 10]), torch.Size([2, 4, 5]), torch.Size([2, 4, 5]))
+    """
+
+    def _step(self) -> AbstractCell:
+        return LSTMStep()
+
+    def to_torch(self) -> nn.LSTM:
+        """``torch.nn.LSTM`` with the same weights.
+
+        Raises:
+            NotImplementedError: an option that torch's lacks, by name.
+        """
+        return self._to_torch(nn.LSTM, proj_size=self.proj_size)
