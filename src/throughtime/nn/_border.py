@@ -71,6 +71,9 @@ def _time_first(layer: Any, input: Tensor, hx: Any, lengths: Any, reset: Tensor 
         lengths = torch.as_tensor(lengths)
         _check.lengths(lengths, T, B, look=not torch.compiler.is_compiling())
         lengths = lengths.to(device=xs.device, dtype=torch.int64)
+        xs = xs.masked_fill(
+            (torch.arange(T, device=xs.device).unsqueeze(1) >= lengths).unsqueeze(2), 0
+        )  # padding may hold anything, NaN too
     return Stretch(xs, state, lengths, _given_reset(reset, T, B, xs.device), batched=batched)
 
 

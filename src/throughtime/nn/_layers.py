@@ -18,6 +18,7 @@ from ..cells import GRU as GRUStep, LSTM as LSTMStep, AbstractCell
 from ..kernels import Memory, Parameters, Variation, Walk, recurrence, unrolled
 from ._border import Stretch, given_back, kind_of, taken
 from ._cells import NAMED, elman
+from ._compile import let_compile_see
 from ._normalised import NormalisedLSTM
 
 Nonlinearity = Literal["tanh", "relu", "identity", "sigmoid"] | Callable[[Tensor], Tensor]
@@ -366,3 +367,6 @@ class LSTM(Layers, nn.LSTM):
             NotImplementedError: an option that torch's lacks, by name.
         """
         return self._to_torch(nn.LSTM, proj_size=self.proj_size)
+
+
+let_compile_see(Layers)

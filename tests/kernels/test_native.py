@@ -1,0 +1,63 @@
+"""torch's own kernels in the place that they have on other devices, run here on the CPU against the plain loop."""
+
+import pytest
+import torch
+from _problems import problem
+from _tables import CELLS, name
+from _truth import assert_close, gradients
+
+from throughtime.cells import GRU, LSTM, Elman, Relu
+from throughtime.kernels import Walk, _fast, _native, _recurrence, recurrence
+
+HERE = [Elman(), Elman(Relu()), GRU(), LSTM()]
+
+
+def results(cell, p, walk, once=False):
+    leaves = [x.clone().requires_grad_() for x in (p.xs, *p.state, *(w for w in p.parameters if w is not None))]
+    weights = iter(leaves[1 + cell.states :])
+    parameters = type(p.parameters)(*(None if w is None else next(weights) for w in p.parameters))
+    hs, last = recurrence(cell, leaves[0], tuple(leaves[1 : 1 + cell.states]), parameters, walk=walk)
+    torch.manual_seed(4)
+    outputs = [hs] if once else [hs, *last]
+    v = [torch.randn_like(y) for y in outputs]
+    found = torch.autograd.grad(outputs, leaves, v, create_graph=True)
+    second = gradients(found, [torch.randn_like(g) for g in found], leaves)
+    return [*outputs, *gradients(outputs, v, leaves), *found, *second]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("reverse", [True, False])
+@pytest.mark.parametrize("cell", HERE, ids=str)
+def test_first_and_second_derivatives(cell, reverse, bias):
+    p = problem(cell, (5, 3, 2, 4), bias=bias)
+    for once in (True, False):
+        wanted = results(cell, p, Walk(reverse=reverse), once)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_fast, "supports", lambda cell, xs: "not here")
+            patch.setattr(_recurrence, "_way", lambda *_: "native")
+            assert_close(results(cell, p, Walk(reverse=reverse), once), wanted)
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=name)
+def test_who_is_served(cell):
+    p = problem(cell, (5, 3, 2, 4), lengths=True, reset=True)
+    bare = _native.serves(cell, p.parameters, Walk(), None)
+    assert bare == (cell in HERE)
+    assert not _native.serves(cell, p.parameters, Walk(lengths=p.walk.lengths), None)
+    assert not _native.serves(cell, p.parameters, Walk(reset=p.walk.reset), None)
+    assert not _native.serves(cell, p.parameters, Walk(), 1.0)
+    assert not _native.serves(cell, p.parameters._replace(W=None, b_ih=None), Walk(), None)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+@pytest.mark.parametrize("cell", CELLS, ids=name)
+def test_on_a_gpu(cell):
+    p = problem(cell, (5, 3, 2, 4), lengths=True, reset=True)
+    for walk in (Walk(), Walk(reverse=True), Walk(p.walk.lengths, p.walk.reset, p.walk.restart)):
+        wanted = results(cell, p, walk)
+        there = lambda x: None if x is None else x.cuda()
+        restart = None if walk.restart is None else tuple(map(there, walk.restart))
+        moved = type(p)(cell, p.xs.cuda(), tuple(map(there, p.state)), type(p.parameters)(*map(there, p.parameters)), walk, None, None)
+        got = results(cell, moved, Walk(there(walk.lengths), there(walk.reset), restart, walk.reverse))
+        assert_close([g.cpu() for g in got[: 1 + cell.states]], wanted[: 1 + cell.states])

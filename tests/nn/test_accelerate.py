@@ -1,0 +1,189 @@
+"""Somebody else's model made faster in place, and given back."""
+
+import copy
+import logging
+import pickle
+
+import pytest
+import torch
+from _truth import assert_close
+from torch import nn
+from torch.nn.utils import parametrizations
+
+import throughtime as tt
+
+KINDS = [(nn.RNN, tt.RNN), (nn.GRU, tt.GRU), (nn.LSTM, tt.LSTM)]
+
+
+class Tagger(nn.Module):
+    """What others write: an embedding, a recurrent layer, a cell, a head, tied weights."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.embedding, self.rnn, self.again = nn.Embedding(7, 5), kind(5, 5, 2, batch_first=True), kind(5, 5)
+        self.head, self.cell = nn.Linear(5, 7), nn.GRUCell(5, 5)
+        self.head.weight = self.embedding.weight
+        self.again.weight_hh_l0 = self.rnn.weight_hh_l1
+
+    def forward(self, tokens):
+        hs, _ = self.rnn(self.embedding(tokens))
+        return self.head(self.again(hs)[0])
+
+
+def trained(model, tokens, steps=4):
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    losses = []
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(model(tokens).flatten(0, 1), tokens.flatten())
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.detach())
+    return [*losses, *model.parameters()]
+
+
+@pytest.mark.parametrize(("theirs", "ours"), KINDS)
+def test_a_model_trains_to_the_same_weights(theirs, ours):
+    model, tokens = Tagger(theirs), torch.randint(7, (3, 6))
+    names, keys = dict(model.named_parameters()), list(model.state_dict())
+    wanted = trained(copy.deepcopy(model), tokens)
+    done = []
+    assert tt.accelerate(model, report=done.append) is model
+    assert done[0].replaced == ("rnn", "again")
+    assert done[0].left == (("cell", "a single step has no sequence to keep its weights packed over"),)
+    assert type(model.rnn) is ours
+    assert model.again.weight_hh_l0 is model.rnn.weight_hh_l1
+    assert all(p is names[name] for name, p in model.named_parameters())
+    assert list(model.state_dict()) == keys
+    assert_close(trained(model, tokens), wanted, 1e-9)  # Adam divides by small numbers
+    output = model(tokens)
+    assert tt.restore(model) is model
+    assert type(model.rnn) is theirs
+    assert_close([model(tokens)], [output])
+
+
+def test_an_optimiser_that_came_before_stays_right():
+    model, tokens = Tagger(nn.GRU), torch.randint(7, (3, 6))
+    optimiser = torch.optim.SGD(model.parameters(), 0.1)
+    tt.accelerate(model)
+    before = [p.detach().clone() for p in model.rnn.parameters()]
+    model(tokens).sum().backward()
+    optimiser.step()
+    assert all((p != old).any() for p, old in zip(model.rnn.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize(
+    "wrap", [nn.utils.weight_norm, parametrizations.weight_norm, parametrizations.orthogonal], ids=["hook", "norm", "orthogonal"]
+)
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+@pytest.mark.parametrize(("theirs", "ours"), KINDS)
+def test_reparametrised_weights(theirs, ours, wrap):
+    layer, xs = wrap(theirs(3, 5), "weight_hh_l0"), torch.randn(6, 4, 3)
+    names = [name for name, _ in layer.named_parameters()]
+
+    def results():
+        layer.zero_grad()
+        output, _ = layer(xs)
+        output.square().sum().backward()
+        return [output, *(p.grad.clone() for p in layer.parameters())]
+
+    wanted = results()
+    kind = type(layer)
+    tt.accelerate(layer)
+    assert isinstance(layer, ours)
+    assert [name for name, _ in layer.named_parameters()] == names
+    assert_close(results(), wanted)
+    tt.restore(layer)
+    assert not isinstance(layer, ours)
+    assert type(layer).__name__ == kind.__name__
+    assert_close(results(), wanted)
+
+
+class Stubborn(nn.LSTM):
+    def forward(self, input, hx=None):
+        return super().forward(input, hx)[0]
+
+
+def test_what_is_left_is_said(caplog):
+    replaced = nn.GRU(3, 5)
+    replaced.forward = lambda xs: xs
+    with caplog.at_level(logging.INFO, "throughtime"):
+        tt.accelerate(nn.ModuleDict({"a": Stubborn(3, 5), "b": replaced, "c": nn.RNN(3, 5)}))
+    assert caplog.messages == [
+        "accelerated 1 recurrent layer(s): c\n"
+        "left a: it is a Stubborn, whose own forward is not ours to replace\n"
+        "left b: its forward has been replaced on the object"
+    ]
+    assert caplog.records[0].levelno == logging.WARNING
+
+
+def test_nothing_to_do():
+    done = []
+    tt.accelerate(nn.Linear(3, 5), report=done.append)
+    tt.accelerate(tt.GRU(3, 5), report=done.append)
+    assert [str(d) for d in done] == ["accelerated 0 recurrent layer(s): none"] * 2
+
+
+def test_what_torch_lacks_cannot_be_restored():
+    model = nn.Sequential(tt.GRU(3, 5), tt.RNN(5, 5, nonlinearity="sigmoid", zoneout=0.2))
+    with pytest.raises(NotImplementedError, match="1 has zoneout, nonlinearity='sigmoid', which torch.nn lacks"):
+        tt.restore(model)
+    assert type(model[0]) is tt.GRU
+
+
+@pytest.mark.parametrize(("theirs", "ours"), KINDS)
+def test_an_accelerated_layer_is_copied_and_pickled(theirs, ours):
+    layer, xs = tt.accelerate(theirs(3, 5)), torch.randn(6, 4, 3)
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert type(other) is ours
+        assert torch.equal(other(xs)[0], layer(xs)[0])
+
+
+def _worker(rank, file, queue):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    model = tt.accelerate(nn.parallel.DistributedDataParallel(Tagger(nn.GRU)), report=lambda _: None)
+    tokens = torch.arange(36).view(6, 6) % 7
+    trained(model, tokens[3 * rank : 3 * rank + 3])
+    queue.put((rank, [p.detach().numpy() for p in model.parameters()]))
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def test_distributed_over_gloo_is_one_process_on_both_halves(tmp_path):
+    context = torch.multiprocessing.get_context("fork")  # after this process has used the kernels' threads
+    queue = context.Queue()
+    tt.GRU(64, 64)(torch.randn(50, 8, 64))
+    workers = [context.Process(target=_worker, args=(rank, tmp_path / "meet", queue)) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    found = dict(queue.get(timeout=120) for _ in workers)
+    for worker in workers:
+        worker.join(60)
+    torch.manual_seed(0)
+    single = Tagger(nn.GRU)
+    trained(single, torch.arange(36).view(6, 6) % 7)
+    for parameters in found.values():
+        assert_close([torch.from_numpy(p) for p in parameters], [p.detach() for p in single.parameters()], 1e-9)
+
+
+class Steps(torch.utils.data.Dataset):
+    """A data set that runs a layer in its workers."""
+
+    layer = tt.LSTM(3, 5)
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, k):
+        with torch.no_grad():
+            return self.layer(torch.full((6, 4, 3), float(k), dtype=torch.float32))[0]
+
+
+def test_workers_of_a_loader():
+    data = Steps()
+    data.layer.float()
+    data.layer(torch.randn(50, 8, 3, dtype=torch.float32))
+    loaded = list(torch.utils.data.DataLoader(data, batch_size=2, num_workers=2, multiprocessing_context="fork"))
+    assert_close([torch.cat(loaded)], [torch.stack([data[k] for k in range(8)])], 1e-6)
