@@ -209,7 +209,7 @@ class Layers(nn.RNNBase):
         sizes = self.state_sizes()
         if not self.learn_h0:
             return tuple(torch.zeros(rows, B, size, dtype=dtype, device=like.device) for size in sizes.values())
-        return tuple(self.get_parameter(f"{name}_0").to(dtype).expand(-1, B, -1) for name in sizes)
+        return tuple(getattr(self, f"{name}_0").to(dtype).expand(-1, B, -1) for name in sizes)  # which functional_call may have exchanged
 
     def _way(self, stretch: Stretch, one: int, reverse: bool, dtype: torch.dtype) -> Walk:
         """How layer-and-direction ``one`` walks through time."""

@@ -1,0 +1,41 @@
+"""The README's table of what works under which transform is what a try of each cell of it finds."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__)
+README = (HERE.parents[2] / "README.md").read_text()
+
+
+def cells(table: str) -> dict[tuple[str, int], str]:
+    """(option, column) → what stands there."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    return {(row[0], k): cell for row in rows for k, cell in enumerate(row[1:])}
+
+
+@pytest.fixture(scope="module")
+def tried() -> dict[tuple[str, int], str]:
+    """In a process of its own: the checks of shapes in this one are not for torch.compile to see."""
+    done = subprocess.run([sys.executable, "-W", "ignore", HERE.with_name("transforms.py")], check=True, capture_output=True, text=True)
+    return cells(done.stdout.strip())
+
+
+CLAIMED = cells(re.search(r"(\|[^\n]*gradient of the gradient.*?)\n\n", README, re.DOTALL)[1])
+
+
+def test_nothing_is_left_out(tried):
+    assert tried.keys() == CLAIMED.keys()
+
+
+@pytest.mark.parametrize("cell", CLAIMED, ids=str)
+def test_a_cell_of_the_table(tried, cell):
+    ours, theirs = CLAIMED[cell].split(" / ")
+    found, found_theirs = tried[cell].split(" / ")
+    assert found == ours
+    if torch.__version__.startswith("2.13"):  # what torch's own do was tried with this one
+        assert found_theirs == theirs
