@@ -60,10 +60,10 @@ def main() -> None:
     agent = RecurrentPPO("MlpLstmPolicy", environments, n_steps=128, batch_size=256, n_epochs=4, seed=chosen.seed, device="cpu")
     apply(chosen.variant, agent.policy)
     losses = Losses()
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     agent.learn(chosen.steps, callback=losses)
-    seconds = time.perf_counter() - start
-    print(json.dumps({"losses": losses.losses, "episode_lengths": losses.lengths, "seconds": seconds}))
+    took = {"seconds": time.perf_counter() - start, "processor_seconds": time.process_time() - busy}
+    print(json.dumps({"losses": losses.losses, "episode_lengths": losses.lengths, **took}))
 
 
 if __name__ == "__main__":
