@@ -23,3 +23,13 @@ def shapes_unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How much of PyTorch's own battery ran, and how much of that passed."""
+    counts = {
+        outcome: sum("test_torch_battery.py::" in report.nodeid for report in terminalreporter.getreports(outcome))
+        for outcome in ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
+    }
+    if ran := sum(counts.values()):
+        terminalreporter.write_line(f"PyTorch's own battery: {counts['passed']} passed of {ran} run, {counts['skipped']} skipped")

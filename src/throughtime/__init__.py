@@ -21,5 +21,5 @@ from .nn import (
     accelerate as accelerate,
     restore as restore,
 )
-from .training import evaluate as evaluate
+from .training import evaluate as evaluate, export_onnx as export_onnx
 from ._check import InputError as InputError, NonFinite as NonFinite

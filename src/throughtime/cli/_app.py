@@ -13,6 +13,7 @@ from .._check import InputError, NonFinite
 from .._version import __version__
 from ._demo import demo
 from ._evaluate import evaluate
+from ._export import export
 from ._info import info
 from ._sample import sample
 from ._signals import handling, interrupt
@@ -22,6 +23,7 @@ _VERBS = {
     ("train", "text"): (train_text, "train a language model on a text"),
     ("evaluate",): (evaluate, "measure a trained model on held-out text"),
     ("sample",): (sample, "let a trained model write"),
+    ("export",): (export, "write a trained model for other runtimes"),
     ("demo",): (demo, "train for a minute on text that Python carries"),
     ("info",): (info, "versions, device, threads and kernels"),
 }
@@ -52,7 +54,7 @@ def _outcome(work: Callable[[], int], errors: Console) -> int:
         code = work()
         sys.stdout.flush()
         return code
-    except (InputError, NonFinite) as error:
+    except (InputError, NonFinite, NotImplementedError) as error:
         return _say(errors, str(error))
     except KeyboardInterrupt:
         errors.print("interrupted; what was saved before stands")

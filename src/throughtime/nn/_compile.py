@@ -10,7 +10,7 @@ The tracer takes seconds to import, so it is met when somebody else imports it.
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import Any, final
@@ -36,7 +36,7 @@ class _Watcher(MetaPathFinder):
         self.kind = kind
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self, fullname: str, path: Iterable[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname != _BUILDER:
             return None

@@ -2,6 +2,7 @@
 
 from ._clip import AbstractClip as AbstractClip, ClipNorm as ClipNorm, ClipValue as ClipValue, global_norm as global_norm
 from ._evaluate import Score as Score, evaluate as evaluate
+from ._export import export_onnx as export_onnx
 from ._folder import RunFolder as RunFolder
 from ._loop import Ended as Ended, begin as begin, train as train, training_stream as training_stream
 from ._options import (

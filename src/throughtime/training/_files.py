@@ -15,9 +15,14 @@ from .._check import InputError
 
 def write_text(path: Path, text: str) -> None:
     """Replace a text file as a whole."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file as a whole."""
     aside = path.with_name(f".{path.name}.part")
     try:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_bytes(content)
         _into_place(aside, path)
     finally:
         aside.unlink(missing_ok=True)
@@ -25,12 +30,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: object) -> None:
     """Replace a safetensors file as a whole; ``about`` is JSON that travels in its header."""
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        aside.write_bytes(save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"throughtime": json.dumps(about)}))
-        _into_place(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_bytes(path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"throughtime": json.dumps(about)}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], object]:
