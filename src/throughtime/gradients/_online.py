@@ -24,6 +24,7 @@ from ._schedules import Action, Advance, Free, Keep, Record, Reverse, binomial
 
 _PASS = -1  # in place of a slot: the state goes by and is not held
 
+
 @final
 class OnlineCheckpoints:
     """Decides, unit by unit, which states are held; then how to go back.

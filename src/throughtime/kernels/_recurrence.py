@@ -51,9 +51,17 @@ def recurrence(
     """
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         return _transformed(cell, xs, state, parameters, walk, clip_adjoint, memory)
-    restart = walk.restart or ()
-    hs, *last = _Recurrence.apply(cell, walk, clip_adjoint, memory, len(state), xs, *state, *parameters, *restart)  # type: ignore[misc]
+    restart, keep = walk.restart or (), memory if torch.is_grad_enabled() else "none"
+    hs, *last = _Recurrence.apply(cell, walk, clip_adjoint, keep, len(state), xs, *state, *parameters, *restart)  # type: ignore[misc]
     return hs, tuple(last)
+
+
+def kept_numbers(cell: AbstractCell, like: Tensor, shape: tuple[int, int, int], memory: Memory) -> int:
+    """How many numbers a layer of ``shape`` (T, B, H) on inputs ``like`` leaves for its backward, beside its input and its output."""
+    T, B, H = shape
+    if get_kernels() == "fast" and _fast.supports(cell, like) is None:
+        return _fast.kept_numbers(cell, like.dtype, shape, memory)
+    return T * B * 2 * cell.gates * H + (T + 1) * B * cell.states * H  # wxs, rhs, states
 
 
 def serves(cell: AbstractCell, xs: Tensor) -> str:
@@ -88,10 +96,10 @@ def _way(cell: AbstractCell, xs: Tensor, parameters: Parameters, walk: Walk, cli
 
 class _Recurrence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, cell: AbstractCell, walk: Walk, clip: float | None, memory: Memory, S: int, xs: Tensor, *rest: Any) -> Any:
+    def forward(ctx: Any, cell: AbstractCell, walk: Walk, clip: float | None, keep: _fast.Keep, S: int, xs: Tensor, *rest: Any) -> Any:
         state, stored = rest[:S], rest[S : S + 4]
         parameters = _with_gate_axis(cell, *stored)
-        keep = memory if any(ctx.needs_input_grad) else "none"
+        keep = keep if any(ctx.needs_input_grad) else "none"
         ctx.way, ctx.graph = _way(cell, xs, parameters, walk, clip), None
         if ctx.way == "packed":
             run = _fast.forward(cell, xs, state, parameters, walk, keep=keep, threads=get_threads())
