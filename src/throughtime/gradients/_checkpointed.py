@@ -29,6 +29,7 @@ from .._check import InputError
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
+from ..nn import Rows
 from ._base import AbstractGradient, Carry, Outcome, carried_state, entering
 from ._online import OnlineCheckpoints
 from ._piece import Piece
@@ -101,9 +102,8 @@ class CheckpointedBPTT(AbstractGradient):
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
         plan = self.plan(batch.T, batch.B, model)
-        stretch = lambda i: replace(batch.steps(i * plan.unit, min((i + 1) * plan.unit, batch.T)), fresh=None)
         start = entering(model, carried_state(carry, repr(self)), batch.fresh, batch.B)
-        walk = _Walk(model, stretch, start, self.clip_adjoint)
+        walk = _Walk(model, _Units.of(model, replace(batch, fresh=None), plan.unit), start, self.clip_adjoint)
         walk.scale = model.scale(batch)
         for action in plan.schedule.actions():
             walk.do(action)
@@ -132,7 +132,7 @@ class CheckpointedBPTT(AbstractGradient):
         for batch in batches:
             if walk is None:
                 start = entering(model, carried_state(carry, repr(self)), batch.fresh, batch.B)
-                walk = _Walk(model, pieces.__getitem__, start, self.clip_adjoint)
+                walk = _Walk(model, _Units(model, pieces.__getitem__), start, self.clip_adjoint)
                 batch = replace(batch, fresh=None)
             elif batch.B != pieces[0].B:
                 raise InputError(f"piece {len(pieces)} of the stream has B = {batch.B} and the first one {pieces[0].B}; expected the same.")
@@ -147,18 +147,54 @@ class CheckpointedBPTT(AbstractGradient):
         return walk.outcome()
 
 
+class _Units:
+    """What unit i reads.
+
+    Args:
+        model: the model.
+        batch: its steps; ``fresh`` where streams start anew before it.
+        rows: the inputs of all units, in place of each one's own, as rows of a table.
+        unit: steps a unit, where there are ``rows``.
+    """
+
+    def __init__(self, model: AbstractModel, batch: Callable[[int], Batch], rows: Rows | None = None, unit: int = 1) -> None:
+        self.model, self.batch, self._rows, self._unit = model, batch, rows, unit
+        self._product = None if rows is None else rows.product
+        if rows is not None and self._product is not None:
+            self._rows = replace(rows, product=self._product.detach().requires_grad_(self._product.requires_grad))
+
+    @classmethod
+    def of(cls, model: AbstractModel, batch: Batch, unit: int) -> "_Units":
+        """A batch in units. Where its inputs are rows of a table, the table meets the first layer's weights once, not once a unit."""
+        steps = lambda i: batch.steps(i * unit, min((i + 1) * unit, batch.T))
+        rows = model.enter(batch) if model.enters_rows(batch.inputs[:unit]) else None
+        return cls(model, steps, model.recurrence.with_product(rows) if isinstance(rows, Rows) else None, unit)
+
+    def enter(self, i: int) -> Tensor | Rows:
+        """Station ② for unit i."""
+        if self._rows is None:
+            return self.model.enter(self.batch(i))
+        return replace(self._rows, index=self._rows.index[i * self._unit : (i + 1) * self._unit])
+
+    def finish(self) -> None:
+        """All units have gone back: hand the gradient of what they share on to what made it."""
+        if self._rows is not None and self._rows.product is not None and self._rows.product.grad is not None:
+            assert self._product is not None, "the leaf was cut from it"
+            self._product.backward(self._rows.product.grad)
+
+
 class _Walk:
     """Does what a schedule says.
 
     Args:
         model: the model.
-        unit: the steps of unit i, ``fresh`` where streams start anew before it.
+        units: what they read.
         start: state 0, through which the gradient goes on to what made it.
         clip_adjoint: as in ``FullBPTT``.
     """
 
-    def __init__(self, model: AbstractModel, unit: Callable[[int], Batch], start: State, clip_adjoint: float | None) -> None:
-        self.model, self.unit, self.start, self.clip_adjoint = model, unit, start, clip_adjoint
+    def __init__(self, model: AbstractModel, units: _Units, start: State, clip_adjoint: float | None) -> None:
+        self.model, self.units, self.start, self.clip_adjoint = model, units, start, clip_adjoint
         self.scale = 1.0
         self._here = _detach(start)
         self._kept: dict[int, State] = {}
@@ -195,19 +231,19 @@ class _Walk:
         ends = [(s, ds) for s, ds in zip(self.start, self._adjoint, strict=True) if s.requires_grad]
         if ends:
             torch.autograd.backward([s for s, _ in ends], [ds for _, ds in ends])
+        self.units.finish()
         return Outcome(self._loss, Carry(self._last))
 
     def _run(self, i: int) -> Piece:
-        unit = self.unit(i)
         with _seeded(self._seed + 2 * i, self._here[0].device):
-            return Piece(self.model, unit.inputs, self._here, unit.fresh, clip_adjoint=self.clip_adjoint)
+            return Piece(self.model, self.units.enter(i), self._here, self.units.batch(i).fresh, clip_adjoint=self.clip_adjoint)
 
     def _reverse(self, i: int) -> None:
         piece = self._recorded.pop(i)
         self._last = self._last or _detach(piece.leaving)
         hs = piece.hs.detach().requires_grad_()
         with _seeded(self._seed + 2 * i + 1, hs.device):
-            loss = self.model.losses(hs, self.unit(i)).sum() * self.scale
+            loss = self.model.losses(hs, self.units.batch(i)).sum() * self.scale
         loss.backward()  # the head's own gradient, and ∂L_t/∂h_t
         self._adjoint = piece.back(hs.grad, self._adjoint, again=False)  # (1), (2)
         piece.finish()

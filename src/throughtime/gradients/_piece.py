@@ -3,13 +3,13 @@
 T time · B batch · I input · H hidden · L layers · S states.
 """
 
+from dataclasses import replace
 from typing import final
 
 import torch
 from torch import Tensor
 
 from .._shapes import State
-from ..data import Batch
 from ..models import AbstractModel
 from ..nn import Rows
 from ._base import entering
@@ -17,11 +17,11 @@ from ._base import entering
 
 @final
 class Piece:
-    """Stations ② and ③ over ``inputs`` (T, B) or (T, B, I).
+    """Station ③ over what station ② gave.
 
     Args:
         model: whose stations they are.
-        inputs: as in a batch.
+        entered: ``model.enter`` of the stretch's inputs.
         state: the state carried in, S tensors (L, B, H), taken as a leaf; None: every stream starts from the model's initial state.
         fresh: (B,), the streams that start anew before the first step; None: none.
         start: the first step's place in a longer sequence.
@@ -37,21 +37,19 @@ class Piece:
     def __init__(
         self,
         model: AbstractModel,
-        inputs: Tensor,
+        entered: Tensor | Rows,
         state: State | None,
         fresh: Tensor | None,
         *,
         start: int = 0,
         clip_adjoint: float | None = None,
     ) -> None:
-        self.start, self.stop = start, start + inputs.shape[0]
-        entered = model.enter(Batch(inputs, inputs))  # which looks at the inputs alone
-        self._source = entered.table if isinstance(entered, Rows) else entered  # what the recurrence's input is made of
+        self.start, self.stop = start, start + entered.shape[0]
+        self._source = _source(entered)
         self._leaf = self._source.detach().requires_grad_(self._source.requires_grad)
-        xs = Rows(self._leaf, entered.index) if isinstance(entered, Rows) else self._leaf
         self._carried = None if state is None else tuple(s.detach().requires_grad_() for s in state)
-        self.entering = entering(model, self._carried, fresh, inputs.shape[1])
-        self.hs, self.leaving = model.recurrence(xs, self.entering, clip_adjoint=clip_adjoint)
+        self.entering = entering(model, self._carried, fresh, entered.shape[1])
+        self.hs, self.leaving = model.recurrence(_made_of(self._leaf, entered), self.entering, clip_adjoint=clip_adjoint)
 
     def back(self, dhs: Tensor | None, dleaving: State | None, *, again: bool) -> State | None:
         """Add this piece's gradients, given those of its outputs and of the state that leaves it; return that of the state carried in.
@@ -74,3 +72,17 @@ class Piece:
         """Nothing will come back here: hand the gradient of its input on to what made it."""
         if self._source.requires_grad and self._leaf.grad is not None:
             self._source.backward(self._leaf.grad)
+
+
+def _source(entered: Tensor | Rows) -> Tensor:
+    """What the recurrence's input is made of: the vectors, the table, or the table's product with the first layer's weights."""
+    if isinstance(entered, Tensor):
+        return entered
+    return entered.table if entered.product is None else entered.product
+
+
+def _made_of(leaf: Tensor, entered: Tensor | Rows) -> Tensor | Rows:
+    """The same input, made of a leaf in place of its source."""
+    if isinstance(entered, Tensor):
+        return leaf
+    return replace(entered, table=leaf) if entered.product is None else replace(entered, product=leaf)

@@ -4,6 +4,7 @@ T time · B batch · I input · G gates · H hidden · V outputs · L layers · 
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
@@ -13,11 +14,12 @@ import torch
 
 from .._check import InputError
 from ..kernels import kept_numbers
-from ..models import AbstractModel, Vectors
+from ..models import AbstractModel, Embedding, Vectors
 from ._budget import Budgeted
 from ._schedules import AbstractSchedule, Binomial, totals
 
-ROWS = 256  # steps × streams of a unit, below which a call's own cost shows beside its arithmetic
+_OWN = 256  # rows (steps × streams): running so many forward costs about what a unit's calls cost by themselves
+_ROWS = 512  # of a unit, where nothing else decides: a call's own cost hardly shows
 _FINEST = 64  # units that the table of a budget is made for: what finer ones could spare is less than a 64th of the forward pass
 _PLACES = 2048  # the finest division of a budget
 
@@ -44,7 +46,7 @@ class Footprint(NamedTuple):
         head = rows * (4 * H if dropping and model.dropout.p else 2 * H) + model.head.numbers_held(rows)
         gradients = rows * (max(entered, H) + 2 * H)
         size = like.element_size()
-        return cls(stack.cell.states * L * B * H * size, held * size, (held + max(head, gradients)) * size)
+        return cls(stack.cell.states * L * B * H * size, held * size, (held + max(head, gradients) + _table(model, unit, B)) * size)
 
     def at_least(self) -> int:
         """The least that reverses a chain: the first state, the one where the walk stands, and a unit at work."""
@@ -53,12 +55,23 @@ class Footprint(NamedTuple):
 
 def _entered(model: AbstractModel, unit: int, B: int) -> int:
     """How many numbers a step of one stream is when it enters the first layer."""
-    if model.enters_rows(torch.empty(unit, B, dtype=torch.long, device="meta")):
-        return model.recurrence.cell.gates * model.recurrence.hidden_size
     width = model.recurrence.input_size
+    if _enters_rows(model, unit, B):
+        return model.recurrence.cell.gates * model.recurrence.hidden_size
     if model.training and model.dropout.p:
         return 3 * width
     return 0 if isinstance(model.input, Vectors) else width
+
+
+def _table(model: AbstractModel, unit: int, B: int) -> int:
+    """How many numbers a table's product with the first layer's weights is, with its gradient, the sum of it so far, and what is added."""
+    if not isinstance(model.input, Embedding) or not _enters_rows(model, unit, B):
+        return 0
+    return 4 * model.input.weight.shape[0] * model.recurrence.cell.gates * model.recurrence.hidden_size
+
+
+def _enters_rows(model: AbstractModel, unit: int, B: int) -> bool:
+    return model.enters_rows(torch.empty(unit, B, dtype=torch.long, device="meta"))
 
 
 @final
@@ -115,7 +128,7 @@ def kept_every(every: int, T: int, B: int, model: AbstractModel) -> Plan:
 
 def with_snapshots(slots: int, unit: int | None, T: int, B: int, model: AbstractModel) -> Plan:
     """Binomial, in units of ``unit`` steps."""
-    unit = _comfortable(T, B) if unit is None else min(unit, T)
+    unit = min(T, ceil(_ROWS / B) if unit is None else unit)
     return Plan.of(T, unit, Binomial(ceil(T / unit), slots), Footprint.of(model, unit, B))
 
 
@@ -128,23 +141,32 @@ def within(budget: int, T: int, B: int, model: AbstractModel) -> Plan:
     least = Footprint.of(model, 1, B).at_least()
     if budget < least:
         raise InputError(
-            f"the budget is {bytes_text(budget)}; expected at least {bytes_text(least)}, which for B = {B} hold the first state, the running "
-            f"one and one step with its gradients. Give budget={least} or more, or lower B."
+            f"the budget is {bytes_text(budget)}; expected at least {bytes_text(least)}, which for B = {B} hold the first state, the "
+            f"running one and one step with its gradients. Give budget={least} or more, or lower B."
         )
-    plans = _plans(budget, T, B, model, _comfortable(T, B)) or _plans(budget, T, B, model, 1)
-    return min(plans, key=lambda plan: (plan.extra_steps, -plan.unit))
-
-
-def _plans(budget: int, T: int, B: int, model: AbstractModel, finest: int) -> list[Plan]:
-    """What fits, for 1, 2, 4, … units of no fewer than ``finest`` steps."""
-    plans, units = [], 1
-    while ceil(T / units) >= finest and (units < 2 * T):
+    best, cost = None, float("inf")
+    for units in _divisions(T):
+        if units * _OWN >= cost:
+            break  # more units cost more than all that they could spare
         unit = ceil(T / units)
         footprint = Footprint.of(model, unit, B)
         if footprint.at_least() <= budget:
-            plans.append(Plan.of(T, unit, _schedule(ceil(T / unit), budget, footprint), footprint))
-        units *= 2
-    return plans
+            schedule = _schedule(ceil(T / unit), budget, footprint)
+            found = schedule.advances * unit * B + units * _OWN
+            best, cost = ((unit, schedule, footprint), found) if found < cost else (best, cost)
+    assert best is not None, "units of one step are among them, and do"
+    return Plan.of(T, *best)
+
+
+def _divisions(T: int) -> Iterator[int]:
+    """1, 2, 3, 4, 6, 8, 12, … and T: numbers of units."""
+    power = 1
+    while power < T:
+        yield power
+        if 1 < power < 2 * T / 3:
+            yield 3 * power // 2
+        power *= 2
+    yield T
 
 
 def _schedule(units: int, budget: int, footprint: Footprint) -> AbstractSchedule:
@@ -154,10 +176,6 @@ def _schedule(units: int, budget: int, footprint: Footprint) -> AbstractSchedule
         return Binomial(units, 1 + min(units, free // footprint.state))
     place = max(footprint.state, ceil(free / _PLACES))
     return Budgeted(units, free // place, max(1, ceil(footprint.held / place)))
-
-
-def _comfortable(T: int, B: int) -> int:
-    return min(T, ceil(ROWS / B))
 
 
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}

@@ -91,6 +91,11 @@ Action = Keep | Free | Restore | Advance | Record | Reverse
 class AbstractSchedule(abc.ABC):
     """A way to reverse a chain of known length. A frozen dataclass: its fields are the question, its actions the answer."""
 
+    @property
+    @abc.abstractmethod
+    def advances(self) -> int:
+        """How many units are run forward beyond the one recording of each."""
+
     @abc.abstractmethod
     def actions(self) -> Iterator[Action]:
         """From state 0, where the walk stands at first, to the last unit reversed, unit 0; nothing is held at the end."""

@@ -83,8 +83,8 @@ class TruncatedBPTT(AbstractGradient):
         state, entered, done = stretch.state, stretch.state, 0
         for start, stop in stretch.windows(self.k1):
             for a, b in _between(cuts, done, stop):
-                fresh = stretch.fresh[a]
-                pieces.append(Piece(model, stretch.inputs[a:b], state, fresh, start=a, clip_adjoint=self.clip_adjoint))
+                xs = model.enter(Batch(stretch.inputs[a:b], stretch.inputs[a:b]))  # which looks at the inputs alone
+                pieces.append(Piece(model, xs, state, stretch.fresh[a], start=a, clip_adjoint=self.clip_adjoint))
                 entered = pieces[-1].entering if a == keep_from else entered
                 state, done = pieces[-1].leaving, b
             total = total + self._go_back(model, stretch, pieces, start, stop, scale)
