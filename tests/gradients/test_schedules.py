@@ -153,7 +153,7 @@ def literal(t, m, a):
 @pytest.mark.parametrize("a", [1, 2, 3, 5])
 def test_the_table_is_the_recursion_and_its_actions_cost_what_it_says(a):
     for t in range(1, 16):
-        for m in range(0, 20):
+        for m in range(20):
             schedule = Budgeted(t, m, a)
             assert schedule.advances == literal(t, m, a) - t == totals(schedule.actions()).advances
 

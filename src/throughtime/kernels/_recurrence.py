@@ -8,7 +8,7 @@ torch's own operations (``_unrolled``). A gradient of the gradient is a differen
 """
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,12 +56,20 @@ def recurrence(
     return hs, tuple(last)
 
 
-def kept_numbers(cell: AbstractCell, like: Tensor, shape: tuple[int, int, int], memory: Memory) -> int:
-    """How many numbers a layer of ``shape`` (T, B, H) on inputs ``like`` leaves for its backward, beside its input and its output."""
+class Held(NamedTuple):
+    """How many numbers one layer holds beside its input, its output, and their gradients."""
+
+    kept: int  # from forward to backward
+    backward: int  # while backward runs
+
+
+def held_numbers(cell: AbstractCell, like: Tensor, shape: tuple[int, int, int], memory: Memory) -> Held:
+    """What a layer of ``shape`` (T, B, H) on inputs of the type of ``like`` holds."""
     T, B, H = shape
     if get_kernels() == "fast" and _fast.supports(cell, like) is None:
-        return _fast.kept_numbers(cell, like.dtype, shape, memory)
-    return T * B * 2 * cell.gates * H + (T + 1) * B * cell.states * H  # wxs, rhs, states
+        return Held(_fast.kept_numbers(cell, like.dtype, shape, memory), 0)
+    halves = 2 * T * B * cell.gates * H
+    return Held(halves + (T + 1) * B * cell.states * H, halves + T * B * H)  # wxs, rhs, states; dwxs, drhs, h_entering
 
 
 def serves(cell: AbstractCell, xs: Tensor) -> str:
