@@ -36,7 +36,7 @@ CELLS = {"rnn": (Elman(), nn.RNN), "gru": (GRU(), nn.GRU), "lstm": (LSTM(), nn.L
 OURS = ("full", "every √T", "budget 5 %", "budget 64MB")
 THEIRS = ("torch", "torch checkpoint √T")
 IN_TURNS = 10_000  # the longest sequence that every contestant is given several times
-STEPS_TIMED = 60_000  # in all, by each contestant in turns
+STEPS_TIMED = 16_000  # in all, by each contestant in turns
 
 
 class Sizes(NamedTuple):
