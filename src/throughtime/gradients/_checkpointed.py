@@ -103,7 +103,7 @@ class CheckpointedBPTT(AbstractGradient):
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
         plan = self.plan(batch.T, batch.B, model)
         start = entering(model, carried_state(carry, repr(self)), batch.fresh, batch.B)
-        walk = _Walk(model, _Units.of(model, replace(batch, fresh=None), plan.unit), start, self.clip_adjoint)
+        walk = _Walk(model, _Units.of(model, replace(batch, fresh=None), plan.unit), start, self.clip_adjoint, plan.snapshots)
         walk.scale = model.scale(batch)
         for action in plan.schedule.actions():
             walk.do(action)
@@ -191,13 +191,16 @@ class _Walk:
         units: what they read.
         start: state 0, through which the gradient goes on to what made it.
         clip_adjoint: as in ``FullBPTT``.
+        slots: how many states will be held, where that is known.
     """
 
-    def __init__(self, model: AbstractModel, units: _Units, start: State, clip_adjoint: float | None) -> None:
+    def __init__(self, model: AbstractModel, units: _Units, start: State, clip_adjoint: float | None, slots: int = 0) -> None:
         self.model, self.units, self.start, self.clip_adjoint = model, units, start, clip_adjoint
         self.scale = 1.0
         self._here = _detach(start)
         self._kept: dict[int, State] = {}
+        # made before anything else: small and long-lived, they would split the places that every unit's large arrays are put in again
+        self._slots = [tuple(torch.empty_like(s) for s in self._here) for _ in range(slots)]
         self._recorded: dict[int, Piece] = {}
         self._last: State | None = None  # after the last unit, which is the first to be reversed
         self._adjoint: State | None = None  # (1), of the state that leaves the unit to be reversed next
@@ -208,9 +211,10 @@ class _Walk:
         """Take one action."""
         match action:
             case Keep(i):
-                self._kept[i] = self._here
+                slot = self._slots.pop() if self._slots else tuple(torch.empty_like(s) for s in self._here)
+                self._kept[i] = tuple(old.copy_(new) for old, new in zip(slot, self._here, strict=True))
             case Free(i):
-                del self._kept[i]
+                self._slots.append(self._kept.pop(i))
             case Restore(i):
                 self._here = self._kept[i] if i in self._kept else _detach(self._recorded[i - 1].leaving)
             case Advance(i, j):
