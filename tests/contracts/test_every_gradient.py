@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from throughtime.cells import GRU, LSTM, Elman
 from throughtime.data import Batch
-from throughtime.gradients import AbstractGradient, Carry, FullBPTT, TruncatedBPTT
+from throughtime.gradients import AbstractGradient, Carry, CheckpointedBPTT, FullBPTT, TruncatedBPTT
 from throughtime.models import Head, LanguageModel, SequenceModel, SquaredError, Vectors
 from throughtime.models._losses import Linear
 from throughtime.nn import Learnable, Recurrence, Zeros
@@ -26,6 +26,10 @@ METHODS = [
     (TruncatedBPTT(5), (5, 5)),
     (TruncatedBPTT(5, 7), (5, 7)),
     (TruncatedBPTT(5, 100), (5, 100)),
+    (CheckpointedBPTT(), None),
+    (CheckpointedBPTT(every=5), None),
+    (CheckpointedBPTT(snapshots=2, unit=1), None),
+    (CheckpointedBPTT(budget="12kB"), None),
 ]
 V, I, T, B = 7, 3, 12, 4
 
@@ -116,7 +120,7 @@ def test_truncation_of_any_size(k1, more, T, B, layers):
     assert_close([*got, losses[0]], [*wanted, loss])
 
 
-@pytest.mark.parametrize("method", METHODS[1:], ids=lambda m: str(m[0]))
+@pytest.mark.parametrize("method", [m for m in METHODS if m[1] is not None], ids=lambda m: str(m[0]))
 @pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM()], ids=str)
 def test_the_carry_makes_many_calls_one(cell, method):
     """Stretches that are multiples of k1, the parameters unchanged: the sum of the calls is one long call."""

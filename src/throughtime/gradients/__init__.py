@@ -3,3 +3,8 @@
 from ._base import AbstractGradient as AbstractGradient, Carry as Carry, Outcome as Outcome
 from ._full import FullBPTT as FullBPTT
 from ._truncated import TruncatedBPTT as TruncatedBPTT
+from ._checkpointed import CheckpointedBPTT as CheckpointedBPTT
+from ._plan import Plan as Plan
+from ._schedules import AbstractSchedule as AbstractSchedule, Action as Action, Binomial as Binomial, totals as totals
+from ._budget import Budgeted as Budgeted
+from ._online import OnlineCheckpoints as OnlineCheckpoints

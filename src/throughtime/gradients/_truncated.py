@@ -33,8 +33,8 @@ from .._check import InputError
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
-from ..nn import Rows
-from ._base import AbstractGradient, Carry, Outcome, carried_state, entering
+from ._base import AbstractGradient, Carry, Outcome, carried_state
+from ._piece import Piece
 
 
 @final
@@ -79,11 +79,12 @@ class TruncatedBPTT(AbstractGradient):
         scale, total = model.scale(batch), 0.0
         keep_from = max(0, stretch.T - (self.reach - self.k1))
         cuts = stretch.cuts(self.k1, self.reach, keep_from)
-        pieces: deque[_Piece] = deque()  # those that a later window may reach
+        pieces: deque[Piece] = deque()  # those that a later window may reach
         state, entered, done = stretch.state, stretch.state, 0
         for start, stop in stretch.windows(self.k1):
             for a, b in _between(cuts, done, stop):
-                pieces.append(_Piece(model, stretch, a, b, state, self.clip_adjoint))
+                xs = model.enter(Batch(stretch.inputs[a:b], stretch.inputs[a:b]))  # which looks at the inputs alone
+                pieces.append(Piece(model, xs, state, stretch.fresh[a], start=a, clip_adjoint=self.clip_adjoint))
                 entered = pieces[-1].entering if a == keep_from else entered
                 state, done = pieces[-1].leaving, b
             total = total + self._go_back(model, stretch, pieces, start, stop, scale)
@@ -95,7 +96,7 @@ class TruncatedBPTT(AbstractGradient):
         assert isinstance(total, Tensor), "as above"
         return Outcome(total, Carry(_detach(state), stretch.history(keep_from, entered), repr(self)))
 
-    def _go_back(self, model: AbstractModel, stretch: "_Stretch", pieces: "deque[_Piece]", start: int, stop: int, scale: float) -> Tensor:
+    def _go_back(self, model: AbstractModel, stretch: "_Stretch", pieces: deque[Piece], start: int, stop: int, scale: float) -> Tensor:
         """One window: the losses of steps start..stop−1, and their adjoint handed back through ``pieces``, the last k2 steps.
 
         Returns the loss.
@@ -108,7 +109,7 @@ class TruncatedBPTT(AbstractGradient):
         adjoint: State | None = None  # (1)
         for piece in reversed(pieces):
             dhs = hs.grad[piece.start - start : piece.stop - start] if piece.start >= start else None
-            adjoint = piece.back(dhs, adjoint)  # (2), (3)
+            adjoint = piece.back(dhs, adjoint, again=True)  # (2), (3)
         return loss.detach()
 
 
@@ -148,38 +149,6 @@ class _Stretch:
             return {}
         states = {f"state.{i}": s for i, s in enumerate(_detach(entered))}
         return {"inputs": self.inputs[start:].clone(), "fresh": self.fresh[start:].clone(), **states}
-
-
-class _Piece:
-    """Rows start..stop−1, run forward once, with leaves at both its borders where gradients are handed over."""
-
-    def __init__(self, model: AbstractModel, stretch: _Stretch, start: int, stop: int, state: State | None, clip: float | None) -> None:
-        rows = stretch.inputs[start:stop]
-        self.start, self.stop = start, stop
-        entered = model.enter(Batch(rows, rows))  # which looks at the inputs alone
-        self.source = entered.table if isinstance(entered, Rows) else entered  # what the recurrence's input is made of
-        self.leaf = self.source.detach().requires_grad_()
-        xs = Rows(self.leaf, entered.index) if isinstance(entered, Rows) else self.leaf
-        self.carried = None if state is None else tuple(s.detach().requires_grad_() for s in state)
-        self.entering = entering(model, self.carried, stretch.fresh[start], rows.shape[1])
-        self.hs, self.leaving = model.recurrence(xs, self.entering, clip_adjoint=clip)
-
-    def back(self, dhs: Tensor | None, dleaving: State | None) -> State | None:
-        """Add this piece's gradients, given those of its outputs and of the state that leaves it; return that of the state carried in."""
-        ends = [] if dhs is None else [(self.hs, dhs)]
-        ends += [] if dleaving is None else list(zip(self.leaving, dleaving, strict=True))
-        torch.autograd.backward([y for y, _ in ends], [dy for _, dy in ends], retain_graph=True)
-        if self.carried is None:
-            return None
-        adjoint = tuple(torch.zeros_like(s) if s.grad is None else s.grad for s in self.carried)
-        for s in self.carried:
-            s.grad = None
-        return adjoint
-
-    def finish(self) -> None:
-        """No window will come back here: hand the gradient of its input on to what made it."""
-        if self.source.requires_grad and self.leaf.grad is not None:
-            self.source.backward(self.leaf.grad)
 
 
 def _join(parts: list[Tensor]) -> Tensor:

@@ -82,7 +82,7 @@ def forward(
     hs = xs.new_empty(T, B, H)
     last = tuple(xs.new_empty(B, H) for _ in state)
     new = xs.new_zeros if clean else xs.new_empty
-    kept = new(_kernels.kept_size(kind, T, B, H, keep, xs.dtype == torch.float64, arch)) if kind > _LAST_ELMAN else None
+    kept = new(kept_numbers(cell, xs.dtype, (T, B, H), keep, arch)) if kind > _LAST_ELMAN else None
     _kernels.forward(
         kind, xs, h0, c0, *parameters, walk.lengths, walk.reset, *_two(walk.restart), walk.reverse, keep,
         hs, *_two(last), kept, threads or torch.get_num_threads(), arch,
@@ -120,6 +120,11 @@ def backward(
         dxs, *d, *_two(dstate), *_two(drestart), threads or torch.get_num_threads(), arch,
     )  # fmt: skip
     return Gradients(dxs, dstate, d, drestart)
+
+
+def kept_numbers(cell: AbstractCell, dtype: torch.dtype, shape: tuple[int, int, int], keep: Keep, arch: str | None = None) -> int:
+    """How many numbers ``forward`` leaves beside its output, for ``shape`` (T, B, H)."""
+    return _kernels.kept_size(_known(cell), *shape, keep, dtype == torch.float64, arch)
 
 
 def has_cross_entropy(o: Tensor) -> bool:

@@ -8,7 +8,7 @@ torch's own operations (``_unrolled``). A gradient of the gradient is a differen
 """
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,9 +51,25 @@ def recurrence(
     """
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         return _transformed(cell, xs, state, parameters, walk, clip_adjoint, memory)
-    restart = walk.restart or ()
-    hs, *last = _Recurrence.apply(cell, walk, clip_adjoint, memory, len(state), xs, *state, *parameters, *restart)  # type: ignore[misc]
+    restart, keep = walk.restart or (), memory if torch.is_grad_enabled() else "none"
+    hs, *last = _Recurrence.apply(cell, walk, clip_adjoint, keep, len(state), xs, *state, *parameters, *restart)  # type: ignore[misc]
     return hs, tuple(last)
+
+
+class Held(NamedTuple):
+    """How many numbers one layer holds beside its input, its output, and their gradients."""
+
+    kept: int  # from forward to backward
+    backward: int  # while backward runs
+
+
+def held_numbers(cell: AbstractCell, like: Tensor, shape: tuple[int, int, int], memory: Memory) -> Held:
+    """What a layer of ``shape`` (T, B, H) on inputs of the type of ``like`` holds."""
+    T, B, H = shape
+    if get_kernels() == "fast" and _fast.supports(cell, like) is None:
+        return Held(_fast.kept_numbers(cell, like.dtype, shape, memory), 0)
+    halves = 2 * T * B * cell.gates * H
+    return Held(halves + (T + 1) * B * cell.states * H, halves + T * B * H)  # wxs, rhs, states; dwxs, drhs, h_entering
 
 
 def serves(cell: AbstractCell, xs: Tensor) -> str:
@@ -88,10 +104,10 @@ def _way(cell: AbstractCell, xs: Tensor, parameters: Parameters, walk: Walk, cli
 
 class _Recurrence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, cell: AbstractCell, walk: Walk, clip: float | None, memory: Memory, S: int, xs: Tensor, *rest: Any) -> Any:
+    def forward(ctx: Any, cell: AbstractCell, walk: Walk, clip: float | None, keep: _fast.Keep, S: int, xs: Tensor, *rest: Any) -> Any:
         state, stored = rest[:S], rest[S : S + 4]
         parameters = _with_gate_axis(cell, *stored)
-        keep = memory if any(ctx.needs_input_grad) else "none"
+        keep = keep if any(ctx.needs_input_grad) else "none"
         ctx.way, ctx.graph = _way(cell, xs, parameters, walk, clip), None
         if ctx.way == "packed":
             run = _fast.forward(cell, xs, state, parameters, walk, keep=keep, threads=get_threads())

@@ -50,10 +50,14 @@ class AbstractModel(nn.Module, abc.ABC):
 
         Indices of a small table are not looked up yet; everything else is ``embed(batch)``.
         """
+        if isinstance(self.input, Embedding) and self.enters_rows(batch.inputs):
+            return self.input.rows(batch.inputs)
+        return self.embed(batch)
+
+    def enters_rows(self, inputs: Tensor) -> bool:
+        """Whether ``enter`` leaves these inputs as rows of a table."""
         dropped = self.training and self.dropout.p > 0
-        if get_kernels() == "plain" or dropped or not isinstance(self.input, Embedding) or not self.input.is_small_for(batch.inputs):
-            return self.embed(batch)
-        return self.input.rows(batch.inputs)
+        return get_kernels() == "fast" and not dropped and isinstance(self.input, Embedding) and self.input.is_small_for(inputs)
 
     def losses(self, hs: Float[Tensor, "T B H"], batch: Batch) -> Float[Tensor, "T B"]:
         """Station ④: every step's loss m_tb w_tb ℓ_tb, zero where the mask is False."""
@@ -62,6 +66,9 @@ class AbstractModel(nn.Module, abc.ABC):
             losses = losses * batch.weights
         return losses if batch.mask is None else losses.where(batch.mask, 0)
 
-    def scale(self, batch: Batch) -> float:
-        """What Σ losses is multiplied by; 1/(how many losses count), or 1 for ``reduction="sum"`` and where none counts."""
-        return 1.0 if self.reduction == "sum" else 1.0 / max(1, batch.counted())
+    def scale(self, *batches: Batch) -> float:
+        """What Σ losses is multiplied by, over one batch or several that are one sequence.
+
+        1/(how many losses count), or 1 for ``reduction="sum"`` and where none counts.
+        """
+        return 1.0 if self.reduction == "sum" else 1.0 / max(1, sum(batch.counted() for batch in batches))

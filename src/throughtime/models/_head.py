@@ -12,7 +12,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from .. import _check
-from ..kernels import get_kernels, linear_cross_entropy
+from ..kernels import get_kernels, linear_cross_entropy, logits_held
 from ._losses import AbstractLoss, CrossEntropy, Output, Softmax
 
 
@@ -60,8 +60,17 @@ class Head(nn.Module):
             return rows.view(targets.shape)  # (1)–(3) in one
         return self.loss.per_step(self(hs), targets, self.output)  # (3)
 
+    def numbers_held(self, rows: int) -> int:
+        """How many numbers so many rows' losses and gradient take at most, beside hs; for softmax, where targets are indices."""
+        if self._is_softmax() and get_kernels() == "fast":
+            return logits_held(rows, self.weight.shape[0])
+        return 4 * rows * self.weight.shape[0]  # o, ŷ, and the gradient of each
+
+    def _is_softmax(self) -> bool:
+        return isinstance(self.loss, CrossEntropy) and isinstance(self.output, Softmax)
+
     def _is_softmax_over_indices(self, targets: Tensor) -> bool:
-        return isinstance(self.loss, CrossEntropy) and isinstance(self.output, Softmax) and not targets.is_floating_point()
+        return self._is_softmax() and not targets.is_floating_point()
 
     def tie(self, weight: nn.Parameter) -> None:
         """Share an embedding's table (V, H) as the head's weight (Press & Wolf 2017), scaled down to suit a head."""

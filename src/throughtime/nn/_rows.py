@@ -22,10 +22,12 @@ class Rows:
     Attributes:
         table: (V, I).
         index: (T, B) integers in [0, V).
+        product: (V, G·H) W table + b of the layer that takes them, where it has been made already for several calls.
     """
 
     table: Tensor
     index: Tensor
+    product: Tensor | None = None
 
     @property
     def shape(self) -> torch.Size:
@@ -38,4 +40,5 @@ class Rows:
 
     def through(self, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The affine map of every vector, (T, B, rows of ``weight``)."""
-        return functional.embedding(self.index, functional.linear(self.table, weight, bias))
+        product = functional.linear(self.table, weight, bias) if self.product is None else self.product
+        return functional.embedding(self.index, product)

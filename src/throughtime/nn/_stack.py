@@ -4,6 +4,7 @@ T time · B batch · I input · H hidden · G gates · S states · L layers.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import final
 
 import torch
@@ -141,6 +142,12 @@ class Recurrence(nn.Module):
         assert W is not None, "a stack has all its weights"
         wx = xs.through(W, b_ih)
         return wx.view(*xs.index.shape, self.cell.gates, self.hidden_size), Parameters(None, R, None, b_hh)
+
+    def with_product(self, rows: Rows) -> Rows:
+        """The same rows with the first layer's W table + b_ih made, once for many calls."""
+        W, _, b_ih, _ = self._stored(0)
+        assert W is not None, "a stack has all its weights"
+        return replace(rows, product=nn.functional.linear(rows.table, W, b_ih))
 
     def extra_repr(self) -> str:
         return f"{self.cell}, {self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, bias={self.bias}, dropout={self.dropout}"

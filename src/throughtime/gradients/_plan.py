@@ -1,0 +1,206 @@
+"""What checkpointing will hold and recompute, known before it runs; and the choice of units within a budget of bytes.
+
+T time · B batch · I input · G gates · H hidden · V outputs · L layers · S states.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil
+from typing import NamedTuple, final
+
+import torch
+
+from .._check import InputError
+from ..kernels import held_numbers
+from ..models import AbstractModel, Embedding, Vectors
+from ._budget import Budgeted
+from ._schedules import AbstractSchedule, Binomial, totals
+
+_OWN = 256  # rows (steps × streams): running so many forward costs about what a unit's calls cost by themselves
+_ROWS = 512  # of a unit, where nothing else decides: a call's own cost hardly shows
+_FINEST = 64  # units that the table of a budget is made for: what finer ones could spare is less than a 64th of the forward pass
+_PLACES = 2048  # the finest division of a budget
+
+
+class Footprint(NamedTuple):
+    """Bytes, for one length of unit.
+
+    What is there whatever the method is not counted: the weights, their gradients, the batch.
+    """
+
+    state: int  # a state: S (L, B, H)
+    held: int  # a recorded unit: its vectors in, its hs, and what the kernels keep
+    working: int  # the unit that is gone back through: the same, its logits, and the gradients of each
+
+    @classmethod
+    def of(cls, model: AbstractModel, unit: int, B: int) -> "Footprint":
+        """For units of ``unit`` steps of B streams."""
+        stack, like, rows = model.recurrence, model.head.weight, unit * B
+        H, L, dropping = stack.hidden_size, stack.num_layers, model.training
+        kept, backward = held_numbers(stack.cell, like, (unit, B, H), stack.memory)
+        between = 2 * H if dropping and stack.dropout else 0
+        entered = _entered(model, unit, B)
+        held = rows * (entered + L * H + (L - 1) * between) + L * kept
+        head = rows * (4 * H if dropping and model.dropout.p else 2 * H) + model.head.numbers_held(rows)
+        gradients = rows * (max(entered, H) + 2 * H) + backward
+        size = like.element_size()
+        return cls(stack.cell.states * L * B * H * size, held * size, (held + max(head, gradients) + _table(model, unit, B)) * size)
+
+    def at_least(self) -> int:
+        """The least that reverses a chain: the first state, the one where the walk stands, and a unit at work."""
+        return 2 * self.state + self.working
+
+
+def _entered(model: AbstractModel, unit: int, B: int) -> int:
+    """How many numbers a step of one stream is when it enters the first layer."""
+    width = model.recurrence.input_size
+    if _enters_rows(model, unit, B):
+        return model.recurrence.cell.gates * model.recurrence.hidden_size
+    if model.training and model.dropout.p:
+        return 3 * width
+    return 0 if isinstance(model.input, Vectors) else width
+
+
+def _table(model: AbstractModel, unit: int, B: int) -> int:
+    """How many numbers a table's product with the first layer's weights is, with its gradient, the sum of it so far, and what is added."""
+    if not isinstance(model.input, Embedding) or not _enters_rows(model, unit, B):
+        return 0
+    return 4 * model.input.weight.shape[0] * model.recurrence.cell.gates * model.recurrence.hidden_size
+
+
+def _enters_rows(model: AbstractModel, unit: int, B: int) -> bool:
+    return model.enters_rows(torch.empty(unit, B, dtype=torch.long, device="meta"))
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """What a checkpointed pass over one batch holds and recomputes.
+
+    Attributes:
+        T: steps of the batch.
+        unit: steps that are run in one go; the last unit may be shorter.
+        schedule: in which order.
+        snapshots: the most states held at once.
+        recorded: the most units held at once with all that their backward needs.
+        stored: bytes of all that is held at the worst moment, the unit at work and its gradients included; what is there whatever the
+            method (the weights, their gradients, the batch) not.
+        extra_steps: forward steps beyond the T of plain backpropagation.
+    """
+
+    T: int
+    unit: int
+    schedule: AbstractSchedule
+    snapshots: int
+    recorded: int
+    stored: int
+    extra_steps: int
+
+    @classmethod
+    def of(cls, T: int, unit: int, schedule: AbstractSchedule, footprint: Footprint) -> "Plan":
+        """Count the actions of a schedule."""
+        state, held, working = footprint
+        found = _totals(schedule, state, held)
+        peak = found.peak + state + working - held  # the walk's own state, and the gradients of the recorded unit at work
+        return cls(T, unit, schedule, found.kept, found.recorded, peak, found.advances * unit)
+
+    def __str__(self) -> str:
+        units, snapshots = _count(ceil(self.T / self.unit), "unit"), _count(self.snapshots, "state")
+        recorded, stored = _count(self.recorded, "recorded unit"), bytes_text(self.stored)
+        return (
+            f"{self.T:,} steps in {units} of {self.unit:,}: at most {snapshots} and {recorded} are held at once, {stored} in all; "
+            f"{self.extra_steps:,} extra forward steps ({self.extra_steps / self.T:.2f} a step)"
+        )
+
+
+@lru_cache(maxsize=64)
+def _totals(schedule: AbstractSchedule, state: int, recorded: int):
+    return totals(schedule.actions(), state, recorded)
+
+
+def kept_every(every: int, T: int, B: int, model: AbstractModel) -> Plan:
+    """Every ``every``-th state is kept: one extra forward pass over all but the last unit."""
+    units = ceil(T / every)
+    return Plan.of(T, every, Binomial(units, max(1, units - 1)), Footprint.of(model, every, B))
+
+
+def with_snapshots(slots: int, unit: int | None, T: int, B: int, model: AbstractModel) -> Plan:
+    """Binomial, in units of ``unit`` steps."""
+    unit = min(T, ceil(_ROWS / B) if unit is None else unit)
+    return Plan.of(T, unit, Binomial(ceil(T / unit), slots), Footprint.of(model, unit, B))
+
+
+def within(budget: int, T: int, B: int, model: AbstractModel) -> Plan:
+    """The fewest extra steps for which all that is held stays within ``budget`` bytes.
+
+    Raises:
+        InputError: not even single steps would do; the message says what would.
+    """
+    least = Footprint.of(model, 1, B).at_least()
+    if budget < least:
+        raise InputError(
+            f"the budget is {bytes_text(budget)}; expected at least {bytes_text(least)}, which for B = {B} hold the first state, the "
+            f"running one and one step with its gradients. Give budget={least} or more, or lower B."
+        )
+    best, cost = None, float("inf")
+    for units in _divisions(T):
+        if units * _OWN >= cost:
+            break  # more units cost more than all that they could spare
+        unit = ceil(T / units)
+        footprint = Footprint.of(model, unit, B)
+        if footprint.at_least() <= budget:
+            schedule = _schedule(ceil(T / unit), budget, footprint)
+            found = schedule.advances * unit * B + units * _OWN
+            best, cost = ((unit, schedule, footprint), found) if found < cost else (best, cost)
+    assert best is not None, "units of one step are among them, and do"
+    return Plan.of(T, *best)
+
+
+def _divisions(T: int) -> Iterator[int]:
+    """1, 2, 3, 4, 6, 8, 12, … and T: numbers of units."""
+    power = 1
+    while power < T:
+        yield power
+        if 1 < power < 2 * T / 3:
+            yield 3 * power // 2
+        power *= 2
+    yield T
+
+
+def _schedule(units: int, budget: int, footprint: Footprint) -> AbstractSchedule:
+    """Within what the budget leaves beside the least; holding recorded units where there is room for some."""
+    free = budget - footprint.at_least()
+    if units > _FINEST or free < footprint.held:
+        return Binomial(units, 1 + min(units, free // footprint.state))
+    place = max(footprint.state, ceil(free / _PLACES))
+    return Budgeted(units, free // place, max(1, ceil(footprint.held / place)))
+
+
+_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+def parse_bytes(budget: int | str) -> int:
+    """Bytes, as a number or with a unit: 64MB, 1.5 GiB.
+
+    Raises:
+        InputError: neither, or nothing.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(b|[kmg]i?b)?\s*", str(budget), re.IGNORECASE)
+    unit = "" if found is None or found[2] is None else found[2].lower().removeprefix("b")
+    if found is None or float(found[1]) * _UNITS[unit] < 1:
+        raise InputError(f"budget is {budget!r}; expected bytes, as a number or with kB, MB, GB, KiB, MiB or GiB after it, such as 64MB.")
+    return int(float(found[1]) * _UNITS[unit])
+
+
+def bytes_text(n: int) -> str:
+    """1,234,567 as 1.2 MB."""
+    for name, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if n >= size:
+            return f"{n / size:.1f} {name}"
+    return f"{n} bytes"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"

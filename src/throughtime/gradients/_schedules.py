@@ -1,0 +1,207 @@
+"""In which order to run forward, keep, and go back, so that a long chain is reversed in little memory.
+
+A chain has n units (stretches of some time steps), counted from 0; state i is the state before unit i. A schedule is a list of six
+actions that reverses units n−1, …, 0, each once, each from the right state:
+
+    Keep(i)        hold state i, where the walk stands                          costs a slot
+    Free(i)        hold it no more
+    Restore(i)     stand at state i again: a kept one, or the end of the recorded unit i−1
+    Advance(i, j)  run units i..j−1 forward and keep nothing; stand at j        costs j − i extra forward runs
+    Record(i)      run unit i forward with all that its backward needs; stand at i + 1
+    Reverse(i)     go back through the recorded unit i, and let it go
+
+**Binomial checkpointing** (revolve). With c slots, state 0 in one of them, and at most r forward runs of any unit before it is recorded,
+the longest chain has
+
+    β(c, r) = C(c + r, c)                               (1)
+
+units, and the fewest advances for n of them are
+
+    r n − C(c + r, c + 1),   r the least with n ≤ β(c, r)       (2)
+
+which is reached by keeping the state in the middle, reversing what lies right of it with the c − 1 slots left, and then what lies left of
+it with all c again, if each part obeys (1) for its own number of runs:
+
+    middle = min(β(c, r − 1), n − β(c − 1, r − 1))      (3)
+
+References: Griewank & Walther, *Algorithm 799: revolve*, 2000 (Proposition 1 and its Theorem).
+"""
+
+import abc
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import comb
+from typing import NamedTuple, final
+
+from .. import _check
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Hold state ``at``, where the walk stands."""
+
+    at: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Free:
+    """Hold state ``at`` no more."""
+
+    at: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Stand at state ``at`` again."""
+
+    at: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """Run units at..to−1 forward, keeping nothing."""
+
+    at: int
+    to: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Run unit ``at`` forward, keeping what its backward needs."""
+
+    at: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Reverse:
+    """Go back through the recorded unit ``at``, and let it go."""
+
+    at: int
+
+
+Action = Keep | Free | Restore | Advance | Record | Reverse
+
+
+class AbstractSchedule(abc.ABC):
+    """A way to reverse a chain of known length. A frozen dataclass: its fields are the question, its actions the answer."""
+
+    @property
+    @abc.abstractmethod
+    def advances(self) -> int:
+        """How many units are run forward beyond the one recording of each."""
+
+    @abc.abstractmethod
+    def actions(self) -> Iterator[Action]:
+        """From state 0, where the walk stands at first, to the last unit reversed, unit 0; nothing is held at the end."""
+
+
+class Totals(NamedTuple):
+    """What a list of actions comes to."""
+
+    advances: int  # units run forward beyond the one recording of each
+    kept: int  # the most states held at once
+    recorded: int  # the most recorded units held at once
+    peak: int  # the most that kept states and recorded units took together
+
+
+def totals(actions: Iterable[Action], state: int = 1, recorded: int = 1) -> Totals:
+    """Go through a list of actions; ``state`` and ``recorded`` are what one of each takes."""
+    advances = kept = held = most_kept = most_held = peak = 0
+    for action in actions:
+        match action:
+            case Keep():
+                kept += 1
+            case Free():
+                kept -= 1
+            case Advance(at, to):
+                advances += to - at
+            case Record():
+                held += 1
+            case Reverse():
+                held -= 1
+            case Restore():
+                continue
+        most_kept, most_held, peak = max(most_kept, kept), max(most_held, held), max(peak, kept * state + held * recorded)
+    return Totals(advances, most_kept, most_held, peak)
+
+
+@final
+@dataclass(frozen=True)
+class Binomial(AbstractSchedule):
+    """The fewest advances with ``slots`` states, the first one included, and one recorded unit.
+
+    Args:
+        units: n.
+        slots: c.
+
+    Raises:
+        InputError: either below 1.
+
+    >>> Binomial(10, 3).advances, totals(Binomial(10, 3).actions()).advances
+    (15, 15)
+    """
+
+    units: int
+    slots: int
+
+    def __post_init__(self) -> None:
+        _check.positive("units", self.units)
+        _check.positive("slots", self.slots)
+
+    @property
+    def advances(self) -> int:
+        """By the formula (2)."""
+        c = min(self.slots, self.units)  # more change nothing
+        r = _runs(self.units, c)
+        return r * self.units - comb(c + r, c + 1)
+
+    def actions(self) -> Iterator[Action]:
+        yield Keep(0)
+        yield from binomial(0, self.units, self.slots, here=0)
+
+
+def binomial(start: int, stop: int, slots: int, *, here: int) -> Iterator[Action]:
+    """Reverse units start..stop−1 and free state ``start``, which is held in one of the ``slots``; the walk stands at ``here``."""
+    waiting = [(start, stop, slots)]
+    while waiting:
+        i, j, c = waiting.pop()
+        if here != i:
+            yield Restore(i)
+        if j - i == 1:
+            yield Free(i)
+            yield Record(i)
+            yield Reverse(i)
+            here = j
+        elif c == 1:
+            yield Advance(i, j - 1)
+            yield Record(j - 1)
+            yield Reverse(j - 1)
+            here = j
+            waiting.append((i, j - 1, 1))
+        else:
+            middle = i + _middle(j - i, c)
+            yield Advance(i, middle)
+            yield Keep(middle)
+            here = middle
+            waiting += [(i, middle, c), (middle, j, c - 1)]
+
+
+def _runs(n: int, c: int) -> int:
+    """r: the least number of forward runs with which c slots reach n units, (1)."""
+    r = 0
+    while comb(c + r, c) < n:
+        r += 1
+    return r
+
+
+def _middle(n: int, c: int) -> int:
+    """How far right of the start the next state is kept, for n ≥ 2 units and c ≥ 2 slots."""
+    c = min(c, n)
+    r = _runs(n, c)
+    return min(comb(c + r - 1, c), n - comb(c + r - 2, c - 1))  # (3)
