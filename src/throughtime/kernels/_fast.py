@@ -22,6 +22,7 @@ else:
         _missing = f"the extension is not there ({error}); reinstall with a C++20 compiler at hand to have it"
 
 Keep = Literal["fast", "lean", "none"]
+Sizes = tuple[int | torch.SymInt, int | torch.SymInt, int | torch.SymInt]
 
 
 def architecture() -> str:
@@ -45,16 +46,6 @@ def supports(cell: AbstractCell, xs: Tensor) -> str | None:
     if xs.dtype not in (torch.float32, torch.float64):
         return f"the input is {xs.dtype}; the kernels are for float32 and float64"
     return None
-
-
-def kept_size(
-    cell: AbstractCell, T: int | torch.SymInt, B: int | torch.SymInt, H: int | torch.SymInt, keep: Keep, dtype: torch.dtype
-) -> int | torch.SymInt:
-    """How many elements ``forward`` keeps beside the state; T and B may be symbols where the gates are kept."""
-    kind, float64 = _known(cell), dtype == torch.float64
-    if keep == "fast":
-        return T * B * _kernels.kept_size(kind, 1, 1, int(H), keep, float64)
-    return _kernels.kept_size(kind, int(T), int(B), int(H), keep, float64)
 
 
 def forward(
@@ -122,9 +113,12 @@ def backward(
     return Gradients(dxs, dstate, d, drestart)
 
 
-def kept_numbers(cell: AbstractCell, dtype: torch.dtype, shape: tuple[int, int, int], keep: Keep, arch: str | None = None) -> int:
-    """How many numbers ``forward`` leaves beside its output, for ``shape`` (T, B, H)."""
-    return _kernels.kept_size(_known(cell), *shape, keep, dtype == torch.float64, arch)
+def kept_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep: Keep, arch: str | None = None) -> int | torch.SymInt:
+    """How many numbers ``forward`` leaves beside its output, for ``shape`` (T, B, H); T and B may be symbols where gates are kept."""
+    (T, B, H), kind, float64 = shape, _known(cell), dtype == torch.float64
+    if keep == "fast":
+        return T * B * _kernels.kept_size(kind, 1, 1, int(H), keep, float64, arch)
+    return _kernels.kept_size(kind, int(T), int(B), int(H), keep, float64, arch)
 
 
 def has_cross_entropy(o: Tensor) -> bool:

@@ -104,7 +104,7 @@ def _forward(*arguments: Any) -> list[Tensor]:
 def _forward_fake(*arguments: Any) -> list[Tensor]:
     layer = _Layer(*arguments)
     T, B, H = *layer.xs.shape[:2], layer.R.shape[-1]
-    size = _fast.kept_size(_CELLS[layer.cell], T, B, H, layer.keep, layer.xs.dtype)
+    size = _fast.kept_numbers(_CELLS[layer.cell], layer.xs.dtype, (T, B, H), layer.keep)
     return [layer.xs.new_empty(T, B, H), *(layer.xs.new_empty(B, H) for _ in layer.state), layer.xs.new_empty(size)]
 
 

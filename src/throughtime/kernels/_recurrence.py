@@ -67,7 +67,7 @@ def held_numbers(cell: AbstractCell, like: Tensor, shape: tuple[int, int, int], 
     """What a layer of ``shape`` (T, B, H) on inputs of the type of ``like`` holds."""
     T, B, H = shape
     if get_kernels() == "fast" and _fast.supports(cell, like) is None:
-        return Held(_fast.kept_numbers(cell, like.dtype, shape, memory), 0)
+        return Held(int(_fast.kept_numbers(cell, like.dtype, shape, memory)), 0)
     halves = 2 * T * B * cell.gates * H
     return Held(halves + (T + 1) * B * cell.states * H, halves + T * B * H)  # wxs, rhs, states; dwxs, drhs, h_entering
 
