@@ -2,7 +2,7 @@
 
 T time · B batch · G gates · H hidden · S states · L layers · K lags · Q quantiles · N samples · M spans · E exponents.
 
-Steps t and lags k count from 0: a loss at step t is led back k steps to step t − k, and t ≥ k. A window of K steps holds the lags 0 … K − 1.
+Steps t and lags k count from 0: a loss at step t is led back k steps to step t − k ≥ 0. A window of K steps holds the lags 0 … K − 1.
 Every tensor is float64 on the CPU; NaN stands where there is nothing to measure. Losses are in nats where the model's are.
 """
 
