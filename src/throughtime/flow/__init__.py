@@ -10,3 +10,5 @@ from ._flow import (
     LagGradients as LagGradients,
     Verdict as Verdict,
 )
+from ._jacobians import Spectra as Spectra
+from ._measure import gradient_flow as gradient_flow

@@ -96,6 +96,7 @@ class BiasCurve:
         cosine: (K,) cos(g_K, g) over the same.
         whole_bias: (K,) the bias over every parameter, the head's too.
         whole_cosine: (K,) the cosine over every parameter.
+        whole_norm: (K,) ‖g_K‖ over every parameter.
         parameters: the names of those that act through time.
         least: level (0.1, 0.01, 0.001) → the least window from which on ``bias`` stays at or below it; None: longer than was measured.
     """
@@ -105,6 +106,7 @@ class BiasCurve:
     cosine: Float[Tensor, " K"]
     whole_bias: Float[Tensor, " K"]
     whole_cosine: Float[Tensor, " K"]
+    whole_norm: Float[Tensor, " K"]
     parameters: tuple[str, ...]
     least: Mapping[float, int | None]
 
@@ -113,6 +115,8 @@ class BiasCurve:
 @dataclass(frozen=True, eq=False)
 class Jacobians:
     """J_t = ∂s_t/∂s_{t−1} of the joint state of n = L·S·H numbers, along the trajectory that the batch drives.
+
+    A stream is followed up to its last loss: what comes after is padding.
 
     Attributes:
         steps: (N,) the steps t of the samples.
@@ -124,7 +128,7 @@ class Jacobians:
         exponents: (E,) the greatest Lyapunov exponents, in nats per step, descending; mean over streams. Above 0 the state is chaotic and
             gradients explode; far below 0 they vanish.
         exponents_spread: (E,) standard deviation over streams; NaN with one stream.
-        exponent_steps: how many steps each is the mean of, after the burn-in.
+        exponent_steps: how many steps of the longest stream they are the mean of, after the burn-in.
         burn_in: steps left out at the start, while the tangents turn into the leading directions.
         radius: (L, G) spectral radius of each gate's recurrent matrix R.
     """
