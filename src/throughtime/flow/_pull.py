@@ -9,6 +9,10 @@ For rows n = (t, b), with δ the adjoint of the state after the step, in the let
     dx    = Σ_g W_gᵀ dwx_g              (5)
 
 A, E, D do not depend on the loss, so they are found once and serve every lag: (1)–(3) are multiplications, (4) one product of all rows.
+The LSTM's two states meet in c', so that its (1)–(3) need half of the multiplications:
+
+    dc = δ_c + δ_h ⊙ a,   da_{i,f,g} = dc ⊙ P,   da_o = δ_h ⊙ Q,   dc_before = dc ⊙ f      (6)
+
 Results go to buffers made once: at these sizes a fresh tensor costs more than the multiplication that fills it.
 
 T time · B batch · N = T·B rows · G gates · H hidden · S states.
@@ -22,7 +26,7 @@ import torch
 from torch import Tensor
 
 from .._shapes import State
-from ..cells import derivative
+from ..cells import LSTM, derivative
 from ._trajectory import Layer
 
 
@@ -85,6 +89,30 @@ class DiagonalPull(AbstractPull):
 
 
 @final
+class LSTMPull(AbstractPull):
+    """(6), the cell's own equations (7)–(13) with all that is not δ multiplied out beforehand."""
+
+    def __init__(self, layer: Layer, *, wants_dwx: bool) -> None:
+        super().__init__(layer, wants_dwx=wants_dwx)
+        gates = (layer.wx + layer.rh).flatten(0, 1)  # (N, 4, H)
+        i, self.f, o = (gates[:, g].sigmoid() for g in (0, 1, 3))
+        g = gates[:, 2].tanh()
+        c, tanh_c = layer.states[1][:-1].flatten(0, 1), layer.states[1][1:].flatten(0, 1).tanh()
+        self.a = o * (1 - tanh_c * tanh_c)
+        self.P = torch.stack((g * i * (1 - i), c * self.f * (1 - self.f), i * (1 - g * g)), 1)  # (N, 3, H)
+        self.Q = tanh_c * o * (1 - o)
+        self.drh = self.dwx = gates  # which have served
+
+    def halves(self, rows: slice, adjoint: State, into: State) -> bool:
+        dh, dc = adjoint
+        dc = torch.addcmul(dc, dh, self.a[rows], out=into[0])  # (6); into[0] is free until (4) writes it
+        torch.mul(self.P[rows], dc.unsqueeze(1), out=self.drh[rows, :3])  # (6)
+        torch.mul(self.Q[rows], dh, out=self.drh[rows, 3])  # (6)
+        torch.mul(self.f[rows], dc, out=into[1])  # (6)
+        return False
+
+
+@final
 class WholePull(AbstractPull):
     """For a cell that mixes its units: its own ``step_vjp`` over all rows, which never forms a Jacobian."""
 
@@ -105,8 +133,8 @@ class WholePull(AbstractPull):
 
 
 def pull_of(layer: Layer, *, wants_dwx: bool) -> AbstractPull:
-    """The cheaper of the two that the cell allows."""
-    kind = DiagonalPull if layer.cell.elementwise else WholePull
+    """The cheapest that the cell allows."""
+    kind = LSTMPull if isinstance(layer.cell, LSTM) else DiagonalPull if layer.cell.elementwise else WholePull
     return kind(layer, wants_dwx=wants_dwx)
 
 
