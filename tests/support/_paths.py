@@ -76,9 +76,8 @@ def _one(found, model, frozen, batch, starts, states, t, k):
         if g is not None:
             found.parts[name][k] += g
     # adjoints of what stands at step u: each layer's output by every path, the input, and the state before step 0
-    h, x, after = advance(model, batch, u, before)
+    _, _, after = advance(model, batch, u, before)
     loss = _loss(frozen, frozen, batch, stacked(after), u, t)
-    x = x if x.requires_grad else None
     wanted = [s for layer in after for s in layer]
     ends = list(before) if u == 0 else []
     adjoints = _grad(loss, [*wanted, *ends])

@@ -37,8 +37,8 @@ class MapBuilder:
 
         def column(norms: Tensor) -> tuple[np.ndarray, np.ndarray, float]:
             """(n, B) true norms, (n,) means over the streams that have a loss, their mean over all."""
-            values = norms.cpu().numpy()
-            sums = values.sum(1, dtype=np.float64)
+            values = norms.double().cpu().numpy()  # the factor may be beyond float32
+            sums = values.sum(1)
             means = np.divide(sums, streams, out=np.full_like(sums, np.nan), where=there)
             return values, means * lag.factor, float(sums.sum()) / self.count[lag.k] * lag.factor
 
@@ -83,7 +83,7 @@ def _nothing(*shape: int) -> np.ndarray:
 
 def _quantiles(values: np.ndarray, levels: Sequence[float] = QUANTILES) -> np.ndarray:
     """Linear between the two nearest, as ``numpy.quantile``; one sort serves all levels."""
-    ordered = np.sort(values).astype(np.float64)
+    ordered = np.sort(values)
     at = np.asarray(levels) * (len(ordered) - 1)
     below = at.astype(np.int64)
     above = np.minimum(below + 1, len(ordered) - 1)
