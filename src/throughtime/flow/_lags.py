@@ -45,7 +45,7 @@ class Lag:
         joint: (n, B) norms of v^k in the joint state.
         layers: L of (n, B), each layer's own adjoint by every path within the step.
         inputs: (n, B) norms of the adjoints of x, or None.
-        border: S tensors (L, B, H), the adjoint of the state before step 0, where row 0 is among the rows; else None.
+        border: (B,) norms of the adjoints of the joint state before step 0, where row 0 is among the rows; else None.
     """
 
     k: int
@@ -55,7 +55,7 @@ class Lag:
     joint: Tensor
     layers: Sequence[Tensor]
     inputs: Tensor | None
-    border: State | None
+    border: Tensor | None
 
 
 @final
@@ -89,7 +89,8 @@ class LagPass:
                     self.dxs[self._steps(stop, stop + 1)].zero_()  # the last lag's latest row
             joint = self._rescaled(self._joint(start, stop), start, stop)
             layers, inputs = self._back(start, stop, joint)
-            yield Lag(k, start, stop, _power(-self.exponent), joint, layers, inputs, self._border() if start == 0 else None)
+            border = self._norm([d[: self.B] for adjoints in self.there for d in adjoints])[0] if start == 0 else None
+            yield Lag(k, start, stop, _power(-self.exponent), joint, layers, inputs, border)
 
     def beyond(self, K: int) -> Lag | None:
         """(5), after ``walk(K)``: all farther lags in one pass; None where there are none. ``gradients`` then gives their part."""
@@ -108,7 +109,7 @@ class LagPass:
                 for d, arrived in zip(here, there, strict=True):
                     d[self._steps(u, u + 1)] += arrived[self._steps(u, u + 1)]  # (5)
         nothing = self.here[0][0].new_empty(0, self.B)
-        return Lag(K, 0, stop, _power(-self.exponent), nothing, (), None, self._border())
+        return Lag(K, 0, stop, _power(-self.exponent), nothing, (), None, None)
 
     def gradients(self, lag: Lag) -> dict[str, Tensor]:
         """(4) without its scale and factor: parameter name → Σ_t v_t I, for those that time reaches; overwritten by the next lag."""
@@ -118,8 +119,9 @@ class LagPass:
         found = {name: g for name, g in found.items() if name in self.trajectory.trained}
         if self.trajectory.xs.requires_grad and self.dxs is not None:
             found |= self._through((self.trajectory.xs,), (self.dxs.view_as(self.trajectory.xs),))
-        if lag.border is not None and self.trajectory.before[0].requires_grad:
-            found |= self._through(self.trajectory.before, lag.border)
+        if lag.start == 0 and self.trajectory.before[0].requires_grad:
+            ends = tuple(torch.stack([d[: self.B] for d in parts]) for parts in zip(*self.there, strict=True))  # (L, B, H) each
+            found |= self._through(self.trajectory.before, ends)
         return found
 
     def _steps(self, start: int, stop: int) -> slice:
@@ -164,10 +166,6 @@ class LagPass:
             for d in adjoints:
                 d[self._steps(start + 1, stop + 1)] *= 2.0**shift
         return joint * 2.0**shift
-
-    def _border(self) -> State:
-        """S tensors (L, B, H)."""
-        return tuple(torch.stack([d[: self.B] for d in parts]) for parts in zip(*self.there, strict=True))
 
     def _through(self, made: State, adjoints: State) -> dict[str, Tensor]:
         """Led on into the parameters that made ``made``."""

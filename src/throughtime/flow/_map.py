@@ -21,8 +21,10 @@ class MapBuilder:
     def __init__(self, counted: Tensor, K: int, layers: int, stream: int, *, inputs: bool) -> None:
         T = len(counted)
         self.counted = counted.cpu().numpy()
+        self.all_count = bool(self.counted.all())
         self.streams = self.counted.sum(1).astype(np.float64)  # (T,)
-        self.stream = stream
+        self.share = np.divide(1.0, self.streams, out=_nothing(T), where=self.streams > 0)  # NaN where no stream has a loss
+        self.stream, self.own_share = stream, np.where(self.counted[:, stream], 1.0, np.nan)
         self.joint, self.own = _nothing(T, K), _nothing(T, K)
         self.layers = self.joint[None] if layers == 1 else _nothing(layers, T, K)
         self.inputs, self.own_inputs = (_nothing(T, K), _nothing(T, K)) if inputs else (None, None)
@@ -32,30 +34,30 @@ class MapBuilder:
 
     def add(self, lag: Lag) -> None:
         losses = slice(lag.start + lag.k, lag.stop + lag.k)  # the steps t = u + k whose losses these are
-        counted, streams = self.counted[losses], self.streams[losses]
-        there, self.count[lag.k] = streams > 0, streams.sum()
-
-        def column(norms: Tensor) -> tuple[np.ndarray, np.ndarray, float]:
-            """(n, B) true norms, (n,) means over the streams that have a loss, their mean over all."""
-            values = norms.double().cpu().numpy()  # the factor may be beyond float32
-            sums = values.sum(1)
-            means = np.divide(sums, streams, out=np.full_like(sums, np.nan), where=there)
-            return values, means * lag.factor, float(sums.sum()) / self.count[lag.k] * lag.factor
-
-        values, self.joint[losses, lag.k], self.profile[lag.k] = column(lag.joint)
-        self.quantiles[:, lag.k] = _quantiles(values[counted]) * lag.factor
-        own = counted[:, self.stream]
-        self.own[losses, lag.k] = np.where(own, values[:, self.stream] * lag.factor, np.nan)
+        self.count[lag.k] = self.streams[losses].sum()
+        values = self._column(lag, losses, lag.joint, self.joint, self.profile)
+        self.quantiles[:, lag.k] = _quantiles(values.ravel() if self.all_count else values[self.counted[losses]])
+        self._own_column(lag, losses, values, self.own)
         self.layer_profiles[0, lag.k] = self.profile[lag.k]
         if len(self.layers) > 1:
-            for ell, norms in enumerate(lag.layers):
-                _, self.layers[ell, losses, lag.k], self.layer_profiles[ell, lag.k] = column(norms)
+            for norms, map_, profile in zip(lag.layers, self.layers, self.layer_profiles, strict=True):
+                self._column(lag, losses, norms, map_, profile)
         if lag.inputs is not None and self.inputs is not None and self.own_inputs is not None:
-            values, self.inputs[losses, lag.k], self.input_profile[lag.k] = column(lag.inputs)
-            self.own_inputs[losses, lag.k] = np.where(own, values[:, self.stream] * lag.factor, np.nan)
-        if lag.border is not None and there[0]:
-            norms = torch.stack(lag.border).movedim(2, 0).flatten(1).norm(dim=1)  # (B,)
-            self.border[losses.start] = float(norms.sum(dtype=torch.float64)) / streams[0] * lag.factor
+            values = self._column(lag, losses, lag.inputs, self.inputs, self.input_profile)
+            self._own_column(lag, losses, values, self.own_inputs)
+        if lag.border is not None:
+            self.border[losses.start] = float(lag.border.sum(dtype=torch.float64)) * lag.factor * self.share[losses.start]
+
+    def _column(self, lag: Lag, losses: slice, norms: Tensor, into: np.ndarray, profile: np.ndarray) -> np.ndarray:
+        """The means over the streams that have a loss, and over all of them together; returns the true norms (n, B)."""
+        values = norms.double().cpu().numpy() * lag.factor  # which may be beyond float32
+        sums = values.sum(1)
+        into[losses, lag.k] = sums * self.share[losses]
+        profile[lag.k] = sums.sum() / self.count[lag.k]
+        return values
+
+    def _own_column(self, lag: Lag, losses: slice, values: np.ndarray, into: np.ndarray) -> None:
+        into[losses, lag.k] = values[:, self.stream] * self.own_share[losses]
 
     def result(self) -> AdjointMap:
         t = torch.from_numpy
