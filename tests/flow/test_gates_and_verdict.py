@@ -157,7 +157,8 @@ def test_a_small_start_vanishes_and_is_told_where_to_start():
     assert start.because["radius"] == pytest.approx(0.5)
     assert "The spectral radius of R is 0.5, too small" in start.sentence
     assert window.value == flow.bias.least[0.01]
-    assert f"TruncatedBPTT({flow.bias.least[0.01]})" in window.sentence
+    assert f"A window of {flow.bias.least[0.01]} steps finds the gradient to 1 %" in window.sentence
+    assert "until it is mended" in window.sentence
     assert "GRU or LSTM with nn.Chrono(60)" in gates.sentence
     assert about(flow, "regulariser").because["decay"] == flow.verdict.decay
 
@@ -191,6 +192,7 @@ def test_a_healthy_network_is_told_its_window_and_a_clip():
     assert flow.verdict.state == "healthy"
     assert about(flow, "clip").value == 2 * flow.lags.gradient_norm
     assert [a.about for a in flow.verdict.advice] == ["window", "clip"]
+    assert f"TruncatedBPTT({flow.bias.least[0.01]}) is enough" in about(flow, "window").sentence
 
 
 def test_saturated_units_are_named():

@@ -137,9 +137,12 @@ class _Measured:
             return
         tenth, hundredth = self.bias.least[0.1], self.bias.least[0.01]
         if hundredth is not None:
+            found = f"A window of {hundredth} steps finds the gradient to 1 %, one of {tenth} to 10 %"
             yield Advice(
                 "window",
-                f"A window of {hundredth} steps finds the gradient to 1 %, one of {tenth} to 10 %: TruncatedBPTT({hundredth}) is enough.",
+                f"{found}: longer ones show this network nothing more, until it is mended."
+                if self.state == "vanishing"
+                else f"{found}: TruncatedBPTT({hundredth}) is enough.",
                 float(hundredth),
                 {"least_1_percent": float(hundredth), "least_10_percent": float(tenth or 0)},
             )
