@@ -123,3 +123,9 @@ def test_a_cell_whose_derivative_is_wrong_is_found_out():
     assert flow.lags.error > 1e-3
     assert flow.verdict.advice[0].about == "precision"
     assert "elementwise flag" in flow.verdict.advice[0].sentence
+
+
+def test_more_than_memory_holds():
+    ids = torch.zeros(2_000_000, 1, dtype=torch.long)  # a map of 100 TB
+    with pytest.raises(InputError, match=r"the map of 2000000 steps by 2000000 lags takes about .* GiB; .*Give a max_lag"):
+        tt.gradient_flow(model(), Batch(ids, ids))

@@ -64,7 +64,8 @@ def gradient_flow(
         The measurement and a verdict in words.
 
     Raises:
-        InputError: no loss, or none at ``step``; a ``max_lag`` that no loss has; a carry of another shape; names that the model lacks.
+        InputError: no loss, or none at ``step``; a ``max_lag`` that no loss has; a carry of another shape; names that the model lacks; more
+            lags than memory holds.
         NotImplementedError: a module that is not made of the three stations.
         NonFinite: a weight, a state, a loss or the gradient is not a finite number; the message says which, and at which step first.
 
@@ -91,6 +92,8 @@ def gradient_flow(
         _check.state(state, [(stack.num_layers, batch.B, stack.hidden_size)] * stack.cell.states)
     batch = batch if step is None else _only(batch, step)
     first, last, K = _reach(batch, max_lag, step)
+    maps = 8 * batch.T * K * (2 + model.recurrence.num_layers + 2 * inputs)
+    _check.memory(maps, f"the map of {batch.T} steps by {K} lags", "Give a max_lag: memory grows with steps times lags.")
     if not 0 <= stream < batch.B:
         raise InputError(f"stream is {stream}; expected one of the batch's, 0 to {batch.B - 1}.")
     with without_dropout(model), torch.random.fork_rng(_devices(batch)):
@@ -98,6 +101,8 @@ def gradient_flow(
     with without_dropout(model):  # from the same point of torch's generators: a random initial state is the same one
         gradient = _full_gradient(model, batch, state) if parameters else {}
     _known(tensors, gradient)
+    kept = K * sum(gradient[name].nbytes for name in tensors)
+    _check.memory(kept, f"{K} lags of {', '.join(tensors)}", "Give a max_lag, or fewer names in tensors.")
     with torch.no_grad():
         adjoint, lags, bias = _lags(trajectory, first, last, K, gradient, tensors, stream, inputs=inputs)
         spectra = None if jacobians is None else measure(trajectory, jacobians)
