@@ -2,6 +2,7 @@
 
     python benchmarks/flow.py                            T = 200, B = 16, I = H = 128, all 200 lags; and the hooks at T = 50
     python benchmarks/flow.py --cells gru --threads 1 --json results.json
+    python benchmarks/flow.py --threads 1 --clock cpu    where other processes want the same cores
 
 "map" is the adjoint map alone; "+ inputs" with the adjoints of x; "+ lags" the map with every parameter's g^(k), its norms and the bias
 curve; "whole" is ``gradient_flow`` as it is called, Jacobians, exponents, gates and verdict too. Contestants are interleaved round by
@@ -81,13 +82,19 @@ def by_hooks(cell: str, model: SequenceModel, batch: Batch) -> torch.Tensor:
     return found
 
 
-def seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+Clock = Callable[[], float]
+
+
+def seconds(call: Callable[[], object], clock: Clock) -> float:
+    start = clock()
     call()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def ratios(base: Callable[[], object], others: dict[str, Callable[[], object]], rounds: int) -> tuple[float, dict[str, list[float]]]:
+def ratios(
+    base: Callable[[], object], others: dict[str, Callable[[], object]], rounds: int, clock: Clock
+) -> tuple[float, dict[str, list[float]]]:
     """Seconds of the base, and each contestant's ratios to the base measured right before and after it, round by round."""
     for call in (base, *others.values()):
         call()
@@ -95,9 +102,9 @@ def ratios(base: Callable[[], object], others: dict[str, Callable[[], object]], 
     times = []
     for _ in range(rounds):
         for name, call in others.items():
-            before = [seconds(base) for _ in range(5)]
-            spent = seconds(call)
-            near = statistics.median(before + [seconds(base) for _ in range(5)])
+            before = [seconds(base, clock) for _ in range(5)]
+            spent = seconds(call, clock)
+            near = statistics.median(before + [seconds(base, clock) for _ in range(5)])
             found[name].append(spent / near)
             times.append(near)
     return statistics.median(times), found
@@ -106,9 +113,9 @@ def ratios(base: Callable[[], object], others: dict[str, Callable[[], object]], 
 def peak_growth(cell: str, sizes: Sizes, part: str) -> float:
     """MB that one measurement adds to the peak of a process that has trained a step."""
     code = (
-        "import resource, sys; sys.path.insert(0, sys.argv[1]); import flow; import throughtime as tt\n"
+        "import re, sys; sys.path.insert(0, sys.argv[1]); import flow; import throughtime as tt\n"
         f"m, b = flow.problem({cell!r}, {sizes!r}); flow.full_gradient(m, b)\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
         f"before = peak(); tt.gradient_flow(m, b, **flow.PARTS[{part!r}]); print((peak() - before) / 1024)"
     )
     told = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)], check=True, capture_output=True, text=True)
@@ -122,23 +129,24 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sizes", default="200,16,128,128", help="T,B,I,H")
     parser.add_argument("--hooks", default="50,16,128,128", help="T,B,I,H of the loop with hooks")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
 
-def against_training(cell: str, sizes: Sizes, rounds: int) -> dict:
+def against_training(cell: str, sizes: Sizes, rounds: int, clock: Clock) -> dict:
     """Each part in forward + backward passes."""
     model, batch = problem(cell, sizes)
     calls = {name: lambda o=options: tt.gradient_flow(model, batch, **o) for name, options in PARTS.items()}
-    base, found = ratios(lambda: full_gradient(model, batch), calls, rounds)
+    base, found = ratios(lambda: full_gradient(model, batch), calls, rounds, clock)
     return {"base_ms": base * 1e3, "ratio": {name: statistics.median(r) for name, r in found.items()}, "ratios": found}
 
 
-def against_hooks(cell: str, sizes: Sizes, rounds: int) -> dict:
+def against_hooks(cell: str, sizes: Sizes, rounds: int, clock: Clock) -> dict:
     """The map by this package and by hand; and how far their numbers are apart, where hooks see the whole state."""
     model, batch = problem(cell, sizes)
     calls = {"map": lambda: tt.gradient_flow(model, batch, **PARTS["map"]), "hooks": lambda: by_hooks(cell, model, batch)}
-    base, found = ratios(lambda: full_gradient(model, batch), calls, rounds)
+    base, found = ratios(lambda: full_gradient(model, batch), calls, rounds, clock)
     ratio = {name: statistics.median(r) for name, r in found.items()}
     row = {"sizes": sizes, "base_ms": base * 1e3, "ratio": ratio, "times_as_long": ratio["hooks"] / ratio["map"]}
     if cell != "lstm":
@@ -154,10 +162,10 @@ def main() -> None:
     for cell in args.cells.split(","):
         for threads in map(int, args.threads.split(",")):
             torch.set_num_threads(threads)
-            row = {"cell": cell, "threads": threads, "sizes": sizes} | against_training(cell, sizes, args.rounds)
+            row = {"cell": cell, "threads": threads, "sizes": sizes} | against_training(cell, sizes, args.rounds, CLOCKS[args.clock])
             told = "  ".join(f"{name} ×{r:.1f}" for name, r in row["ratio"].items())
             print(f"{cell:6} {threads} thread(s), base {row['base_ms']:6.1f} ms: {told}", flush=True)
-            row["hooks"] = hooks = against_hooks(cell, small, max(1, args.rounds // 2))
+            row["hooks"] = hooks = against_hooks(cell, small, max(1, args.rounds // 2), CLOCKS[args.clock])
             told = f"map ×{hooks['ratio']['map']:.1f}, hooks ×{hooks['ratio']['hooks']:.1f}: {hooks['times_as_long']:.1f} times as long"
             far = f"; greatest difference, relative to the lag's mean, {hooks['difference']:.1e}" if "difference" in hooks else ""
             print(f"       at T = {small[0]}: {told}{far}", flush=True)
@@ -166,7 +174,7 @@ def main() -> None:
         print(f"{cell:6} peak memory: " + "  ".join(f"{part} {mb:.0f} MB" for part, mb in rows[-1]["memory_mb"].items()), flush=True)
     if args.json:
         machine = platform.processor() or platform.machine()
-        args.json.write_text(json.dumps({"machine": machine, "torch": torch.__version__, "rows": rows}, indent=1))
+        args.json.write_text(json.dumps({"machine": machine, "clock": args.clock, "torch": torch.__version__, "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

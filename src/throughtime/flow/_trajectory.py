@@ -3,6 +3,7 @@
 T time · B batch · I input · G gates · H hidden · S states · L layers.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,13 +11,14 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .._check import NonFinite
 from .._shapes import State
 from ..cells import AbstractCell
 from ..data import Batch
 from ..gradients._base import entering
-from ..kernels import Parameters
+from ..kernels import Parameters, recurrence
 from ..kernels._plain import forward
 from ..models import AbstractModel
 
@@ -128,16 +130,32 @@ def _layers(model: AbstractModel, xs: Tensor, before: State) -> Iterator[Layer]:
     for ell in range(stack.num_layers):
         stored = [stack._parameters.get(f"{kind}_l{ell}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
         weights = Parameters(*(None if p is None else p.detach() for p in stack.parameters_of(ell)))  # type: ignore[arg-type]
-        run = forward(stack.cell, xs, tuple(s[ell] for s in before), weights)
-        _finite(f"the hidden state of layer {ell}", run.hs)
-        wx, rh, *states = run.kept
-        yield Layer(stack.cell, tuple(None if p is None else names[id(p)] for p in stored), weights, xs, wx, rh, tuple(states))
-        xs = run.hs
+        wx, rh, states = _run(stack.cell, xs, tuple(s[ell] for s in before), weights)
+        _finite(f"the hidden state of layer {ell}", states[0][1:])
+        yield Layer(stack.cell, tuple(None if p is None else names[id(p)] for p in stored), weights, xs, wx, rh, states)
+        xs = states[0][1:]
+
+
+def _run(cell: AbstractCell, xs: Tensor, before: State, weights: Parameters) -> tuple[Tensor, Tensor, State]:
+    """wx, rh (T, B, G, H) and all states, S of (T + 1, B, H). Where h is the whole state, the packed kernels' output says it all."""
+    if cell.states > 1:
+        wx, rh, *states = forward(cell, xs, before, weights).kept
+        return wx, rh, tuple(states)
+    hs, _ = recurrence(cell, xs, before, weights)
+    h = torch.cat((before[0].unsqueeze(0), hs))
+    assert weights.W is not None, "a stack has all its weights"
+    return _affine(xs, weights.W, weights.b_ih), _affine(h[:-1], weights.R, weights.b_hh), (h,)
+
+
+def _affine(xs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(T, B, K) by (G, H, K), plus (G, H), as (T, B, G, H)."""
+    flat = functional.linear(xs, weight.flatten(0, 1), None if bias is None else bias.flatten())
+    return flat.unflatten(2, weight.shape[:2])
 
 
 def _finite_weights(model: AbstractModel) -> None:
     for name, p in model.named_parameters():
-        if not torch.isfinite(p).all():
+        if not math.isfinite(float(p.detach().sum())) and not torch.isfinite(p).all():
             raise NonFinite(
                 f"the weight {name} has numbers that are not finite, before the first step. Go back to weights that were saved before."
             )
@@ -145,6 +163,8 @@ def _finite_weights(model: AbstractModel) -> None:
 
 def _finite(what: str, values: Tensor) -> None:
     """Every row of (T, …) finite, or a word about the first that is not."""
+    if math.isfinite(float(values.detach().sum())):
+        return  # one sum sees them all; where it is not finite, it may yet be the sum that overflowed
     bad = ~torch.isfinite(values.detach()).flatten(1).all(1)
     if bad.any():
         t = int(bad.nonzero()[0])
