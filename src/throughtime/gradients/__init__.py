@@ -8,3 +8,4 @@ from ._plan import Plan as Plan
 from ._schedules import AbstractSchedule as AbstractSchedule, Action as Action, Binomial as Binomial, totals as totals
 from ._budget import Budgeted as Budgeted
 from ._online import OnlineCheckpoints as OnlineCheckpoints
+from ._omega import Omega as Omega, WithOmega as WithOmega, omega as omega
