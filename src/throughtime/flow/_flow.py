@@ -8,10 +8,17 @@ Every tensor is float64 on the CPU; NaN stands where there is nothing to measure
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, final
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, final
 
 from jaxtyping import Float, Shaped
 from torch import Tensor
+
+from . import _figure, _frame, _json, _page
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from polars import DataFrame
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 LEVELS = (0.1, 0.01, 0.001)
@@ -260,3 +267,38 @@ class Flow:
     jacobians: Jacobians | None
     gates: Gates | None
     verdict: Verdict
+
+    def to_frame(self, rows: Literal["lags", "map"] = "lags") -> "DataFrame":
+        """A polars table: a row a lag (profile, gradient norms, the bias of a window of so many lags and one), or a row a cell of the map.
+
+        Raises:
+            ImportError: polars is not installed.
+        """
+        return _frame.to_frame(self, rows)
+
+    def plot(self) -> "Figure":
+        """A matplotlib figure: map, profile, gradient by lag, bias curve, Jacobians and gates, as far as they were measured."""
+        return _figure.to_figure(self)
+
+    def to_json(self, *, symbols: _json.Symbols | None = None, window: int | None = None) -> str:
+        """All numbers as JSON, to 6 significant digits (those of the maps to 4), NaN as null.
+
+        Args:
+            symbols: what an index spells; None: its number.
+            window: the window to mark on the bias curve, in steps; None: what the verdict advises.
+        """
+        return _json.to_text(self, symbols=symbols, window=window)
+
+    def to_html(self, path: str | Path, *, symbols: _json.Symbols | None = None, window: int | None = None, title: str = "") -> None:
+        """Write one page that needs no network: verdict, map, text, profile, bias curve, spectra, gates. It holds ``to_json``'s numbers.
+
+        Args:
+            path: the file; one that stands there is replaced as a whole.
+            symbols: as in ``to_json``.
+            window: as in ``to_json``.
+            title: of the page.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        _page.write_page(Path(path), self, symbols=symbols, window=window, title=title)

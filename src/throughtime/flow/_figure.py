@@ -1,0 +1,111 @@
+"""A measurement of gradient flow as a matplotlib figure."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ._json import chosen_window
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ._flow import BiasCurve, Flow, Gates, Jacobians
+
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe & Ito's, told apart by everyone
+_DASHES = ("-", "--", "-.", ":")
+
+
+def to_figure(flow: "Flow") -> "Figure":
+    """See ``Flow.plot``."""
+    from matplotlib.figure import Figure  # a second to import: only where it is used
+
+    panels = [_map, _profile, *([_lag_gradients] if len(flow.lags.total) else [])]
+    panels += [lambda axes, flow: _bias(axes, flow.bias, chosen_window(flow))] if flow.bias is not None else []
+    panels += [lambda axes, flow: _spectra(axes, flow.jacobians)] if flow.jacobians is not None else []
+    panels += [lambda axes, flow: _gates(axes, flow.gates)] if flow.gates is not None else []
+    figure = Figure(figsize=(15, 4.2 * -(-len(panels) // 3)), layout="constrained")
+    grid = figure.subplots(-(-len(panels) // 3), 3, squeeze=False).flat
+    for axes, draw in zip(grid, panels, strict=False):
+        draw(axes, flow)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in list(grid)[len(panels) :]:
+        axes.remove()
+    verdict = flow.verdict
+    figure.suptitle(f"{verdict.state}: {verdict.sentence}", fontsize=11, wrap=True)
+    return figure
+
+
+def _map(axes: "Axes", flow: "Flow") -> None:
+    from matplotlib.colors import LogNorm
+
+    values = flow.adjoint.joint.clone()
+    values[~(values > 0)] = torch.nan
+    top = float(values.nan_to_num(0).max()) or 1.0
+    low = max(float(values.nan_to_num(torch.inf).min()), top * 1e-10)
+    shown = axes.imshow(
+        values.T.numpy(), origin="lower", aspect="auto", interpolation="nearest", cmap="viridis", norm=LogNorm(min(low, top / 10), top)
+    )
+    axes.figure.colorbar(shown, ax=axes, label="‖∂L$_t$/∂s$_{t−k}$‖")
+    axes.set(xlabel="step t", ylabel="lag k", title="which past each loss leans on")
+
+
+def _profile(axes: "Axes", flow: "Flow") -> None:
+    lags, adjoint = torch.arange(flow.max_lag + 1), flow.adjoint
+    for low, high, alpha in ((0, -1, 0.12), (1, -2, 0.2)):
+        axes.fill_between(lags, adjoint.quantiles[low], adjoint.quantiles[high], color=_COLOURS[0], alpha=alpha, linewidth=0)
+    axes.plot(lags, adjoint.profile, color=_COLOURS[0], label="mean over steps")
+    first, last = flow.verdict.fit
+    if adjoint.profile[first] > 0:
+        fit = adjoint.profile[first] * flow.verdict.decay ** (lags[first : last + 1] - first)
+        axes.plot(lags[first : last + 1], fit, color=_COLOURS[1], linestyle="--", label=f"× {flow.verdict.decay:.3g} a step")
+    if flow.verdict.horizon is not None:
+        axes.axvline(flow.verdict.horizon, color="gray", linewidth=0.8, label=f"horizon {flow.verdict.horizon}")
+    axes.set(xlabel="lag k", ylabel="‖∂L$_t$/∂s$_{t−k}$‖", yscale="log", title="how it changes on its way back")
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _lag_gradients(axes: "Axes", flow: "Flow") -> None:
+    for i, (name, norms) in enumerate(flow.lags.norms.items()):
+        axes.plot(norms, color=_COLOURS[i % 7], linestyle=_DASHES[i // 7 % 4], linewidth=1, label=name.removeprefix("recurrence."))
+    axes.plot(flow.lags.total, color="black", linewidth=2, label="all")
+    axes.set(xlabel="lag k", ylabel="‖g$^{(k)}$‖", yscale="log", title="what each lag adds to the gradient")
+    axes.legend(frameon=False, fontsize=7)
+
+
+def _bias(axes: "Axes", bias: "BiasCurve", chosen: int | None) -> None:
+    axes.plot(bias.windows, bias.bias, color=_COLOURS[0], label="bias ‖g$_K$ − g‖ / ‖g‖")
+    axes.plot(bias.windows, 1 - bias.cosine, color=_COLOURS[1], linestyle="--", label="1 − cos(g$_K$, g)")
+    for level, window in bias.least.items():
+        if window is not None:
+            axes.plot(window, level, "o", color=_COLOURS[0], markersize=4)
+            axes.annotate(f"{level * 100:g} %: {window}", (window, level), textcoords="offset points", xytext=(4, 4), fontsize=8)
+    if chosen is not None:
+        axes.axvline(chosen, color="gray", linewidth=0.8, label=f"window {chosen}")
+    axes.set(xlabel="window K", yscale="log", title="what a window of K steps misses")
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _spectra(axes: "Axes", found: "Jacobians") -> None:
+    spectra = {1: found.singular_values} | {p: found.span_singular_values[p] for p in found.spans}
+    for i, (span, values) in enumerate(spectra.items()):
+        label = "J$_t$" if span == 1 else f"of {span} steps"
+        axes.plot(values.nanmedian(0).values, color=_COLOURS[i % 7], linestyle=_DASHES[i % 4], label=label)
+    axes.axhline(1, color="gray", linewidth=0.8)
+    exponents = f"; λ$_1$ = {found.exponents[0]:.3g} nats a step" if len(found.exponents) else ""
+    axes.set(xlabel="rank", ylabel="singular value", yscale="log", title=f"Jacobians{exponents}")
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _gates(axes: "Axes", gates: "Gates") -> None:
+    known = ~gates.openness.isnan().all(2)
+    values = gates.openness if known.any() else gates.saturation
+    for layer, rows in enumerate(values):
+        for g, (name, row) in enumerate(zip(gates.names, rows, strict=True)):
+            if not row.isnan().all():
+                axes.plot(row.sort().values, color=_COLOURS[g % 7], linestyle=_DASHES[layer % 4], label=f"{name}, layer {layer}")
+    what = "openness" if known.any() else "saturation"
+    axes.set(
+        xlabel="units, sorted", ylabel=what, ylim=(-0.02, 1.02), title=f"{what} of the gates" if known.any() else "saturation of the units"
+    )
+    axes.legend(frameon=False, fontsize=8)
