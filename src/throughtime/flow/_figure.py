@@ -25,11 +25,11 @@ def to_figure(flow: "Flow") -> "Figure":
     panels += [lambda axes, flow: _spectra(axes, flow.jacobians)] if flow.jacobians is not None else []
     panels += [lambda axes, flow: _gates(axes, flow.gates)] if flow.gates is not None else []
     figure = Figure(figsize=(15, 4.2 * -(-len(panels) // 3)), layout="constrained")
-    grid = figure.subplots(-(-len(panels) // 3), 3, squeeze=False).flat
+    grid = figure.subplots(-(-len(panels) // 3), 3, squeeze=False).ravel().tolist()
     for axes, draw in zip(grid, panels, strict=False):
         draw(axes, flow)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in list(grid)[len(panels) :]:
+    for axes in grid[len(panels) :]:
         axes.remove()
     verdict = flow.verdict
     figure.suptitle(f"{verdict.state}: {verdict.sentence}", fontsize=11, wrap=True)

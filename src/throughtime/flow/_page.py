@@ -1,7 +1,7 @@
 """A measurement of gradient flow as one page: no network, no libraries.
 
-``page.html`` is the frame, ``page.css`` and ``page.js`` go into it as they are, the numbers as the JSON of ``_json``. What was measured, and
-the text that it was measured on, is a stranger's: it is escaped in HTML, and in the JSON no ``<`` is left to end a script with.
+``page.html`` is the frame, ``page.css`` and ``page.js`` go into it as they are, the numbers as the JSON of ``_json``. What was measured,
+and the text that it was measured on, is a stranger's: it is escaped in HTML, and in the JSON no ``<`` is left to end a script with.
 """
 
 import os

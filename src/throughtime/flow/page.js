@@ -148,7 +148,7 @@ function drawChart(plot, { x, y, lines, bands = [], marks = [], points = [] }) {
     svg.append(make("line", { class: "mark", x1: sx(at), x2: sx(at), y1: top, y2: height - bottom }), make("text", { class: "mark-label", x: sx(at) + (end ? -4 : 4), y: top + 12 + 14 * (i % 4), "text-anchor": end ? "end" : "start" }, label));
   });
   for (const { x: px, y: py, label, colour } of points)
-    if (inside(py)) svg.append(make("circle", { cx: sx(px), cy: place(py), r: 4, fill: `var(--c${colour})` }), make("text", { class: "mark-label", x: Math.min(sx(px) + 7, width - 60), y: place(py) - 6 }, label));
+    if (inside(py)) svg.append(make("circle", { cx: sx(px), cy: place(py), r: 4, fill: `var(--c${colour})` }), make("text", { class: "mark-label", x: sx(px) + (sx(px) > width * 0.8 ? -8 : 7), y: place(py) + (sx(px) > width * 0.8 ? 4 : -5), "text-anchor": sx(px) > width * 0.8 ? "end" : "start" }, label));
   const guide = make("line", { class: "guide", y1: top, y2: height - bottom, visibility: "hidden" });
   svg.append(make("line", { class: "frame", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom }), guide);
   svg.addEventListener("pointermove", (event) => {
@@ -379,8 +379,8 @@ function spectraChart() {
   const lines = spectra.map(([name, q], i) => ({ name, x: rank(q), y: q[2], colour: i % 6, dash: DASH[i % 4], width: i ? 1.6 : 2.4 }));
   const bands = spectra.map(([, q], i) => ({ x: rank(q), low: q[1], high: q[3], colour: i % 6, opacity: 0.14 }));
   const radius = found.radius.map((gates, layer) => `layer ${layer}: ${gates.map((r, g) => `${flow.gates?.names[g] ?? g} ${short(r)}`).join(", ")}`).join("; ");
-  const greatest = Math.max(...spectra.map(([, q]) => q[2][0] ?? 0));
-  chart($("spectra"), { title: "Singular values of ∂s(t)/∂s(t−1) and of products", hint: `Median and quartiles over ${found.samples} samples; above 1 stretches, below 1 shrinks. Spectral radius of R: ${radius}.`, x: { label: "rank", log: lines[0].x.length > 40 }, y: { label: "singular value", log: true, low: Math.max(greatest * 1e-8, 1e-12) }, lines, bands });
+  const all = spectra.flatMap(([, q]) => q[2]).filter((v) => v > 0), low = Math.max(Math.min(...all), Math.max(...all) * 1e-8);
+  chart($("spectra"), { title: "Singular values of ∂s(t)/∂s(t−1) and of products", hint: `Median and quartiles over ${found.samples} samples; above 1 stretches, below 1 shrinks. Spectral radius of R: ${radius}.`, x: { label: "rank", log: lines[0].x.length > 40 }, y: { label: "singular value", log: true, low: Number.isFinite(low) ? low : undefined }, lines, bands });
 }
 
 function exponentsChart() {
