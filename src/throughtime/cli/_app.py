@@ -14,6 +14,7 @@ from .._version import __version__
 from ._demo import demo
 from ._evaluate import evaluate
 from ._export import export
+from ._flow import flow
 from ._info import info
 from ._sample import sample
 from ._signals import handling, interrupt
@@ -24,6 +25,7 @@ _VERBS = {
     ("evaluate",): (evaluate, "measure a trained model on held-out text"),
     ("sample",): (sample, "let a trained model write"),
     ("export",): (export, "write a trained model for other runtimes"),
+    ("flow",): (flow, "see what the gradient does through time"),
     ("demo",): (demo, "train for a minute on text that Python carries"),
     ("info",): (info, "versions, device, threads and kernels"),
 }

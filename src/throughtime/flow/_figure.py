@@ -1,5 +1,6 @@
 """A measurement of gradient flow as a matplotlib figure."""
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -56,9 +57,12 @@ def _profile(axes: "Axes", flow: "Flow") -> None:
         axes.fill_between(lags, adjoint.quantiles[low], adjoint.quantiles[high], color=_COLOURS[0], alpha=alpha, linewidth=0)
     axes.plot(lags, adjoint.profile, color=_COLOURS[0], label="mean over steps")
     first, last = flow.verdict.fit
-    if adjoint.profile[first] > 0:
-        fit = adjoint.profile[first] * flow.verdict.decay ** (lags[first : last + 1] - first)
-        axes.plot(lags[first : last + 1], fit, color=_COLOURS[1], linestyle="--", label=f"× {flow.verdict.decay:.3g} a step")
+    if math.isfinite(decay := flow.verdict.decay):
+        k = lags[first : last + 1].double()
+        there, slope = adjoint.profile[first : last + 1] > 0, math.log(decay)
+        weights = adjoint.counts[first : last + 1][there]
+        start = ((adjoint.profile[first : last + 1][there].log() - k[there] * slope) * weights).sum() / weights.sum()
+        axes.plot(k, (start + k * slope).exp(), color=_COLOURS[1], linestyle="--", label=f"× {decay:.3g} a step")
     if flow.verdict.horizon is not None:
         axes.axvline(flow.verdict.horizon, color="gray", linewidth=0.8, label=f"horizon {flow.verdict.horizon}")
     axes.set(xlabel="lag k", ylabel="‖∂L$_t$/∂s$_{t−k}$‖", yscale="log", title="how it changes on its way back")

@@ -1,5 +1,6 @@
 """A measurement of gradient flow as a table."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -23,8 +24,9 @@ def to_frame(flow: "Flow", rows: Literal["lags", "map"]) -> "polars.DataFrame":
     return polars.DataFrame(_by_lag(flow) if rows == "lags" else _by_step_and_lag(flow))
 
 
-def _by_lag(flow: "Flow") -> dict[str, list[float] | list[int]]:
-    adjoint, columns = flow.adjoint, {"lag": list(range(flow.max_lag + 1))}
+def _by_lag(flow: "Flow") -> Mapping[str, list[float] | list[int]]:
+    adjoint = flow.adjoint
+    columns: dict[str, list[float] | list[int]] = {"lag": list(range(flow.max_lag + 1))}
     columns |= {"profile": adjoint.profile.tolist()}
     columns |= {f"profile_q{level:g}": row.tolist() for level, row in zip(adjoint.levels, adjoint.quantiles, strict=True)}
     columns |= {f"profile_layer{i}": row.tolist() for i, row in enumerate(adjoint.layer_profiles)}
@@ -39,6 +41,6 @@ def _by_lag(flow: "Flow") -> dict[str, list[float] | list[int]]:
     return columns
 
 
-def _by_step_and_lag(flow: "Flow") -> dict[str, list[float] | list[int]]:
+def _by_step_and_lag(flow: "Flow") -> Mapping[str, list[float] | list[int]]:
     t, k = torch.tril_indices(*flow.adjoint.joint.shape)  # t ≥ k
     return {"step": t.tolist(), "lag": k.tolist()} | {name: values[t, k].tolist() for name, values in maps_of(flow).items()}

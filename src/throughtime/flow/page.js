@@ -336,12 +336,18 @@ function tiles() {
 const count = (n) => [...Array(n).keys()];
 const DASH = ["", "6 3", "2 3", "8 3 2 3"];
 
+/** Where the fitted line of ln profile stands at lag 0: it goes through the weighted mean of its points. */
+function intercept(fit) {
+  const there = fit.filter((k) => adjoint.profile[k] > 0), weight = there.reduce((sum, k) => sum + adjoint.counts[k], 0);
+  return Math.exp(there.reduce((sum, k) => sum + (adjoint.counts[k] / weight) * (Math.log(adjoint.profile[k]) - k * Math.log(verdict.decay)), 0));
+}
+
 function profileChart() {
   const x = count(K), [first, last] = verdict.fit, q = adjoint.quantiles, levels = adjoint.levels;
   const lines = [{ name: "mean over steps and streams", x, y: adjoint.profile, colour: 0, width: 2.4 }];
-  if (finite(adjoint.profile[first])) {
-    const fit = count(last - first + 1).map((i) => first + i);
-    lines.push({ name: `fit: × ${short(verdict.decay)} a step`, x: fit, y: fit.map((k) => adjoint.profile[first] * verdict.decay ** (k - first)), colour: 1, dash: "6 4" });
+  if (finite(verdict.decay)) {
+    const fit = count(last - first + 1).map((i) => first + i), start = intercept(fit);
+    lines.push({ name: `fit: × ${short(verdict.decay)} a step`, x: fit, y: fit.map((k) => start * verdict.decay ** k), colour: 1, dash: "6 4" });
   }
   if (flow.about.layers > 1) adjoint.layer_profiles.forEach((y, i) => lines.push({ name: `layer ${i}`, x, y, colour: 2 + (i % 4), dash: DASH[1 + (i % 3)], width: 1.2 }));
   if (adjoint.input_profile) lines.push({ name: "to the input vector", x, y: adjoint.input_profile, colour: 6, dash: "2 3" });
