@@ -34,7 +34,7 @@ from ._table import scores_table
 
 _MAY_CHANGE = {
     *("lr", "momentum", "weight_decay", "schedule", "warmup", "decay", "decay_after", "clip", "clip_value", "clip_step"),
-    *("epochs", "steps", "minutes", "eval_every", "eval_tokens", "save_every", "threads", "kernels", "device"),
+    *("epochs", "steps", "minutes", "eval_every", "eval_tokens", "save_every", "threads", "kernels", "device", "watch_flow", "omega"),
 }
 
 

@@ -11,8 +11,8 @@ import torch
 from rich.console import Console
 
 from .._check import InputError, NonFinite
-from ..data import Corpus, TokenStream
-from ..gradients import Carry, TruncatedBPTT
+from ..data import Batch, Corpus, TokenStream
+from ..gradients import AbstractGradient, Carry, TruncatedBPTT, WithOmega
 from ..kernels import set_kernels
 from ..models import LanguageModel
 from ._clip import AbstractClip, ClipNorm, ClipValue
@@ -25,6 +25,7 @@ from ._report import Report, TrainRow, bar, draw_curves
 from ._schedule import learning_rate
 from ._state import Progress, load_state, refuse_non_finite, save_state
 from ._step import step
+from ._watch import look
 
 _ROW_EVERY = 10  # steps
 _EVAL_EVERY = 2000  # steps, where an epoch is longer
@@ -108,7 +109,9 @@ class _Training:
         torch.manual_seed(run.loop.seed)
         self.model: LanguageModel = run.network.build(self.corpus.vocabulary.size).to(self.device)
         self.optimizer = build_optimizer(run.optimiser, self.model)
-        self.gradient = TruncatedBPTT(run.loop.bptt, clip_adjoint=run.optimiser.clip_step or None)
+        self.gradient: AbstractGradient = TruncatedBPTT(run.loop.bptt, clip_adjoint=run.optimiser.clip_step or None)
+        if run.optimiser.omega:
+            self.gradient = WithOmega(self.gradient, run.optimiser.omega)
         self.clips = _clips(run.optimiser)
         self.stream = training_stream(self.corpus, run.loop)
         self.budget = Budget.of(run.loop, len(self.stream))
@@ -158,11 +161,20 @@ class _Training:
             done = step(self.model, batch, self.carry, gradient=self.gradient, clips=self.clips, optimizer=self.optimizer)
         except NonFinite as first:
             raise self.give_up(first, rng) from None
-        self.carry = done.carry
+        before, self.carry = self.carry, done.carry
         p.add(done, batch.counted(), time.monotonic() - started)
+        if self.loop.watch_flow and p.step % self.loop.watch_flow == 0:
+            self.watch(report, batch, before)
         if p.step % _ROW_EVERY == 0 or self.budget.spent(p) >= 1:
             row = TrainRow.of(p, p.step / len(self.stream), rate)
             report.train(row, done=self.budget.spent(p), seconds_left=self.budget.seconds_left(p))
+
+    def watch(self, report: Report, batch: Batch, before: Carry | None) -> None:
+        """Look at the gradient's way through the batch that was just learned from; the time counts as training's."""
+        started = time.monotonic()
+        with suppress(NonFinite):  # the next step, or the next save, says so
+            report.flow(look(self.model, batch, before, self.progress.step))
+        self.progress.seconds += time.monotonic() - started
 
     def give_up(self, first: NonFinite, rng: torch.Tensor) -> NonFinite:
         """Save what is still good, and say what went wrong."""

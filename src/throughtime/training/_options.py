@@ -185,6 +185,8 @@ class OptimiserOptions:
     """Each element of the gradient is clamped to plus or minus this, before the norm is; 0: never."""
     clip_step: float = 0.0
     """At each time step the gradient that travels back is scaled down to this norm; 0: never."""
+    omega: float = 0.0
+    """The weight of Pascanu's regulariser, which keeps a simple network's gradient from vanishing; 0: none."""
 
     def check(self) -> None:
         """Refuse numbers that mean nothing."""
@@ -193,7 +195,7 @@ class OptimiserOptions:
         if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
             raise InputError(f"--momentum is given with --optimizer {self.optimizer}; expected sgd or rmsprop, the only ones that take it.")
         _check.fraction("--momentum", self.momentum)
-        for name in ("weight_decay", "warmup", "decay_after", "clip", "clip_value", "clip_step"):
+        for name in ("weight_decay", "warmup", "decay_after", "clip", "clip_value", "clip_step", "omega"):
             _check.at_least(f"--{name.replace('_', '-')}", getattr(self, name), 0)
         if not 0 < self.decay <= 1:
             raise InputError(f"--decay is {self.decay!r}; expected a factor in (0, 1].")
@@ -234,6 +236,8 @@ class LoopOptions:
     """The packed kernels wherever they can serve, or the plain loop everywhere."""
     device: str = "cpu"
     """Where to compute: cpu, cuda, cuda:1, mps."""
+    watch_flow: int = 0
+    """Every so many steps, measure how far back the gradient reaches; 0: never. At 200 it costs about 3 % of the time."""
 
     def check(self) -> None:
         """Refuse numbers that mean nothing."""
@@ -253,6 +257,7 @@ class LoopOptions:
         _check.seed(self.seed)
         if self.threads is not None:
             _check.positive("--threads", self.threads, most=1024)
+        _check.at_least("--watch-flow", self.watch_flow, 0)
         device(self.device)
 
 
@@ -288,5 +293,10 @@ class TextRun:
     def check(self) -> None:
         """Refuse numbers that mean nothing, before anything is read or made."""
         self.optimiser.check()
+        if self.optimiser.omega and self.network.cell != "rnn":
+            raise InputError(
+                f"--omega is given with --cell {self.network.cell}; expected --cell rnn, the simple network that it is defined for. "
+                "What keeps a gated cell's gradient alive is its memory gate: --forget-bias or --chrono."
+            )
         self.loop.check()
         self.text.source()

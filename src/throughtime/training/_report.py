@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
+import numpy as np
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress as Bar, TaskID, TextColumn
@@ -17,6 +18,10 @@ from rich.text import Text
 from ._files import write_text
 from ._folder import RunFolder
 from ._state import Progress, Since
+from ._watch import FlowRow
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _PLAIN_EVERY = 5.0  # seconds between two lines where there is no terminal
 
@@ -128,6 +133,12 @@ class Report:
             f"perplexity {numbers['perplexity']:.2f}{mark}", soft_wrap=True, highlight=False,
         )  # fmt: skip
 
+    def flow(self, row: FlowRow) -> None:
+        """A look at the gradient's way through time."""
+        self._metrics.write(json.dumps(row.as_dict()) + "\n")
+        for name, value in row.scalars().items():
+            self._events.add_scalar(f"flow/{name}", value, row.step)
+
     def flush(self) -> None:
         """Everything so far to the disk."""
         self._metrics.flush()
@@ -167,15 +178,15 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def draw_curves(folder: RunFolder, clip: float) -> None:
-    """``curves.png``: loss of training and validation, and the gradient's norm with the clip."""
+    """``curves.png``: loss of training and validation, the gradient's norm with the clip, and, where it was watched, how far it reached."""
     from matplotlib.figure import Figure  # as above
 
     rows = read_rows(folder.metrics)
-    train, valid = ([r for r in rows if r.get("kind") == kind] for kind in ("train", "valid"))
+    train, valid, looks = ([r for r in rows if r.get("kind") == kind] for kind in ("train", "valid", "flow"))
     if not train:
         return
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
+    figure = Figure(figsize=(9, 8 if looks else 6), layout="constrained")
+    top, bottom, *third = figure.subplots(3 if looks else 2, 1, sharex=True, height_ratios=[2, 1, 1.3][: 3 if looks else 2])
     steps = [r["step"] for r in train]
     top.plot(steps, [r["bits_per_token"] for r in train], color="#9ecae1", linewidth=1, label="training")
     if valid:
@@ -200,6 +211,9 @@ def draw_curves(folder: RunFolder, clip: float) -> None:
         bottom.axhline(clip, color="black", linewidth=0.8, linestyle="--", label=f"clipped to {clip:g}")
     bottom.set(xlabel="step", ylabel="gradient norm", yscale="log")
     bottom.legend(frameon=False)
+    for axes in third:
+        bottom.set(xlabel="")
+        _draw_looks(axes, looks)
     for axes in (top, bottom):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
@@ -209,6 +223,31 @@ def draw_curves(folder: RunFolder, clip: float) -> None:
         aside.replace(folder.curves)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _draw_looks(axes: "Axes", looks: list[dict[str, Any]]) -> None:
+    """Lags up, steps to the right, the profile as a share of its greatest in colours, and the horizon as a line."""
+    steps, deepest = [r["step"] for r in looks], max(len(r["profile"]) for r in looks)
+    shares = np.full((deepest, len(looks)), np.nan)
+    for column, row in enumerate(looks):
+        values = np.array([x or 0.0 for x in row["profile"]])  # null where no loss reaches
+        shares[: len(values), column] = values / (values.max() or 1.0)
+    shown = axes.pcolormesh(
+        _edges(steps), np.arange(deepest + 1) - 0.5, np.log10(np.maximum(shares, 1e-6)), cmap="viridis", vmin=-6, vmax=0, rasterized=True
+    )
+    axes.figure.colorbar(shown, ax=axes, label="log$_{10}$ share")
+    horizons = [np.nan if r["horizon"] is None else r["horizon"] for r in looks]
+    axes.plot(steps, horizons, color="white", linewidth=1.2, marker="o", markersize=2.5, label="horizon: 1 % is left")
+    axes.set(xlabel="step", ylabel="lag of the gradient", ylim=(-0.5, deepest - 0.5))
+    axes.legend(frameon=False, labelcolor="white", loc="upper right")
+
+
+def _edges(steps: list[int]) -> np.ndarray:
+    """The borders between steps, and one beyond each end."""
+    at = np.array(steps, float)
+    middle = (at[1:] + at[:-1]) / 2 if len(at) > 1 else at
+    half = (middle[0] - at[0] or at[0] / 2, at[-1] - middle[-1] or at[-1] / 2)
+    return np.concatenate(([at[0] - half[0]], middle if len(at) > 1 else [], [at[-1] + half[1]]))
 
 
 def _drop_after(path: Path, step: int) -> None:
