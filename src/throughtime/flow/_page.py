@@ -28,7 +28,7 @@ def write_page(path: Path, flow: "Flow", *, symbols: Symbols | None = None, wind
         InputError: it cannot be written.
     """
     page = to_page(flow, symbols=symbols, window=window, title=title)
-    aside = path.with_name(f".{path.name}.part")
+    aside = path.parent / f".{path.name}.part"
     try:
         aside.write_text(page, encoding="utf-8", errors="replace")  # half a character, which is no text, is shown as a question mark
         os.replace(aside, path)

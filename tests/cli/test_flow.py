@@ -1,0 +1,114 @@
+"""``throughtime flow`` as a person types it."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from throughtime.cli import main
+
+TEXT = (
+    "".join(f"the {a} {b} sat on the {c}.\n" for a in ("big", "old", "red") for b in ("cat", "dog", "owl") for c in ("mat", "log", "box"))
+    * 4
+)
+SMALL = ["--hidden", "6", "--embedding", "4", "--batch-size", "4", "--bptt", "8", "--steps", "6", "--threads", "1"]
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_shell(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    torch.set_default_dtype(torch.float32)
+    (tmp_path / "book.txt").write_text(TEXT)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    torch.set_default_dtype(torch.float32)
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "book.txt").write_text(TEXT)
+    assert main(["train", "text", str(folder / "book.txt"), *SMALL, "--out", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+def test_the_verdict_and_a_table(trained, capsys):
+    assert main(["flow", str(trained)]) == 0
+    output = capsys.readouterr().out
+    assert re.match(r"(vanishing|exploding|healthy): The gradient ", output)
+    assert re.search(r"measured +16 steps × \d streams, loss \d\.\d{3}", output)
+    assert re.search(r"the run's window +8 steps: bias [\d.]+%, cosine [\d.]+", output)
+    assert re.search(r"greatest exponent +-?[\d.]+ nats a step", output)
+
+
+def test_json_is_what_the_page_holds(trained, capsys):
+    assert main(["flow", str(trained), "--json", "--html", "page.html", "--data", "book.txt", "--steps", "20", "--streams", "2"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    with open("page.html", encoding="utf-8") as file:
+        page = file.read()
+    inside = re.search(r'<script type="application/json" id="flow">(.*?)</script>', page, re.DOTALL)
+    assert json.loads(inside[1]) == printed
+    assert f"<title>Gradient flow of {trained} on book.txt</title>" in page
+    assert (printed["about"]["T"], printed["about"]["B"], printed["about"]["carried"]) == (20, 2, True)
+    assert "".join(printed["text"]["inputs"]) == TEXT[20:40]  # the second window of the first stream
+    assert "".join(printed["text"]["targets"]) == TEXT[21:41]
+    assert printed["bias"]["chosen"] == 8
+
+
+def test_a_text_of_one_window_starts_from_nothing(trained, capsys, tmp_path):
+    (tmp_path / "short.txt").write_text(TEXT[:12])
+    assert main(["flow", str(trained), "--data", "short.txt", "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)["about"]
+    assert (about["T"], about["B"], about["carried"]) == (11, 1, False)
+
+
+def test_a_text_that_looks_like_markup(trained, capsys, tmp_path):
+    (tmp_path / "[red]<b>.txt").write_text(TEXT)
+    assert main(["flow", str(trained), "--data", "[red]<b>.txt", "--html", "[bold]page.html"]) == 0
+    assert "page: [bold]page.html" in capsys.readouterr().out
+    assert "[red]&lt;b&gt;.txt</title>" in (tmp_path / "[bold]page.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--data", "missing.txt"], r"missing.txt cannot be read \(No such file"),
+        (["--data", "one.txt"], r"one.txt has 1 symbols; expected at least 2, to predict one. Give a longer text with --data"),
+        (["--data", "book.txt", "--encoding", "hex"], "--encoding is 'hex', which is no text encoding"),
+        (
+            ["--html", "missing/page.html"],
+            r"missing/page.html cannot be written \(No such file or directory\); expected a file in a folder",
+        ),
+        (["--html", "."], r"\. cannot be written"),
+        (["--steps", "0"], "--steps is 0; expected an integer from 1 to 100,000"),
+        (["--streams", "0"], "--streams is 0; expected an integer from 1"),
+        (["--threads", "0"], "--threads is 0; expected an integer from 1 to 1,024"),
+        (["--device", "quantum"], "--device is 'quantum', which cannot be used here"),
+    ],
+)
+def test_refusals(trained, capsys, tmp_path, flags, words):
+    (tmp_path / "one.txt").write_text("t")
+    assert main(["flow", str(trained), *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("throughtime: ")
+    assert error.count("\n") == 1
+    assert re.search(words, error)
+
+
+def test_no_run(capsys):
+    assert main(["flow", "nowhere"]) == 2
+    assert "nowhere is no run folder: it has no config.json; expected one that 'throughtime train' made" in capsys.readouterr().err
+
+
+def test_watching_and_omega_from_the_command(capsys, tmp_path):
+    flags = [*SMALL, "--cell", "rnn", "--omega", "0.5", "--watch-flow", "3", "--out", "run"]
+    assert main(["train", "text", "book.txt", *flags]) == 0
+    looks = [row for row in map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) if row["kind"] == "flow"]
+    assert [row["step"] for row in looks] == [3, 6]
+    assert main(["train", "text", "--out", "run", "--resume", "--steps", "8", "--watch-flow", "0", "--omega", "0"]) == 0
+    capsys.readouterr()
+    assert main(["train", "text", "book.txt", *SMALL, "--omega", "1"]) == 2
+    assert "--omega is given with --cell gru; expected --cell rnn" in capsys.readouterr().err
