@@ -61,7 +61,7 @@ def made_up(T: int = 24, B: int = 3, K: int | None = None, L: int = 1, H: int = 
             joint, torch.stack([joint if L == 1 else lags() for _ in range(L)]), lags(0.3), 0, lags(), lags(0.3), profile, quantiles,
             torch.stack([profile * (i + 1) for i in range(L)]), 0.3 * profile, (~joint.isnan()).sum(0).double() * B, noise(T).where(t[:, 0] < K, torch.nan),
         ),
-        bias=BiasCurve(k.double() + 1, bias, 1 - bias**2 / 2, 0.9 * bias, 1 - 0.81 * bias**2 / 2, tuple(norms)[:3], least),
+        bias=BiasCurve(k.double() + 1, bias, 1 - bias**2 / 2, 0.9 * bias, 1 - 0.81 * bias**2 / 2, 0.7 * (1 - bias), tuple(norms)[:3], least),
         jacobians=Jacobians(
             torch.arange(6), torch.zeros(6, dtype=torch.long), spectrum, (1, 4), {1: torch.arange(6), 4: torch.arange(2)},
             {1: spectrum, 4: spectrum[:2] ** 4}, -0.1 * torch.arange(1, 5, dtype=torch.float64), torch.full((4,), math.nan if B == 1 else 0.01, dtype=torch.float64), T - 4, 4, noise(L, 3),

@@ -81,7 +81,7 @@ def _row(values: Tensor) -> list[Any] | None:
 
 def _bias(bias: "BiasCurve", chosen: int | None) -> dict[str, Any]:
     least = {f"{level:g}": window for level, window in bias.least.items()}
-    names = ("windows", "bias", "cosine", "whole_bias", "whole_cosine", "parameters")
+    names = ("windows", "bias", "cosine", "whole_bias", "whole_cosine", "whole_norm", "parameters")
     return _plain({name: getattr(bias, name) for name in names}) | {"least": least, "chosen": chosen}
 
 
