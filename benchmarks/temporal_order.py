@@ -1,6 +1,6 @@
 """Which remedies let a simple network learn a lag that plain gradient descent cannot: the temporal-order task of Pascanu et al. (2013).
 
-    python benchmarks/temporal_order.py --length 30 --updates 8000 --seeds 3
+    python benchmarks/temporal_order.py --length 30 --updates 4000 --seeds 3
 
 tanh units, batches of 20 new sequences, constant learning rate; every 500 updates the errors on 1,000 new sequences are counted. A run has
 learned when fewer than 1 in 100 are wrong. Chance is 75 % wrong. Prints a row a remedy and seed, and the table; ``--json`` for both.
@@ -103,7 +103,7 @@ def table(results: Sequence[Result]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--length", type=int, default=30)
-    parser.add_argument("--updates", type=int, default=8000)
+    parser.add_argument("--updates", type=int, default=4000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rate", type=float, default=0.1)
     parser.add_argument("--omega", type=float, default=2.0)

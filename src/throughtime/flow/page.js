@@ -81,8 +81,10 @@ const power = (x) => {
 function chart(host, options) {
   const plot = make("div", { class: "plot" });
   host.append(make("h2", {}, options.title), make("p", { class: "hint" }, options.hint), plot, legend(options.lines), table(options));
-  const draw = () => drawChart(plot, options);
+  const draw = () => drawChart(plot, options, plot.clientWidth);
   new ResizeObserver(draw).observe(plot);
+  addEventListener("beforeprint", () => drawChart(plot, options, 360)); // two charts side by side on paper
+  addEventListener("afterprint", draw);
   draw();
 }
 
@@ -114,8 +116,8 @@ function range(values, { log, low, high }) {
   return [low ?? least, high ?? most];
 }
 
-function drawChart(plot, { x, y, lines, bands = [], marks = [], points = [] }) {
-  const width = Math.max(240, plot.clientWidth || 520), height = Math.round(Math.min(300, Math.max(210, width * 0.56)));
+function drawChart(plot, { x, y, lines, bands = [], marks = [], points = [] }, available) {
+  const width = Math.max(240, available || 520), height = Math.round(Math.min(300, Math.max(210, width * 0.56)));
   const [left, right, top, bottom] = [54, 12, 10, 38];
   const sx = (x.log ? logarithmic : linear)(...range(lines.flatMap((l) => l.x), x), left, width - right);
   const sy = (y.log ? logarithmic : linear)(...range([...lines.flatMap((l) => l.y), ...bands.flatMap((b) => [...b.low, ...b.high])], y), height - bottom, top);
@@ -142,10 +144,10 @@ function drawChart(plot, { x, y, lines, bands = [], marks = [], points = [] }) {
     });
     svg.append(make("path", { class: "line", "data-name": line.name, d, stroke: `var(--c${line.colour})`, "stroke-dasharray": line.dash ?? "", "stroke-width": line.width ?? 1.8 }));
   }
-  marks.forEach(({ at, label }, i) => {
+  marks.forEach(({ at, label }) => {
     if (!(at >= sx.invert(left) - 1e-9 && at <= sx.invert(width - right) + 1e-9)) return;
     const end = sx(at) > width * 0.7;
-    svg.append(make("line", { class: "mark", x1: sx(at), x2: sx(at), y1: top, y2: height - bottom }), make("text", { class: "mark-label", x: sx(at) + (end ? -4 : 4), y: top + 12 + 14 * (i % 4), "text-anchor": end ? "end" : "start" }, label));
+    svg.append(make("line", { class: "mark", x1: sx(at), x2: sx(at), y1: top, y2: height - bottom }), make("text", { class: "mark-label", x: sx(at) + (end ? -4 : 4), y: height - bottom - 8, "text-anchor": end ? "end" : "start" }, label));
   });
   for (const { x: px, y: py, label, colour } of points)
     if (inside(py)) svg.append(make("circle", { cx: sx(px), cy: place(py), r: 4, fill: `var(--c${colour})` }), make("text", { class: "mark-label", x: sx(px) + (sx(px) > width * 0.8 ? -8 : 7), y: place(py) + (sx(px) > width * 0.8 ? 4 : -5), "text-anchor": sx(px) > width * 0.8 ? "end" : "start" }, label));
