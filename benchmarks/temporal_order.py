@@ -3,7 +3,18 @@
     python benchmarks/temporal_order.py --length 30 --updates 4000 --seeds 3
 
 tanh units, batches of 20 new sequences, constant learning rate; every 500 updates the errors on 1,000 new sequences are counted. A run has
-learned when fewer than 1 in 100 are wrong. Chance is 75 % wrong. Prints a row a remedy and seed, and the table; ``--json`` for both.
+learned when fewer than 1 in 100 are wrong. Chance is 75 % wrong. Prints a row a remedy and seed, and the table; ``--json`` prints the rows.
+
+What it found with the command above (decay of the middle seed; the gradient vanishes and no clip ever acts, so clips alone change nothing):
+
+| remedy                    | learned | updates, median | wrong at the end | decay a step, before → after |
+|---------------------------|---------|-----------------|------------------|------------------------------|
+| plain SGD                 | 0 of 3  | –               | 74.9%            | 0.590 → 0.583                |
+| clip                      | 0 of 3  | –               | 74.9%            | 0.590 → 0.583                |
+| adjoint clip              | 0 of 3  | –               | 74.9%            | 0.590 → 0.583                |
+| clip + omega              | 3 of 3  | 2,000           | 0.0%             | 0.590 → 1.018                |
+| clip + orthogonal         | 3 of 3  | 500             | 0.0%             | 0.916 → 1.036                |
+| clip + orthogonal + omega | 3 of 3  | 500             | 0.0%             | 0.916 → 1.010                |
 """
 
 import argparse
