@@ -180,7 +180,7 @@ def test_a_frozen_matrix_stays_as_it_is():
 
 @pytest.mark.parametrize("cell", [GRU(), LSTM()], ids=str)
 def test_other_cells_are_told_what_would_do(cell):
-    with pytest.raises(NotImplementedError, match=r"omega is defined for the simple network.*Use cells.Elman.*nn.ForgetBias or nn.Chrono"):
+    with pytest.raises(NotImplementedError, match=r"omega is defined for the simple network.*Use cells.Elman.*nn.ForgetBias, nn.Chrono"):
         WithOmega(FullBPTT(), 1.0).accumulate(network(cell), text())
 
 
