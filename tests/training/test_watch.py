@@ -74,6 +74,13 @@ def test_the_rows_are_the_flow_of_the_first_two_streams_with_the_state_carried_i
         assert len(row.profile) == 8
 
 
+def test_a_look_starts_where_its_step_started(make_run, console, monkeypatch):
+    carried = []
+    monkeypatch.setattr(_loop, "look", lambda model, batch, carry, step: carried.append(carry) or look(model, batch, carry, step))
+    train(make_run(loop={"watch_flow": 1}), console=console)
+    assert [carry is None for carry in carried] == [True] + [False] * 11
+
+
 @pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM()], ids=str)
 def test_a_look_touches_nothing(cell):
     model = LanguageModel(7, cell=cell, hidden_size=5, num_layers=2, dropout=0.3, initial=Random())
