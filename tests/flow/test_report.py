@@ -206,7 +206,7 @@ class TestInABrowser:
         evil = {
             0: "</script><script>document.documentElement.dataset.evil = 1</script>",
             1: "<img src=x onerror='alert(1)'>",
-            2: "\u2028&lt;",
+            2: "</script \u2028&lt;",
         }
         flow = made_up(text="A" * 30)
         flow.to_html(tmp_path / "page.html", symbols=lambda i: evil[i % 3], title=evil[0])
