@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from throughtime.cells import GRU, LSTM, Elman
 from throughtime.data import Batch
-from throughtime.gradients import AbstractGradient, Carry, CheckpointedBPTT, FullBPTT, TruncatedBPTT
+from throughtime.gradients import AbstractGradient, Carry, CheckpointedBPTT, FullBPTT, SlidingBPTT, TruncatedBPTT
 from throughtime.models import Head, LanguageModel, SequenceModel, SquaredError, Vectors
 from throughtime.models._losses import Linear
 from throughtime.nn import Learnable, Recurrence, Zeros
@@ -30,6 +30,9 @@ METHODS = [
     (CheckpointedBPTT(every=5), None),
     (CheckpointedBPTT(snapshots=2, unit=1), None),
     (CheckpointedBPTT(budget="12kB"), None),
+    (SlidingBPTT(1), (1, 1)),
+    (SlidingBPTT(6), (1, 6)),
+    (SlidingBPTT(100), (1, 100)),
 ]
 V, I, T, B = 7, 3, 12, 4
 

@@ -2,6 +2,7 @@
 
 from ._base import AbstractGradient as AbstractGradient, Carry as Carry, Outcome as Outcome
 from ._full import FullBPTT as FullBPTT
+from ._sliding import SlidingBPTT as SlidingBPTT
 from ._truncated import TruncatedBPTT as TruncatedBPTT
 from ._checkpointed import CheckpointedBPTT as CheckpointedBPTT
 from ._plan import Plan as Plan
