@@ -1,7 +1,9 @@
 """How dL/dθ is found: one object a method, all behind ``accumulate(model, batch, carry)``."""
 
+from ._adaptive import AdaptiveBPTT as AdaptiveBPTT
 from ._base import AbstractGradient as AbstractGradient, Carry as Carry, Outcome as Outcome
 from ._full import FullBPTT as FullBPTT
+from ._random_truncated import RandomTruncatedBPTT as RandomTruncatedBPTT
 from ._sliding import SlidingBPTT as SlidingBPTT
 from ._truncated import TruncatedBPTT as TruncatedBPTT
 from ._checkpointed import CheckpointedBPTT as CheckpointedBPTT

@@ -57,6 +57,10 @@ class AbstractGradient(abc.ABC):
             InputError: a carry of another batch size or of another method.
         """
 
+    def logged(self, carry: Carry) -> Mapping[str, float]:
+        """What a report of training should tell of the call that gave this carry, by name; finite numbers only."""
+        return {}
+
 
 def carried_state(carry: Carry | State | None, made_by: str) -> State | None:
     """The recurrent state in a carry, refusing one that another method keeps things in."""

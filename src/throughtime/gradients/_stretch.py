@@ -47,7 +47,11 @@ class Stretch:
 
     def history(self, start: int, entered: State | None) -> dict[str, Tensor]:
         """What the next call needs to reach back to row ``start``: nothing where that is the end."""
-        if start == self.T or entered is None:
+        return {} if entered is None else self.rows(start, self.T, entered)
+
+    def rows(self, start: int, stop: int, entered: State) -> dict[str, Tensor]:
+        """Rows start..stop−1 as a carry keeps them, with the state before them; nothing where there are none."""
+        if start == stop:
             return {}
         states = {f"state.{i}": s.detach() for i, s in enumerate(entered)}
-        return {"inputs": self.inputs[start:].clone(), "fresh": self.fresh[start:].clone(), **states}
+        return {"inputs": self.inputs[start:stop].clone(), "fresh": self.fresh[start:stop].clone(), **states}

@@ -119,7 +119,7 @@ class Unrolled:
         for i, (layer, adjoint) in enumerate(zip(self.layers, total, strict=True)):
             dwx, drh, restart = layer.pull(adjoint, 0, T, to_restart=True)
             restarts.append(tuple(d.sum(0) for d in restart))
-            for p, g in zip(stack.parameters_of(i), layer.gradients(dwx, drh), strict=True):
+            for p, g in zip(stack.parameters_of(i), layer.gradients(dwx, drh, 0, T), strict=True):
                 _add(p, g)
             if i == 0:
                 _add(self._xs, layer.into_input(dwx, 0, T))
@@ -168,13 +168,13 @@ class Layer:
         dx = dwx.flatten(2) @ self.parameters.W.flatten(0, 1)
         return dx if self.dropped is None else dx * self.dropped[start:stop]
 
-    def gradients(self, dwx: Tensor, drh: Tensor) -> Parameters:
-        """(5), as the parameters; ``dwx``, ``drh`` (T, B, G, H)."""
+    def gradients(self, dwx: Tensor, drh: Tensor, start: int, stop: int) -> Parameters:
+        """(5) over rows start..stop−1, as the parameters; ``dwx``, ``drh`` (N, B, G, H)."""
         W, R, b_ih, b_hh = self.parameters
         dwx, drh = dwx.flatten(2).flatten(0, 1), drh.flatten(2).flatten(0, 1)  # (T·B, G·H)
-        h_before = self.before(0, len(self.wx))[0].flatten(0, 1)
+        h_before = self.before(start, stop)[0].flatten(0, 1)
         return Parameters(
-            None if W is None else (dwx.T @ self.below.flatten(0, 1)).view_as(W),
+            None if W is None else (dwx.T @ self.below[start:stop].flatten(0, 1)).view_as(W),
             (drh.T @ h_before).view_as(R),
             None if b_ih is None else dwx.sum(0).view_as(b_ih),
             None if b_hh is None else drh.sum(0).view_as(b_hh),
