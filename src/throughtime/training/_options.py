@@ -10,8 +10,10 @@ import tyro
 from .. import _check, cells, nn
 from .._check import InputError
 from ..data import Level, TextSource
+from ..gradients import AbstractGradient, TruncatedBPTT
 from ..kernels import Kernels
 from ..models import LanguageModel
+from ._gradients import method_of, with_clip
 
 
 def _parse_shares(arguments: list[str]) -> tuple[float, float, float]:
@@ -213,7 +215,9 @@ class LoopOptions:
     batch_size: int = 32
     """Streams side by side: the text is cut into this many."""
     bptt: int = 64
-    """The window of truncated backpropagation through time, in steps."""
+    """The window of truncated backpropagation through time, in steps; with --gradient, the steps between two updates of the weights."""
+    gradient: Annotated[str | None, _unless("METHOD[:OPTION=VALUE,...]", "truncated to --bptt steps")] = None
+    """How the gradient is found, such as full, truncated:k1=16,k2=64, sliding:lags=32; another name lists them all."""
     epochs: Annotated[int | None, _unless("N", "10, if neither --steps nor --minutes is")] = None
     """Stop after this many passes over the text."""
     steps: Annotated[int | None, _unless("N")] = None
@@ -289,4 +293,10 @@ class TextRun:
         """Refuse numbers that mean nothing, before anything is read or made."""
         self.optimiser.check()
         self.loop.check()
+        self.gradient()
         self.text.source()
+
+    def gradient(self) -> AbstractGradient:
+        """How dL/dθ is found."""
+        method = TruncatedBPTT(self.loop.bptt) if self.loop.gradient is None else method_of(self.loop.gradient)
+        return with_clip(method, self.optimiser.clip_step)
