@@ -2,6 +2,7 @@
 
 from ._adaptive import AdaptiveBPTT as AdaptiveBPTT
 from ._base import AbstractGradient as AbstractGradient, Carry as Carry, Outcome as Outcome
+from ._compare import Compared as Compared, compare as compare
 from ._full import FullBPTT as FullBPTT
 from ._random_truncated import RandomTruncatedBPTT as RandomTruncatedBPTT
 from ._sliding import SlidingBPTT as SlidingBPTT

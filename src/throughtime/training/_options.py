@@ -123,7 +123,7 @@ class NetworkOptions:
         try:
             return LanguageModel(
                 vocabulary_size,
-                cell=self._cell(),
+                cell=self.build_cell(),
                 hidden_size=self.hidden,
                 num_layers=self.layers,
                 embedding_size=self.embedding,
@@ -135,7 +135,8 @@ class NetworkOptions:
         except NotImplementedError as error:
             raise InputError(str(error)) from None
 
-    def _cell(self) -> cells.AbstractCell:
+    def build_cell(self) -> cells.AbstractCell:
+        """The recurrent cell."""
         match self.cell:
             case "rnn":
                 return cells.Elman(_ACTIVATIONS[self.activation or "tanh"])
