@@ -42,7 +42,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        (["--gradient", "rtl"], "names no method; expected one of full, truncated"),
+        (["--gradient", "rtl"], "names no gradient method; expected one of full, truncated"),
         (["--gradient", "sliding:lag=3"], "'lag' is no option of sliding"),
         (["--gradient", "sliding:lags=0"], "lags is 0; expected an integer from 1"),
         (["--gradient", "full:clip_adjoint=1", "--clip-step", "1"], "expected the clip in one of them"),

@@ -45,14 +45,14 @@ def test_the_usual_options_of_every_method_build_it():
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        ("bptt", r"--gradient is 'bptt', which names no method; expected one of full, truncated, sliding.*follow a colon: truncated:k1=16"),
-        ("", "--gradient is '', which names no method"),
+        ("bptt", r"'bptt' names no gradient method; expected one of full, truncated, sliding.*follow a colon: truncated:k1=16"),
+        ("", "'' names no gradient method"),
         ("truncated:k3=1", r"'k3' is no option of truncated; expected truncated:OPTION=VALUE.*Options: k1, k2, clip_adjoint\."),
         ("truncated:k1", "'k1' has no value; expected truncated:OPTION=VALUE"),
         ("truncated:k1=4,k1=5", "'k1' is given twice"),
-        ("truncated:k1=four", "k1 of --gradient truncated is 'four'; expected an integer. Such as: truncated:k1=16,k2=32"),
-        ("truncated:k1=4,k2=x", "k2 of --gradient truncated is 'x'; expected an integer or none"),
-        ("truncated", "--gradient truncated is given without k1; expected truncated:OPTION=VALUE"),
+        ("truncated:k1=four", "k1 of the gradient method truncated is 'four'; expected an integer. Such as: truncated:k1=16,k2=32"),
+        ("truncated:k1=4,k2=x", "k2 of the gradient method truncated is 'x'; expected an integer or none"),
+        ("truncated", "the gradient method truncated is given without k1; expected truncated:OPTION=VALUE"),
         ("adaptive", "given without tolerance and max_lags"),
         ("truncated:k1=0", "k1 is 0; expected an integer from 1"),
         ("adaptive:tolerance=1.5,max_lags=9", "tolerance is 1.5; expected a relative bias"),
@@ -82,9 +82,9 @@ def test_fields_of_every_type():
     row = Named("odd", Odd, "budget=64MB")
     built = [_build(row, _options(row, "odd", rest)) for rest in ("budget=64MB", "budget=64,exact=TRUE", "budget=1,order=second")]
     assert built == [Odd("64MB"), Odd(64, True), Odd(1, order="second")]
-    with pytest.raises(InputError, match="exact of --gradient odd is 'yes'; expected true or false"):
+    with pytest.raises(InputError, match="exact of the gradient method odd is 'yes'; expected true or false"):
         _options(row, "odd", "exact=yes")
-    with pytest.raises(InputError, match="order of --gradient odd is 'third'; expected first or second"):
+    with pytest.raises(InputError, match="order of the gradient method odd is 'third'; expected first or second"):
         _options(row, "odd", "order=third")
 
 
@@ -97,7 +97,7 @@ def test_the_clip_at_each_step_goes_to_the_method():
         with_clip(FullBPTT(0.1), 0.5)
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in ("truncated", "sliding") else n for n in SHORT])
 def test_a_run_that_is_stopped_goes_on_to_the_same_bits(make_run, console, name):
     """The history, the draws and the window that a method keeps are saved with the run."""
     options = {"network": {"initial": "learnable", "dropout": 0.2}, "loop": {"gradient": name + SHORT[name], "steps": 14}}

@@ -50,7 +50,7 @@ def method_of(spec: str) -> AbstractGradient:
     found = next((row for row in METHODS if row.name == name), None)
     if found is None:
         raise InputError(
-            f"--gradient is {spec!r}, which names no method; expected one of {', '.join(row.name for row in METHODS)}. Options follow a "
+            f"{spec!r} names no gradient method; expected one of {', '.join(row.name for row in METHODS)}. Options follow a "
             f"colon: {METHODS[1].spec}"
         )
     return _build(found, _options(found, spec, rest))
@@ -84,7 +84,9 @@ def _options(row: Named, spec: str, rest: str) -> dict[str, Any]:
         option, equals, value = part.partition("=")
         if option not in names or not equals or option in found:
             wrong = "is given twice" if option in found else f"is no option of {row.name}" if option not in names else "has no value"
-            raise InputError(f"--gradient is {spec!r}, but {option!r} {wrong}; expected {_usage(row)}. Options: {', '.join(names)}.")
+            raise InputError(
+                f"the gradient method is {spec!r}, but {option!r} {wrong}; expected {_usage(row)}. Options: {', '.join(names)}."
+            )
         found[option] = _read(row, option, value, hints[option])
     return found
 
@@ -92,7 +94,9 @@ def _options(row: Named, spec: str, rest: str) -> dict[str, Any]:
 def _build(row: Named, options: dict[str, Any]) -> AbstractGradient:
     missing = [f.name for f in fields(typing.cast(Any, row.method)) if _must_be_given(f) and f.name not in options]
     if missing:
-        raise InputError(f"--gradient {row.name} is given without {' and '.join(missing)}; expected {_usage(row)}. Add it after a colon.")
+        raise InputError(
+            f"the gradient method {row.name} is given without {' and '.join(missing)}; expected {_usage(row)}. Add it after a colon."
+        )
     return row.method(**options)
 
 
@@ -113,7 +117,7 @@ def _read(row: Named, option: str, value: str, hint: Any) -> Any:
         except ValueError:
             continue
     wanted = " or ".join(_word(kind) for kind in kinds)
-    raise InputError(f"{option} of --gradient {row.name} is {value!r}; expected {wanted}. Such as: {row.spec}")
+    raise InputError(f"{option} of the gradient method {row.name} is {value!r}; expected {wanted}. Such as: {row.spec}")
 
 
 def _read_as(kind: Any, value: str) -> Any:
