@@ -25,7 +25,7 @@ def test_an_example_is_at_most_a_hundred_lines(file):
 
 def test_your_own_cell(capsys):
     """Always answering 1 has an error of 1/6; a few steps on short sequences are enough to be better."""
-    assert load("your_own_cell")["main"](steps=60, length=4) < 0.12
+    assert load("your_own_cell")["main"](steps=60, length=4) < 0.14
     assert "step    60  error 0." in capsys.readouterr().out
 
 

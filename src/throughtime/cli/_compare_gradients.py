@@ -1,7 +1,6 @@
 """``throughtime compare-gradients``: every gradient method on the same weights and batch."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -72,7 +71,6 @@ def compare_gradients(arguments: Sequence[str], prog: str) -> int:
     methods = {spec: method_of(spec) for spec in chosen.methods or [row.spec for row in METHODS]}
     model, batch, about = _of_run(chosen.run, chosen) if chosen.run is not None else _of_task(chosen)
     rows: list[Compared] = []
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which measures the memory, speaks of itself
     with bar(Console(stderr=True)) as show:
         for row in compare(model, batch, methods, draws=chosen.draws):
             rows.append(row)

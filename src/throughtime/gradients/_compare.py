@@ -15,6 +15,7 @@ profiler; scratch inside the packed kernels is not seen by it.
 """
 
 import copy
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -103,6 +104,7 @@ def _cost(model: AbstractModel, batch: Batch, method: AbstractGradient) -> dict[
             started = time.perf_counter()
             carry = method.accumulate(model, batch, carry).carry
             seconds.append(time.perf_counter() - started)
+        model.zero_grad()  # what is held before and let go meanwhile would be missed
         return {"milliseconds": 1e3 * min(seconds), "peak_bytes": peak_bytes(lambda: method.accumulate(model, batch, carry))}
     finally:
         model.zero_grad()
@@ -115,6 +117,7 @@ def peak_bytes(work: Callable[[], object]) -> int:
     >>> peak_bytes(lambda: torch.empty(1000, dtype=torch.float64).clone())
     16000
     """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would tell the terminal that it starts and stops
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         work()
     events = cast(Any, seen.profiler).kineto_results.events()  # torch's stubs know neither
