@@ -9,7 +9,7 @@ from rich.table import Table
 from ..gradients import Compared
 
 _COLOURS = {"exactly": "#08519c", "within a window": "#e6550d", "in expectation": "#31a354", "approximately": "#756bb1"}
-_FLOOR = 1e-17  # a logarithm cannot show 0
+_FLOOR = 2e-16  # a logarithm cannot show 0, and float64 nothing less
 
 
 def compared_table(rows: Sequence[Compared]) -> Table:
@@ -44,22 +44,20 @@ def _numbers(row: Compared) -> tuple[str, ...]:
 
 
 def draw_compared(rows: Sequence[Compared], path: Path, title: str) -> None:
-    """A bar a method: distance from the exact gradient, time and memory; coloured by what the method promises."""
+    """A row a method: distance from the exact gradient, time and memory; coloured by what the method promises."""
     from matplotlib.figure import Figure  # a second to import: only where it is used
 
     shown = [row for row in rows if row.refused is None][::-1]
     figure = Figure(figsize=(12, 1.8 + 0.42 * len(shown)), layout="constrained")
     right, fast, small = figure.subplots(1, 3, sharey=True, width_ratios=[2, 1, 1])
     names, colours = [row.name for row in shown], [_COLOURS[row.agrees] for row in shown]
-    right.barh(names, [max(row.bias or 0, _FLOOR) for row in shown], color=colours)
+    right.scatter([max(row.bias or 0, _FLOOR) for row in shown], names, color=colours, marker="D", s=45)
     drawn = [row for row in shown if row.draws > 1]
-    right.plot([row.noise or _FLOOR for row in drawn], [row.name for row in drawn], "|", color="black", markersize=14, label="chance alone")
+    chance = right.plot([row.noise or _FLOOR for row in drawn], [row.name for row in drawn], "|", color="black", markersize=14)
     deviations = [(row.variance or 0) ** 0.5 for row in drawn]
-    right.plot(deviations, [row.name for row in drawn], "o", color="black", markersize=4, label="one draw's deviation")
+    chance += right.plot(deviations, [row.name for row in drawn], "o", color="black", markersize=4)
     right.set(xscale="log", xlabel="relative bias", xlim=(1e-16, max(10, *(2 * d for d in deviations or [1]))))
-    if drawn:
-        right.legend(frameon=False, loc="upper left", fontsize=8)
-    fast.barh(names, [row.milliseconds or 0 for row in shown], color=colours)
+    fast.scatter([row.milliseconds or 0 for row in shown], names, color=colours, marker="D", s=45)
     fast.set(xlabel="ms a step", xscale="log")
     small.barh(names, [(row.peak_bytes or 0) / 1e6 for row in shown], color=colours)
     small.set(xlabel="peak MB")
@@ -68,7 +66,7 @@ def draw_compared(rows: Sequence[Compared], path: Path, title: str) -> None:
         axes.grid(alpha=0.3, axis="x")
     figure.suptitle(title, fontsize=11)
     keys = [agrees for agrees in _COLOURS if any(row.agrees == agrees for row in shown)]
-    figure.legend(
-        [right.bar(0, 0, color=_COLOURS[agrees]) for agrees in keys], keys, frameon=False, loc="outside lower center", ncols=4, fontsize=8
-    )
+    squares = [right.bar(0, 0, color=_COLOURS[agrees]) for agrees in keys]
+    words = [*keys, "what chance alone makes of the bias", "one draw's deviation"]
+    figure.legend([*squares, *chance], words, frameon=False, loc="outside lower center", ncols=6, fontsize=8)
     figure.savefig(path, dpi=120, format="png")
