@@ -9,7 +9,15 @@ import torch
 from safetensors.torch import load_file
 
 from throughtime import InputError
-from throughtime.gradients import AbstractGradient, AdaptiveBPTT, FullBPTT, RandomTruncatedBPTT, SlidingBPTT, TruncatedBPTT
+from throughtime.gradients import (
+    AbstractGradient,
+    AdaptiveBPTT,
+    CheckpointedBPTT,
+    FullBPTT,
+    RandomTruncatedBPTT,
+    SlidingBPTT,
+    TruncatedBPTT,
+)
 from throughtime.training import METHODS, Named, OptimiserOptions, method_of, train
 from throughtime.training._gradients import _build, _options, with_clip
 
@@ -31,6 +39,8 @@ SHORT = {  # options that bring history, draws and estimates into a run of a few
         ("sliding:lags=32", SlidingBPTT(32)),
         ("random-truncated:mean_length=20,alpha=6,seed=3", RandomTruncatedBPTT(20.0, 6.0, 3)),
         ("adaptive:tolerance=0.1,max_lags=99,k1=1", AdaptiveBPTT(0.1, 99, k1=1)),
+        ("checkpointed:budget=64MB", CheckpointedBPTT(budget="64MB")),
+        ("checkpointed:every=8", CheckpointedBPTT(every=8)),
     ],
 )
 def test_what_a_spec_stands_for(spec, method):

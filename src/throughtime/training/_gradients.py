@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, final
 
 from .._check import InputError
-from ..gradients import AbstractGradient, AdaptiveBPTT, FullBPTT, RandomTruncatedBPTT, SlidingBPTT, TruncatedBPTT
+from ..gradients import AbstractGradient, AdaptiveBPTT, CheckpointedBPTT, FullBPTT, RandomTruncatedBPTT, SlidingBPTT, TruncatedBPTT
 
 
 @final
@@ -34,6 +34,7 @@ METHODS = (
     Named("sliding", SlidingBPTT, "lags=16"),
     Named("random-truncated", RandomTruncatedBPTT, "mean_length=16"),
     Named("adaptive", AdaptiveBPTT, "tolerance=0.5,max_lags=64"),
+    Named("checkpointed", CheckpointedBPTT, "budget=64MB"),
 )
 
 
