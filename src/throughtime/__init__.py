@@ -7,6 +7,7 @@ from . import kernels as kernels
 from . import nn as nn
 from . import models as models
 from . import gradients as gradients
+from . import flow as flow
 from . import training as training
 from .data import Batch as Batch, TokenStream as TokenStream
 from .models import LanguageModel as LanguageModel, SequenceModel as SequenceModel
@@ -21,5 +22,6 @@ from .nn import (
     accelerate as accelerate,
     restore as restore,
 )
+from .flow import gradient_flow as gradient_flow
 from .training import evaluate as evaluate, export_onnx as export_onnx
 from ._check import InputError as InputError, NonFinite as NonFinite
