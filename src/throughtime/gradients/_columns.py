@@ -59,6 +59,34 @@ def add_layer(model: AbstractModel, l: int, wx: Tensor, rh: Tensor) -> None:
             _add(r.get_parameter(f"bias_{kind}_l{l}"), g[:, -1])
 
 
+def seen(trajectory: Trajectory, l: int, method: str) -> Tensor:
+    """What unit-local parameters of layer l multiply, (T, B, I + 1 + r): x̂, and in layer 0 which row of the embedding came.
+
+    wx = W e_v + b is itself a row of a table wx_v, each entry of which reaches one unit only, as those of W and b do.
+
+    Raises:
+        NotImplementedError: dropout on the embedding, after which wx_v is another table at every step.
+    """
+    layer, table = trajectory.layers[l], trajectory.table
+    if l > 0 or table is None:
+        return layer.xs
+    if layer.mask is not None:
+        raise NotImplementedError(
+            f"{method} follows an embedding through wx_v = W e_v + b, which dropout on the embedding makes another table at every step. Set "
+            "the model's dropout to 0 (dropout between layers may stay), or use RTRL(), UORO(seed) or TruncatedBPTT(k1, k2)."
+        )
+    return torch.cat((layer.xs, table.share(slice(None))), 2)
+
+
+def add_seen(model: AbstractModel, trajectory: Trajectory, l: int, wx: Tensor, rh: Tensor) -> None:
+    """As ``add_layer``, where layer 0's ``wx`` ends in the columns (G·H, r) of wx_v = W e_v + b: ∂L/∂e_v = Wᵀ ∂L/∂wx_v."""
+    layer, table = trajectory.layers[l], trajectory.table
+    own = layer.xs.shape[2]
+    add_layer(model, l, wx[:, :own], rh)
+    if l == 0 and table is not None:
+        add_rows(table.weight, table.rows, wx[:, own:].T @ layer.W.flatten(0, 1))
+
+
 def add_initial(model: AbstractModel, l: int, g: Tensor) -> None:
     """Add the gradient (S, H) of a layer's initial state."""
     initial = model.recurrence.get_parameter("initial")

@@ -46,10 +46,10 @@ class Influence:
         S, L, B, H = trajectory.sizes
         dtype = trajectory.hs.dtype
         needed = 2 * B * S * H * sum(self.columns.upto) * dtype.itemsize  # the one before a step and the one after
-        _check.memory(needed, f"the influence matrix of {method} ({B} streams, {S * L * H} states, {self.columns.count:,} columns)", CHEAPER)
-        self.M = [
-            self._kept(entry, l) if entry.kept else trajectory.hs.new_zeros(B, S * H, n) for l, n in enumerate(self.columns.upto)
-        ]
+        _check.memory(
+            needed, f"the influence matrix of {method} ({B} streams, {S * L * H} states, {self.columns.count:,} columns)", CHEAPER
+        )
+        self.M = [self._kept(entry, l) if entry.kept else trajectory.hs.new_zeros(B, S * H, n) for l, n in enumerate(self.columns.upto)]
         learnable = model.recurrence.initial_rule.learnable
         self.M = [restart(M, entry.fresh, self._begin(l) if learnable else 0.0) for l, M in enumerate(self.M)]
 
@@ -64,6 +64,11 @@ class Influence:
             self._add_own(M, l, layer, t)
             after.append(M)
         self.M = after
+
+    def keep_only(self, patterns: list[Tensor]) -> None:
+        """Zeros in place of all that is outside of ``patterns``, (S·H, columns up to the layer) each."""
+        for M, pattern in zip(self.M, patterns, strict=True):
+            M *= pattern
 
     def times(self, c: Tensor) -> Tensor:
         """Σ_b c_b M_b (columns,), for ``c`` (B, H) at the last layer's h."""
@@ -94,12 +99,7 @@ class Influence:
     def _kept(self, entry: Entry, l: int) -> Tensor:
         """M^l of the last call, with zeros for rows of the embedding that have come since."""
         M, table = entry.kept[f"influence.{l}"], self.trajectory.table
-        if table is None:
-            return M
-        before = entry.kept["rows"]
-        size = len(before) * table.weight.shape[1]
-        of_table = table.grown(M[:, :, :size].unflatten(2, (len(before), -1)), before, 2).flatten(2)
-        return torch.cat((of_table, M[:, :, size:]), 2) if len(before) < len(table.rows) else M
+        return M if table is None else table.grown_columns(M, entry.kept["rows"])
 
 
 def add_outer(M: Tensor, by: Tensor, x: Tensor, *, elementwise: bool) -> None:

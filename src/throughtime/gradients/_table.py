@@ -56,3 +56,11 @@ class Table:
         shape = list(kept.shape)
         shape[dim] = len(self.rows)
         return kept.new_zeros(shape).index_copy(dim, torch.searchsorted(self.rows, rows), kept)
+
+    def grown_columns(self, kept: Tensor, rows: Tensor) -> Tensor:
+        """The same for ``kept`` (…, columns) laid out as ``_columns`` says, the table's r·I first."""
+        if len(rows) == len(self.rows):
+            return kept
+        I = self.weight.shape[1]
+        first = kept[..., : len(rows) * I].unflatten(-1, (len(rows), I))
+        return torch.cat((self.grown(first, rows, first.ndim - 2).flatten(-2), kept[..., len(rows) * I :]), -1)
