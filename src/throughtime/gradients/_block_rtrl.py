@@ -10,7 +10,8 @@ at b, one for each, taken back together through the block,
 
     Λ_b = 1,   Λ_{u−1} = Λ_u J_u        (3)
 
-so that Λ_u I_u summed over the block is one matrix product, and Φ(b, a) = Λ_a meets M_a once a block instead of J_t meeting M at every step.
+so that Λ_u I_u summed over the block is one matrix product, and Φ(b, a) = Λ_a meets M_a once a block, where RTRL's J_t meets M at
+every step.
 """
 
 from dataclasses import dataclass

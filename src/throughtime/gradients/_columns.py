@@ -72,8 +72,8 @@ def seen(trajectory: Trajectory, l: int, method: str) -> Tensor:
         return layer.xs
     if layer.mask is not None:
         raise NotImplementedError(
-            f"{method} follows an embedding through wx_v = W e_v + b, which dropout on the embedding makes another table at every step. Set "
-            "the model's dropout to 0 (dropout between layers may stay), or use RTRL(), UORO(seed) or TruncatedBPTT(k1, k2)."
+            f"{method} follows an embedding through wx_v = W e_v + b, which dropout on the embedding makes another table at every step. "
+            "Set the model's dropout to 0 (dropout between layers may stay), or use RTRL(), UORO(seed) or TruncatedBPTT(k1, k2)."
         )
     return torch.cat((layer.xs, table.share(slice(None))), 2)
 

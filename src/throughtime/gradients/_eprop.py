@@ -35,7 +35,7 @@ class EProp(AbstractGradient):
     Raises:
         NotImplementedError: a cell that mixes its units; dropout on an embedding.
 
-    References: Bellec et al., *A solution to the learning dilemma for recurrent networks of spiking neurons*, 2020 (eqs. 1, 13, 14);
+    References: Bellec et al., *A solution to the learning dilemma for recurrent networks of spiking neurons*, 2020;
     arXiv:1901.09049 for LSTM.
     """
 

@@ -34,7 +34,7 @@ class RFLO(AbstractGradient):
     Raises:
         NotImplementedError: a cell other than ``Leaky`` or ``Elman`` with an elementwise activation; dropout on an embedding.
 
-    References: Murray, *Local online learning in recurrent networks with random feedback*, 2019 (eqs. 3–5).
+    References: Murray, *Local online learning in recurrent networks with random feedback*, 2019.
     """
 
     feedback: AbstractFeedback = field(default_factory=RandomFeedback)
@@ -44,8 +44,8 @@ class RFLO(AbstractGradient):
         cell = model.recurrence.cell
         if not isinstance(cell, Leaky | Elman) or not cell.elementwise:
             raise NotImplementedError(
-                f"{self} is defined for leaky units, h' = (1 − α) h + α φ(a) with φ elementwise; got {cell}. EProp(feedback=...) is the same "
-                "idea for any cell that works unit by unit; RTRL() and UORO(seed) take every cell."
+                f"{self} is defined for leaky units, h' = (1 − α) h + α φ(a) with φ elementwise; got {cell}. EProp(feedback=...) is the "
+                "same idea for any cell that works unit by unit; RTRL() and UORO(seed) take every cell."
             )
         return accumulate_local(
             repr(self), model, batch, carry, feedback=self.feedback, passed_on=lambda layer: layer.linear.by_state

@@ -2,7 +2,7 @@
 
 Only those entries of M are kept that a parameter can reach within n steps:
 
-    S_1 = pat(I),   S_{m+1} = S_m ∪ pat(J) S_m      (1)
+    S_1 = pat(I),   S_{m+1} = S_m or pat(J) S_m      (1)
     M̃_t = S_n ⊙ (J_t M̃_{t−1} + I_t)                (2)         dL/dθ ≈ Σ_t c_t M̃_t     (3)
 
 A unit counts whole: for LSTM the 2×2 block of (h_i, c_i) is kept. In one layer of a cell that works unit by unit S_1 is the unit itself,
@@ -105,7 +105,7 @@ def _places(trajectory: Trajectory) -> int:
 
 def _origins(trajectory: Trajectory, columns: Columns) -> Tensor:
     """(columns,) the place where each column's parameter acts."""
-    S, _, _, H = trajectory.sizes
+    H = trajectory.hs.shape[2]
     I = trajectory.layers[0].W.shape[2]
     found = torch.empty(columns.count, dtype=torch.long)
     found[columns.table].view(-1, I)[:] = torch.arange(I)
@@ -114,11 +114,11 @@ def _origins(trajectory: Trajectory, columns: Columns) -> Tensor:
         for at, inputs in ((columns.wx[l], layer.xs), (columns.rh[l], layer.h_prevs)):
             found[at].view(-1, H, inputs.shape[2])[:] = units.unsqueeze(1)
         found[columns.initial[l]].view(-1, H)[:] = units
-    return found.to(layer.W.device)
+    return found
 
 
 def _reach(trajectory: Trajectory, before: list[Tensor]) -> list[Tensor]:
-    """pat(J) S ∪ pat(I), for S as (H, places) of each layer: 1 where a unit depends on what acts in a place."""
+    """pat(J) S or pat(I), for S as (H, places) of each layer: 1 where a unit depends on what acts in a place."""
     reached: list[Tensor] = []
     I = trajectory.layers[0].W.shape[2]
     for l, layer in enumerate(trajectory.layers):

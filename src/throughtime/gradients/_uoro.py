@@ -9,8 +9,8 @@ M_t, n × P, is followed as a product of one column and one row, right in expect
     dL/dθ ≈ Σ_t (c_t s̃_t) θ̃_tᵀ                                                           (5)
 
 As E[νᵢνⱼ] = δᵢⱼ and the cross terms change sign with ν, E[s̃_t θ̃_tᵀ] = J_t E[s̃_{t−1} θ̃_{t−1}ᵀ] + I_t; (4) balances the two factors' norms,
-which minimises the variance of each step. J_t is exact (the paper's appendix allows finite differences). All layers are one state, n = S·L·H. A
-learnable initial state is a step of its own, with J = 0 and I = 1. Streams are estimated each by itself.
+which minimises the variance of each step. J_t is exact. All layers are one state, n = S·L·H. A learnable initial state is a step of its
+own, with J = 0 and I = 1. Streams are estimated each by itself.
 """
 
 from dataclasses import dataclass
@@ -41,8 +41,8 @@ class UORO(AbstractGradient):
     Raises:
         NotImplementedError: an input station other than an ``Embedding`` that has parameters.
 
-    References: Tallec & Ollivier, *Unbiased online recurrent optimization*, 2018 (arXiv:1702.05043, eqs. 8–11). Its variance: Cooijmans & Martens,
-    *On the variance of unbiased online recurrent optimization*, 2019.
+    References: Tallec & Ollivier, *Unbiased online recurrent optimization*, 2018 (arXiv:1702.05043, algorithm 1). Its variance:
+    Cooijmans & Martens, *On the variance of unbiased online recurrent optimization*, 2019.
     """
 
     seed: int = 0
