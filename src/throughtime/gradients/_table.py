@@ -42,7 +42,7 @@ class Table:
             return Table(station.weight, every, batch.inputs.to(station.weight.dtype))
         met = batch.inputs.long().flatten()
         rows = torch.cat((kept["rows"], met)).unique() if "rows" in kept else met.unique()
-        return Table(station.weight, rows, torch.searchsorted(rows, batch.inputs.long()))
+        return Table(station.weight, rows, torch.searchsorted(rows, batch.inputs.long().contiguous()))
 
     def share(self, steps: slice) -> Tensor:
         """p (t, B, r) of some steps."""
