@@ -313,9 +313,9 @@ def test_cells_that_a_rule_is_not_defined_for_are_refused_by_name():
         RFLO().accumulate(language_model(LSTM()), text())
     with pytest.raises(NotImplementedError, match=r"EProp\(.*mixes its units.*RTRL\(\), UORO\(seed\)"):
         EProp().accumulate(language_model(Elman(torch.sin)), text())
-    with pytest.raises(NotImplementedError, match="is defined for leaky units"):
+    with pytest.raises(NotImplementedError, match=r"RFLO\(.*is defined for leaky units"):
         RFLO().accumulate(language_model(Leaky(0.5, OfCallable(torch.sin))), text())
-    with pytest.raises(InputError, match="alpha is 0.0; expected a number above 0, at most 1"):
+    with pytest.raises(InputError, match=r"alpha is 0.0; expected a number above 0, at most 1"):
         Leaky(0.0)
     assert repr(RFLO()) == "RFLO(feedback=RandomFeedback(seed=0))"
     assert (Leaky(0.5, Identity()).elementwise, Leaky(0.5, Tanh()).elementwise) == (True, True)

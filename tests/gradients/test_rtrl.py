@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from _past import I, T, B, V, calls, cut, language_model, ragged, randomised, text, vector_model, vectors, whole_past
+from _past import B, I, T, V, calls, cut, language_model, ragged, randomised, text, vector_model, vectors, whole_past
 from _tables import CELLS, name
 from _truth import assert_close
 from hypothesis import given, strategies as st

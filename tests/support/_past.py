@@ -1,5 +1,6 @@
 """Streams cut into calls, and their gradient over the whole past: every step spelled out, differentiated by autograd through all calls."""
 
+import itertools
 from dataclasses import replace
 
 import torch
@@ -50,7 +51,7 @@ def ragged(batch: Batch) -> Batch:
 def cut(batch: Batch, cuts=CUTS, fresh=None) -> list[Batch]:
     """The batch as calls; ``fresh`` says of a call which streams start anew there."""
     fresh = fresh or {}
-    return [replace(batch.steps(a, b), fresh=fresh.get(a)) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [replace(batch.steps(a, b), fresh=fresh.get(a)) for a, b in itertools.pairwise(cuts)]
 
 
 def calls(method, model: AbstractModel, batches, carry=None):

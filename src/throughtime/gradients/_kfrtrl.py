@@ -54,10 +54,11 @@ class KFRTRL(AbstractGradient):
     agrees = "in expectation"
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
-        if model.recurrence.num_layers > 1:
+        layers = model.recurrence.num_layers
+        if layers > 1:
             raise NotImplementedError(
-                f"{self} needs an immediate influence that is a Kronecker product, which that of {model.recurrence.num_layers} stacked layers "
-                "is not: a lower layer's weights act through the upper ones. UORO(seed) is as unbiased, RTRL() and BlockRTRL(block) are "
+                f"{self} needs an immediate influence that is a Kronecker product, which that of {layers} stacked layers is "
+                "not: a lower layer's weights act through the upper ones. UORO(seed) is as unbiased, RTRL() and BlockRTRL(block) are "
                 "exact; or take one layer."
             )
         entry = enter(model, batch, carry, repr(self))

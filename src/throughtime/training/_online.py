@@ -25,9 +25,9 @@ class OnlineLearner:
     optimiser; it alone moves the recurrent state. ``predict(x_t)`` says what the model would answer if x_t came now and changes nothing:
     ask it as often as you like, or never.
 
-    Any method will do. What it keeps in its carry is all that is known of the past: the forward methods (``RTRL UORO SnAp EProp`` …) keep the
-    influence of the whole of it; ``TruncatedBPTT(1, k2)`` keeps k2 − 1 steps and runs them again at every step; ``FullBPTT()`` keeps the
-    state alone and sees one step. Memory does not grow with time.
+    Any method will do. What it keeps in its carry is all that is known of the past: the forward methods (``RTRL UORO SnAp EProp`` …)
+    keep the influence of the whole of it; ``TruncatedBPTT(1, k2)`` keeps k2 − 1 steps and runs them again at every step; ``FullBPTT()``
+    keeps the state alone and sees one step. Memory does not grow with time.
 
     Args:
         model: changed in place.
