@@ -12,13 +12,16 @@ from hypothesis import given, strategies as st
 from throughtime.cells import GRU, LSTM, Elman
 from throughtime.data import Batch
 from throughtime.gradients import (
+    RTRL,
     AbstractGradient,
     AdaptiveBPTT,
+    BlockRTRL,
     Carry,
     CheckpointedBPTT,
     FullBPTT,
     RandomTruncatedBPTT,
     SlidingBPTT,
+    SnAp,
     TruncatedBPTT,
 )
 from throughtime.models import Head, LanguageModel, SequenceModel, SquaredError, Vectors
@@ -116,7 +119,11 @@ def advance(model, batch, t, state, starts):
     return below.unsqueeze(0), tuple(torch.stack(parts) for parts in zip(*leaving, strict=True))
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: str(m[0]))
+# exact over the whole past, of which one batch is the first part (more in tests/gradients/test_rtrl.py)
+FORWARD = [(RTRL(), None), (BlockRTRL(5), None), (SnAp(100), None)]
+
+
+@pytest.mark.parametrize("method", [*METHODS, *FORWARD], ids=lambda m: str(m[0]))
 @pytest.mark.parametrize("cell", CELLS, ids=name)
 def test_agrees_with_its_definition(cell, method):
     method, window = method
