@@ -13,14 +13,13 @@ from _truth import assert_close
 from hypothesis import given, strategies as st
 
 from throughtime import InputError
-from throughtime.cells import GRU, LSTM, Elman, Identity, Leaky
+from throughtime.cells import GRU, LSTM, Elman, Identity
 from throughtime.data import Batch
 from throughtime.gradients import RTRL, UORO, BlockRTRL, Carry, FullBPTT, SnAp, TruncatedBPTT
 from throughtime.models import AbstractInput, Embedding, Head, LanguageModel, OneHot, SequenceModel
 from throughtime.nn import Learnable, Recurrence, Zeros
 
 EXACT = [RTRL(), BlockRTRL(4), BlockRTRL(100)]
-CELLS = [*CELLS, Leaky(0.3)]
 
 
 @pytest.mark.parametrize("method", [RTRL(), BlockRTRL(3), SnAp(100)], ids=str)

@@ -6,7 +6,7 @@ from typing import final
 
 import torch
 
-from throughtime.cells import GRU, LSTM, AbstractCell, Elman, Identity, Relu, Sigmoid
+from throughtime.cells import GRU, LSTM, AbstractCell, Elman, Identity, Leaky, Relu, Sigmoid
 
 
 @final
@@ -44,6 +44,7 @@ CELLS = [
     GRU(),
     LSTM(),
     Coupled(),
+    Leaky(0.3),
 ]
 
 
