@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from _past import B, I, T, advance, calls, cut, language_model, ragged, text, vector_model, vectors, whole_past
-from _tables import CELLS, Coupled, mixing, name
+from _tables import CELLS, Coupled, name, skewed
 from _truth import assert_close
 
 from throughtime.cells import GRU, LSTM, Elman, Leaky
@@ -39,14 +39,14 @@ def copies(batch: Batch, n: int) -> Batch:
 # method, cell, layers, H, T, how many signs a stream draws: n a step for UORO and n at the start; two a step and product for KF-RTRL
 ENUMERATED = [
     (UORO(), Elman(), 1, 2, 4, 10),
-    (UORO(), Elman(mixing), 1, 2, 3, 8),
+    (UORO(), Elman(skewed), 1, 2, 3, 8),
     (UORO(), GRU(), 1, 2, 4, 10),
     (UORO(), LSTM(), 1, 1, 4, 10),
     (UORO(), GRU(), 2, 1, 4, 10),
     (UORO(), LSTM(), 2, 1, 2, 12),
     (UORO(), Coupled(), 1, 1, 4, 10),
     (KFRTRL(), Elman(), 1, 3, 5, 10),
-    (KFRTRL(), Elman(mixing), 1, 3, 5, 10),
+    (KFRTRL(), Elman(skewed), 1, 3, 5, 10),
     (KFRTRL(), Leaky(0.3), 1, 3, 5, 10),
     (KFRTRL(), GRU(), 1, 3, 3, 12),
     (KFRTRL(), LSTM(), 1, 3, 5, 10),

@@ -34,6 +34,11 @@ def mixing(a):
     return torch.softmax(a, -1)
 
 
+def skewed(a):
+    """As ``mixing``, with a Jacobian that is not symmetric."""
+    return torch.tanh(a + 0.5 * a.roll(1, -1))
+
+
 CELLS = [
     Elman(),
     Elman(Relu()),
@@ -41,6 +46,7 @@ CELLS = [
     Elman(Sigmoid()),
     Elman(bump),
     Elman(mixing),
+    Elman(skewed),
     GRU(),
     LSTM(),
     Coupled(),
