@@ -4,7 +4,7 @@
     python benchmarks/online.py --seconds 10 --task copy      less
     python benchmarks/online.py --json results.json           the curves too
 
-copy: a word of 3 symbols out of 4, said again after 5 steps (T = 11, a stream starts anew with every word). delayed addition: a stream
+copy: a word of 2 symbols out of 2, said again after 4 steps (T = 8, a stream starts anew with every word). delayed addition: a stream
 without an end, y_t = ½ + ½ x_{t−6} − ¼ x_{t−10}, cut into calls. Everyone has the same leaky network (the one cell for which every
 method is defined), the same first weights, the same stream, Adam at the same rate, and one step of the optimiser every `--every` steps of
 time. The clock is the processor's and runs only while a method works: on one thread it is that of an idle machine. The loss is the
@@ -31,7 +31,7 @@ from throughtime.models import AbstractModel, Head, LanguageModel, Linear, Seque
 from throughtime.nn import Recurrence
 
 MARKS = (0.1, 0.25, 0.5, 1.0)  # of the time: where the table reads the curve
-DELAY, SIZE, SYMBOLS = 5, 3, 4
+DELAY, SIZE, SYMBOLS = 4, 2, 2
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,14 @@ class Curve:
     steps_per_second: float
     seconds: list[float]  # when each point was reached
     losses: list[float]  # mean over the call that ended there
+    lengths: list[int]  # steps in that call
 
     def at(self, share: float) -> float:
         """Mean loss over the last tenth of the calls made in this share of the time."""
-        reached = [loss for s, loss in zip(self.seconds, self.losses, strict=True) if s <= share * self.seconds[-1]]
-        last = reached[-max(1, len(reached) // 10) :]
-        return sum(last) / max(1, len(last))
+        calls = sum(s <= share * self.seconds[-1] for s in self.seconds)
+        last = slice(calls - max(1, calls // 10), calls)
+        lengths = self.lengths[last]
+        return sum(loss * n for loss, n in zip(self.losses[last], lengths, strict=True)) / max(1, sum(lengths))
 
 
 def stream(task: Task, B: int, every: int, seed: int) -> Iterator[Batch]:
@@ -107,7 +109,7 @@ def learn(task: Task, name: str, method: AbstractGradient, args: argparse.Namesp
     torch.manual_seed(args.seed)
     model = task.model(args.hidden)
     optimiser = torch.optim.Adam(model.parameters(), args.rate, fused=True)
-    clock, steps, carry, seconds, losses = 0.0, 0, None, [], []
+    clock, carry, seconds, losses, lengths = 0.0, None, [], [], []
     for batch in stream(task, args.batch, args.every, args.seed):
         began = time.process_time()
         optimiser.zero_grad(set_to_none=True)
@@ -115,11 +117,11 @@ def learn(task: Task, name: str, method: AbstractGradient, args: argparse.Namesp
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         clock += time.process_time() - began
-        steps += batch.T
+        lengths.append(batch.T)
         seconds.append(clock)
         losses.append(float(loss))
         if clock >= args.seconds:
-            return Curve(task.name, name, steps / clock, seconds, losses)
+            return Curve(task.name, name, sum(lengths) / clock, seconds, losses, lengths)
     raise AssertionError("the stream has no end")
 
 

@@ -27,7 +27,8 @@ EXACT = [RTRL(), BlockRTRL(4), BlockRTRL(100)]
 @pytest.mark.parametrize("cell", CELLS, ids=name)
 def test_many_calls_are_the_whole_past(cell, layers, method):
     model = language_model(cell, layers)
-    batches = [ragged(b) for b in cut(text(), fresh={5: torch.tensor([False, True, False, False])})]
+    starts = {5: torch.tensor([False, True, False, False]), 7: torch.tensor([False, False, True, False])}
+    batches = [ragged(b) for b in cut(text(), fresh=starts)]
     got, _ = calls(method, model, batches)
     assert_close(got, whole_past(model, batches))
 
