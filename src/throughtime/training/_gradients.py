@@ -10,7 +10,25 @@ from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, final
 
 from .._check import InputError
-from ..gradients import AbstractGradient, AdaptiveBPTT, CheckpointedBPTT, FullBPTT, RandomTruncatedBPTT, SlidingBPTT, TruncatedBPTT
+from ..gradients import (
+    KFRTRL,
+    RFLO,
+    RTRL,
+    UORO,
+    AbstractFeedback,
+    AbstractGradient,
+    AdaptiveBPTT,
+    BlockRTRL,
+    CheckpointedBPTT,
+    EProp,
+    FullBPTT,
+    RandomFeedback,
+    RandomTruncatedBPTT,
+    SlidingBPTT,
+    SnAp,
+    Symmetric,
+    TruncatedBPTT,
+)
 
 
 @final
@@ -35,7 +53,22 @@ METHODS = (
     Named("random-truncated", RandomTruncatedBPTT, "mean_length=16"),
     Named("adaptive", AdaptiveBPTT, "tolerance=0.5,max_lags=64"),
     Named("checkpointed", CheckpointedBPTT, "budget=64MB"),
+    Named("rtrl", RTRL),
+    Named("block-rtrl", BlockRTRL, "block=32"),
+    Named("snap", SnAp, "order=1"),
+    Named("uoro", UORO),
+    Named("kfrtrl", KFRTRL),
+    Named("rflo", RFLO),
+    Named("eprop", EProp),
 )
+
+
+# Types whose values are words.
+_WORDS: dict[Any, dict[str, Any]] = {
+    bool: {"true": True, "false": False},
+    type(None): {"none": None},
+    AbstractFeedback: {"symmetric": Symmetric(), "random": RandomFeedback()},
+}
 
 
 def method_of(spec: str) -> AbstractGradient:
@@ -123,7 +156,7 @@ def _read(row: Named, option: str, value: str, hint: Any) -> Any:
 
 def _read_as(kind: Any, value: str) -> Any:
     """Raises ValueError where it is no such value."""
-    words = {"true": True, "false": False} if kind is bool else {"none": None} if kind is type(None) else None
+    words = _WORDS.get(kind)
     words = {str(word): word for word in typing.get_args(kind)} if typing.get_origin(kind) is typing.Literal else words
     if words is None:
         return typing.cast("Callable[[str], Any]", kind)(value)
@@ -134,6 +167,8 @@ def _read_as(kind: Any, value: str) -> Any:
 
 def _word(kind: Any) -> str:
     """A type as a sentence calls it."""
+    if kind in _WORDS:
+        return " or ".join(_WORDS[kind])
     if typing.get_origin(kind) is typing.Literal:
         return " or ".join(map(str, typing.get_args(kind)))
-    return {int: "an integer", float: "a number", bool: "true or false", str: "a word", type(None): "none"}[kind]
+    return {int: "an integer", float: "a number", str: "a word"}[kind]
