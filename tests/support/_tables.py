@@ -6,7 +6,7 @@ from typing import final
 
 import torch
 
-from throughtime.cells import GRU, LSTM, AbstractCell, Elman, Identity, Relu, Sigmoid
+from throughtime.cells import GRU, LSTM, AbstractCell, Elman, Identity, Leaky, Relu, Sigmoid
 
 
 @final
@@ -34,6 +34,11 @@ def mixing(a):
     return torch.softmax(a, -1)
 
 
+def skewed(a):
+    """As ``mixing``, with a Jacobian that is not symmetric."""
+    return torch.tanh(a + 0.5 * a.roll(1, -1))
+
+
 CELLS = [
     Elman(),
     Elman(Relu()),
@@ -41,9 +46,11 @@ CELLS = [
     Elman(Sigmoid()),
     Elman(bump),
     Elman(mixing),
+    Elman(skewed),
     GRU(),
     LSTM(),
     Coupled(),
+    Leaky(0.3),
 ]
 
 

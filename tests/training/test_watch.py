@@ -161,6 +161,17 @@ class TestOmega:
         assert torch.equal(one, again)
         assert not torch.allclose(one, other)
 
+    def test_a_run_goes_on_with_what_the_method_inside_keeps(self, make_run, console):
+        choice = {"network": {"cell": "rnn"}, "optimiser": {"omega": 0.5}, "loop": {"gradient": "truncated:k1=4,k2=12"}}
+        whole, cut = make_run("whole", **choice), make_run("cut", **choice)
+        train(whole, console=console)
+        left = iter(range(5))
+        train(cut, console=console, stop=lambda: next(left, None) is None)
+        assert any(name.startswith("carry.kept") for name in load_file(cut.state))
+        train(cut, console=console)
+        one, other = load_file(whole.state), load_file(cut.state)
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
     def test_what_it_is_not_for(self, make_run):
         with pytest.raises(InputError, match=r"--omega is given with --cell gru; expected --cell rnn.*--forget-bias or --chrono"):
             make_run(optimiser={"omega": 1.0})

@@ -12,4 +12,5 @@ from ._base import AbstractCell as AbstractCell
 from ._derivative import StepDerivative as StepDerivative, derivative as derivative
 from ._elman import Elman as Elman
 from ._gru import GRU as GRU
+from ._leaky import Leaky as Leaky
 from ._lstm import LSTM as LSTM

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from .._check import InputError, NonFinite
 from .._version import __version__
+from ._compare_gradients import compare_gradients
 from ._demo import demo
 from ._evaluate import evaluate
 from ._export import export
@@ -26,6 +27,7 @@ _VERBS = {
     ("sample",): (sample, "let a trained model write"),
     ("export",): (export, "write a trained model for other runtimes"),
     ("flow",): (flow, "see what the gradient does through time"),
+    ("compare-gradients",): (compare_gradients, "measure the gradient methods on one batch"),
     ("demo",): (demo, "train for a minute on text that Python carries"),
     ("info",): (info, "versions, device, threads and kernels"),
 }
@@ -99,6 +101,6 @@ def _overview(console: Console, unknown: list[str]) -> int:
         _say(console, f"{' '.join(unknown[:2])!r} is none of the verbs; expected one of these:")
     console.print("throughtime: recurrent networks, trained by backpropagation through time\n")
     for verb, (_, what) in _VERBS.items():
-        console.print(f"  throughtime {' '.join(verb):<12} {what}", highlight=False)
+        console.print(f"  throughtime {' '.join(verb):<17} {what}", highlight=False)
     console.print("\nEach verb explains itself with --help; --version tells the version.", highlight=False)
     return 2 if unknown else 0

@@ -57,6 +57,15 @@ class AbstractGradient(abc.ABC):
             InputError: a carry of another batch size or of another method.
         """
 
+    @property
+    def keeper(self) -> str:
+        """Whose name its carry bears: its own, or that of the method inside."""
+        return repr(self)
+
+    def logged(self, carry: Carry) -> Mapping[str, float]:
+        """What a report of training should tell of the call that gave this carry, by name; finite numbers only."""
+        return {}
+
 
 def carried_state(carry: Carry | State | None, made_by: str) -> State | None:
     """The recurrent state in a carry, refusing one that another method keeps things in."""

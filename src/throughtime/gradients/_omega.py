@@ -20,6 +20,7 @@ T time · B batch · H hidden.
 References: Pascanu, Mikolov & Bengio, *On the difficulty of training recurrent neural networks*, 2013 (arXiv:1211.5063, §3.3).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -81,8 +82,12 @@ class WithOmega(AbstractGradient):
     def __post_init__(self) -> None:
         _check.at_least("the weight of omega", self.weight, 0)
 
+    @property
+    def keeper(self) -> str:
+        return self.method.keeper
+
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
-        found = omega(model, batch, carried_state(carry, repr(self.method)))
+        found = omega(model, batch, carried_state(carry, self.keeper))
         outcome = self.method.accumulate(model, batch, carry)
         for layer, gradient in enumerate(found.gradients):
             stored = model.recurrence.get_parameter(f"weight_hh_l{layer}")
@@ -90,6 +95,9 @@ class WithOmega(AbstractGradient):
                 extra = self.weight * gradient
                 stored.grad = extra if stored.grad is None else stored.grad + extra
         return outcome
+
+    def logged(self, carry: Carry) -> Mapping[str, float]:
+        return self.method.logged(carry)
 
 
 def omega(model: AbstractModel, batch: Batch, state: State | None = None) -> Omega:

@@ -35,6 +35,7 @@ from ..data import Batch
 from ..models import AbstractModel
 from ._base import AbstractGradient, Carry, Outcome, carried_state
 from ._piece import Piece
+from ._stretch import Stretch
 
 
 @final
@@ -75,13 +76,13 @@ class TruncatedBPTT(AbstractGradient):
         return self.k1 if self.k2 is None else self.k2
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
-        stretch = _Stretch.of(batch, carry, carried_state(carry, repr(self)))
+        stretch = Stretch.of(batch, carry, carried_state(carry, repr(self)))
         scale, total = model.scale(batch), 0.0
         keep_from = max(0, stretch.T - (self.reach - self.k1))
-        cuts = stretch.cuts(self.k1, self.reach, keep_from)
+        cuts = _cuts(stretch, self.k1, self.reach, keep_from)
         pieces: deque[Piece] = deque()  # those that a later window may reach
         state, entered, done = stretch.state, stretch.state, 0
-        for start, stop in stretch.windows(self.k1):
+        for start, stop in _windows(stretch, self.k1):
             for a, b in _between(cuts, done, stop):
                 xs = model.enter(Batch(stretch.inputs[a:b], stretch.inputs[a:b]))  # which looks at the inputs alone
                 pieces.append(Piece(model, xs, state, stretch.fresh[a], start=a, clip_adjoint=self.clip_adjoint))
@@ -96,7 +97,7 @@ class TruncatedBPTT(AbstractGradient):
         assert isinstance(total, Tensor), "as above"
         return Outcome(total, Carry(_detach(state), stretch.history(keep_from, entered), repr(self)))
 
-    def _go_back(self, model: AbstractModel, stretch: "_Stretch", pieces: deque[Piece], start: int, stop: int, scale: float) -> Tensor:
+    def _go_back(self, model: AbstractModel, stretch: Stretch, pieces: deque[Piece], start: int, stop: int, scale: float) -> Tensor:
         """One window: the losses of steps start..stop−1, and their adjoint handed back through ``pieces``, the last k2 steps.
 
         Returns the loss.
@@ -113,44 +114,6 @@ class TruncatedBPTT(AbstractGradient):
         return loss.detach()
 
 
-class _Stretch:
-    """The kept history and the batch end to end, rows 0..T−1; the losses stand at rows ``offset``..T−1."""
-
-    def __init__(self, batch: Batch, inputs: Tensor, fresh: Tensor, state: State | None) -> None:
-        self.batch, self.inputs, self.fresh, self.state = batch, inputs, fresh, state
-        self.T, self.offset = inputs.shape[0], inputs.shape[0] - batch.T
-
-    @classmethod
-    def of(cls, batch: Batch, carry: Carry | State | None, state: State | None) -> "_Stretch":
-        fresh = torch.zeros(batch.T, batch.B, dtype=torch.bool, device=batch.inputs.device)
-        fresh[0] = True if state is None else False if batch.fresh is None else batch.fresh
-        if not isinstance(carry, Carry) or not carry.kept:
-            return cls(batch, batch.inputs, fresh, state)
-        kept = carry.kept
-        if kept["fresh"].shape[1] != batch.B:
-            _check.state(carry.state, [(s.shape[0], batch.B, s.shape[2]) for s in carry.state])
-        past_state = tuple(kept[f"state.{i}"] for i in range(len(carry.state)))
-        return cls(batch, torch.cat((kept["inputs"], batch.inputs)), torch.cat((kept["fresh"], fresh)), past_state)
-
-    def windows(self, k1: int) -> Iterator[tuple[int, int]]:
-        """(start, stop) of each window's losses."""
-        for start in range(self.offset, self.T, k1):
-            yield start, min(start + k1, self.T)
-
-    def cuts(self, k1: int, k2: int, keep_from: int) -> list[int]:
-        """Where pieces end: where a window begins or ends, where a stream starts anew, where the kept history begins."""
-        windows = {edge for _, stop in self.windows(k1) for edge in (stop, stop - k2)}
-        restarts = set(self.fresh.any(1).nonzero().flatten().tolist())
-        return sorted(cut for cut in windows | restarts | {self.offset, keep_from} if 0 < cut <= self.T)
-
-    def history(self, start: int, entered: State | None) -> dict[str, Tensor]:
-        """What the next call needs to reach back to row ``start``: nothing where that is the end."""
-        if start == self.T or entered is None:
-            return {}
-        states = {f"state.{i}": s for i, s in enumerate(_detach(entered))}
-        return {"inputs": self.inputs[start:].clone(), "fresh": self.fresh[start:].clone(), **states}
-
-
 def _join(parts: list[Tensor]) -> Tensor:
     """End to end in time; one part alone is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -158,6 +121,19 @@ def _join(parts: list[Tensor]) -> Tensor:
 
 def _detach(state: State) -> State:
     return tuple(s.detach() for s in state)
+
+
+def _windows(stretch: Stretch, k1: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of each window's losses."""
+    for start in range(stretch.offset, stretch.T, k1):
+        yield start, min(start + k1, stretch.T)
+
+
+def _cuts(stretch: Stretch, k1: int, k2: int, keep_from: int) -> list[int]:
+    """Where pieces end: where a window begins or ends, where a stream starts anew, where the kept history begins."""
+    windows = {edge for _, stop in _windows(stretch, k1) for edge in (stop, stop - k2)}
+    restarts = set(stretch.fresh.any(1).nonzero().flatten().tolist())
+    return sorted(cut for cut in windows | restarts | {stretch.offset, keep_from} if 0 < cut <= stretch.T)
 
 
 def _between(cuts: list[int], start: int, stop: int) -> Iterator[tuple[int, int]]:

@@ -61,7 +61,10 @@ class AbstractModel(nn.Module, abc.ABC):
 
     def losses(self, hs: Float[Tensor, "T B H"], batch: Batch) -> Float[Tensor, "T B"]:
         """Station ④: every step's loss m_tb w_tb ℓ_tb, zero where the mask is False."""
-        losses = self.head.losses(self.dropout(hs), batch.targets)
+        return self.weighed(self.head.losses(self.dropout(hs), batch.targets), batch)
+
+    def weighed(self, losses: Float[Tensor, "T B"], batch: Batch) -> Float[Tensor, "T B"]:
+        """m_tb w_tb ℓ_tb from ℓ_tb."""
         if batch.weights is not None:
             losses = losses * batch.weights
         return losses if batch.mask is None else losses.where(batch.mask, 0)

@@ -4,7 +4,9 @@ from ._clip import AbstractClip as AbstractClip, ClipNorm as ClipNorm, ClipValue
 from ._evaluate import Score as Score, evaluate as evaluate
 from ._export import export_onnx as export_onnx
 from ._folder import RunFolder as RunFolder
+from ._gradients import METHODS as METHODS, Named as Named, method_of as method_of
 from ._loop import Ended as Ended, begin as begin, train as train, training_stream as training_stream
+from ._online import OnlineLearner as OnlineLearner
 from ._options import (
     LoopOptions as LoopOptions,
     NetworkOptions as NetworkOptions,

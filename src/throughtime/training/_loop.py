@@ -12,7 +12,7 @@ from rich.console import Console
 
 from .._check import InputError, NonFinite
 from ..data import Batch, Corpus, TokenStream
-from ..gradients import AbstractGradient, Carry, TruncatedBPTT, WithOmega
+from ..gradients import Carry
 from ..kernels import set_kernels
 from ..models import LanguageModel
 from ._clip import AbstractClip, ClipNorm, ClipValue
@@ -109,9 +109,7 @@ class _Training:
         torch.manual_seed(run.loop.seed)
         self.model: LanguageModel = run.network.build(self.corpus.vocabulary.size).to(self.device)
         self.optimizer = build_optimizer(run.optimiser, self.model)
-        self.gradient: AbstractGradient = TruncatedBPTT(run.loop.bptt, clip_adjoint=run.optimiser.clip_step or None)
-        if run.optimiser.omega:
-            self.gradient = WithOmega(self.gradient, run.optimiser.omega)
+        self.gradient = run.gradient()
         self.clips = _clips(run.optimiser)
         self.stream = training_stream(self.corpus, run.loop)
         self.budget = Budget.of(run.loop, len(self.stream))
@@ -124,6 +122,11 @@ class _Training:
         """Take up the state that is saved."""
         self.carry, self.progress = load_state(self.folder.state, self.model, self.optimizer)
         self.saved_step = self.progress.step
+        if self.carry is not None and self.carry.kept and self.carry.made_by != self.gradient.keeper:
+            raise InputError(
+                f"the run was saved by {self.carry.made_by} and is to go on with {self.gradient!r}; expected the same, since it keeps more "
+                "than the state from step to step. Give --clip-step as before."
+            )
 
     def run(self, console: Console, stop: Callable[[], bool]) -> Ended:
         p = self.progress
@@ -166,7 +169,7 @@ class _Training:
         if self.loop.watch_flow and p.step % self.loop.watch_flow == 0:
             self.watch(report, batch, before)
         if p.step % _ROW_EVERY == 0 or self.budget.spent(p) >= 1:
-            row = TrainRow.of(p, p.step / len(self.stream), rate)
+            row = TrainRow.of(p, p.step / len(self.stream), rate, self.gradient.logged(done.carry))
             report.train(row, done=self.budget.spent(p), seconds_left=self.budget.seconds_left(p))
 
     def watch(self, report: Report, batch: Batch, before: Carry | None) -> None:

@@ -10,8 +10,10 @@ import tyro
 from .. import _check, cells, nn
 from .._check import InputError
 from ..data import Level, TextSource
+from ..gradients import AbstractGradient, TruncatedBPTT, WithOmega
 from ..kernels import Kernels
 from ..models import LanguageModel
+from ._gradients import method_of, with_clip
 
 
 def _parse_shares(arguments: list[str]) -> tuple[float, float, float]:
@@ -121,7 +123,7 @@ class NetworkOptions:
         try:
             return LanguageModel(
                 vocabulary_size,
-                cell=self._cell(),
+                cell=self.build_cell(),
                 hidden_size=self.hidden,
                 num_layers=self.layers,
                 embedding_size=self.embedding,
@@ -133,7 +135,8 @@ class NetworkOptions:
         except NotImplementedError as error:
             raise InputError(str(error)) from None
 
-    def _cell(self) -> cells.AbstractCell:
+    def build_cell(self) -> cells.AbstractCell:
+        """The recurrent cell."""
         match self.cell:
             case "rnn":
                 return cells.Elman(_ACTIVATIONS[self.activation or "tanh"])
@@ -215,7 +218,9 @@ class LoopOptions:
     batch_size: int = 32
     """Streams side by side: the text is cut into this many."""
     bptt: int = 64
-    """The window of truncated backpropagation through time, in steps."""
+    """The window of truncated backpropagation through time, in steps; with --gradient, the steps between two updates of the weights."""
+    gradient: Annotated[str | None, _unless("METHOD[:OPTION=VALUE,...]", "truncated to --bptt steps")] = None
+    """How the gradient is found, such as full, truncated:k1=16,k2=64, sliding:lags=32; another name lists them all."""
     epochs: Annotated[int | None, _unless("N", "10, if neither --steps nor --minutes is")] = None
     """Stop after this many passes over the text."""
     steps: Annotated[int | None, _unless("N")] = None
@@ -299,4 +304,11 @@ class TextRun:
                 "What keeps a gated cell's gradient alive is its memory gate: --forget-bias or --chrono."
             )
         self.loop.check()
+        self.gradient()
         self.text.source()
+
+    def gradient(self) -> AbstractGradient:
+        """How dL/dθ is found."""
+        method = TruncatedBPTT(self.loop.bptt) if self.loop.gradient is None else method_of(self.loop.gradient)
+        method = with_clip(method, self.optimiser.clip_step)
+        return WithOmega(method, self.optimiser.omega) if self.optimiser.omega else method

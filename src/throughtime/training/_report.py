@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from rich.text import Text
 
 from ._files import write_text
 from ._folder import RunFolder
+from ._options import LoopOptions
 from ._state import Progress, Since
 from ._watch import FlowRow
 
@@ -39,9 +40,10 @@ class TrainRow:
     rate: float
     tokens_per_second: float
     seconds: float
+    method: Mapping[str, float]  # what the gradient method tells of itself
 
     @classmethod
-    def of(cls, progress: Progress, epoch: float, rate: float) -> "TrainRow":
+    def of(cls, progress: Progress, epoch: float, rate: float, method: Mapping[str, float]) -> "TrainRow":
         """The row of what has gathered since the last; the gathering begins anew."""
         since, progress.since = progress.since, Since()
         return cls(
@@ -53,6 +55,7 @@ class TrainRow:
             rate=rate,
             tokens_per_second=since.tokens / max(since.seconds, 1e-9),
             seconds=progress.seconds,
+            method=method,
         )
 
     @property
@@ -68,7 +71,7 @@ class TrainRow:
             "learning_rate": self.rate,
         }
         where = {"kind": "train", "step": self.step, "epoch": round(self.epoch, 4)}
-        return where | names | {"tokens_per_second": self.tokens_per_second, "seconds": round(self.seconds, 3)}
+        return where | names | dict(self.method) | {"tokens_per_second": self.tokens_per_second, "seconds": round(self.seconds, 3)}
 
 
 class _Live(Bar):
@@ -203,7 +206,7 @@ def draw_curves(folder: RunFolder, clip: float) -> None:
         )
     top.set(
         ylabel="bits per token",
-        title=f"{folder.config.network.cell}, {folder.config.network.hidden} units, window {folder.config.loop.bptt}",
+        title=f"{folder.config.network.cell}, {folder.config.network.hidden} units, {_window(folder.config.loop)}",
     )
     top.legend(frameon=False)
     bottom.plot(steps, [r["gradient_norm"] for r in train], color="#e6550d", linewidth=1, label="before the clip")
@@ -248,6 +251,10 @@ def _edges(steps: list[int]) -> np.ndarray:
     middle = (at[1:] + at[:-1]) / 2 if len(at) > 1 else at
     half = (middle[0] - at[0] or at[0] / 2, at[-1] - middle[-1] or at[-1] / 2)
     return np.concatenate(([at[0] - half[0]], middle if len(at) > 1 else [], [at[-1] + half[1]]))
+
+
+def _window(loop: LoopOptions) -> str:
+    return f"window {loop.bptt}" if loop.gradient is None else f"{loop.gradient}, {loop.bptt} steps"
 
 
 def _drop_after(path: Path, step: int) -> None:

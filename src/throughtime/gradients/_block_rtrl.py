@@ -1,0 +1,156 @@
+"""Backpropagation inside a block, the influence matrix from block to block (Schmidhuber 1992).
+
+A block runs over the steps a+1 … b. Inside it, λ goes back as ever; at its entry it meets the influence of all that came before:
+
+    dL/dθ += Σ_{t=a+1}^{b} λ_t I_t + (λ_{a+1} J_{a+1}) M_a                  (1)
+    M_b = Φ(b, a) M_a + Σ_{u=a+1}^{b} Φ(b, u) I_u,    Φ(b, u) = J_b … J_{u+1}       (2)
+
+(1) is the recursion of the fast kernels and one matrix-vector product. In (2) the rows of Φ(b, u) are adjoints: those of the n states
+at b, one for each, taken back together through the block,
+
+    Λ_b = 1,   Λ_{u−1} = Λ_u J_u        (3)
+
+so that Λ_u I_u summed over the block is one matrix product, and Φ(b, a) = Λ_a meets M_a once a block, where RTRL's J_t meets M at
+every step.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from .. import _check
+from .._shapes import State
+from ..data import Batch
+from ..kernels import recurrence
+from ..models import AbstractModel
+from ._base import AbstractGradient, Carry, Outcome
+from ._forward import Entry, Trajectory, enter, walk
+from ._influence import Influence
+
+
+@final
+@dataclass(frozen=True)
+class BlockRTRL(AbstractGradient):
+    """The same gradient as ``RTRL()``, exact over the whole past, in O(n³) a step where the block is about n = S·H steps long.
+
+    The memory of M is that of ``RTRL()``, and a block's adjoints (3) come on top: n·G·H numbers a step, layer and stream.
+
+    Args:
+        block: steps in a block; a batch whose T is no multiple of it ends in a shorter one.
+
+    Raises:
+        InputError: a block below 1; this machine cannot hold M.
+        NotImplementedError: an input station other than an ``Embedding`` that has parameters.
+
+    References: Schmidhuber, *A fixed size storage O(n³) time complexity learning algorithm for fully recurrent continually running
+    networks*, 1992.
+    """
+
+    block: int
+    agrees = "exactly"
+
+    def __post_init__(self) -> None:
+        _check.positive("block", self.block, remedy="As many steps as there are states is cheapest.")
+
+    def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
+        entry = enter(model, batch, carry, repr(self))
+        scale, loss = model.scale(batch), batch.inputs.new_zeros((), dtype=model.head.weight.dtype)
+        for start in range(0, batch.T, self.block):
+            piece = batch.steps(start, min(start + self.block, batch.T))
+            trajectory = walk(model, piece, entry)
+            influence = Influence(model, trajectory, entry, repr(self))
+            inside = _backpropagate(model, piece, trajectory, entry.state, scale)
+            loss += inside.loss
+            with torch.no_grad():
+                influence.columns.add(model, trajectory, _at_entry(influence, inside.entering))  # (1)
+                _advance(influence, piece.T)  # (2)
+            entry = Entry(trajectory.last, torch.zeros_like(entry.fresh), influence.kept())
+        return Outcome(loss, Carry(entry.state, entry.kept, repr(self)))
+
+
+class _Inside(NamedTuple):
+    loss: Tensor  # ()
+    entering: Tensor  # (S, L, B, H) λ_{a+1} J_{a+1}
+
+
+def _backpropagate(model: AbstractModel, piece: Batch, trajectory: Trajectory, state: State, scale: float) -> _Inside:
+    """The first half of (1), by autograd of the kernels, with the masks that the walk has drawn."""
+    leaves = tuple(s.detach().requires_grad_() for s in state)
+    below = model.input(piece.inputs)
+    for l, layer in enumerate(trajectory.layers):
+        below = below if layer.mask is None else below * layer.mask
+        below, _ = recurrence(model.recurrence.cell, below, tuple(s[l] for s in leaves), model.recurrence.parameters_of(l))
+    loss = model.losses(below, piece).sum() * scale
+    loss.backward()
+    return _Inside(loss.detach(), torch.stack([torch.zeros_like(s) if s.grad is None else s.grad for s in leaves]))
+
+
+def _at_entry(influence: Influence, entering: Tensor) -> Tensor:
+    """The second half of (1), (columns,)."""
+    g = entering.new_zeros(influence.columns.count)
+    for l, M in enumerate(influence.M):
+        g[: M.shape[2]] += _of_layer(entering[:, l].unsqueeze(1)).bmm(M).sum((0, 1))
+    return g
+
+
+def _advance(influence: Influence, T: int) -> None:
+    """(2): from M_a to M_b, one layer's states after another's."""
+    influence.M = [_advanced(influence, m, T) for m in range(len(influence.M))]
+
+
+def _advanced(influence: Influence, m: int, T: int) -> Tensor:
+    """M_b of layer m's states, (B, S·H, columns up to m): they are reached through that layer and those below."""
+    layers, columns, table = influence.trajectory.layers[: m + 1], influence.columns, influence.trajectory.table
+    back, K = _back(influence, m, T), influence.M[m].shape[1]
+    M = influence.M[m].new_zeros(influence.M[m].shape)
+    for l, layer in enumerate(layers):
+        M[:, :, : columns.upto[l]].baddbmm_(_of_layer(back.at_entry[l]), influence.M[l])  # Φ(b, a) M_a
+        M[:, :, columns.wx[l]] += _summed(back.wx[l], layer.xs, K)
+        M[:, :, columns.rh[l]] += _summed(back.rh[l], layer.h_prevs, K)
+    if table is not None:
+        of_table = _summed(back.x, table.share(slice(0, T)), K)
+        M[:, :, columns.table] += of_table.unflatten(2, (-1, len(table.rows))).transpose(2, 3).flatten(2)
+    return M
+
+
+class _Adjoints(NamedTuple):
+    """Λ (3) of the K = S·H states of one layer at the end of a block; steps last to first, each (B, K·…)."""
+
+    at_entry: list[Tensor]  # (S, K, B, H) for each layer
+    wx: list[list[Tensor]]  # G·H each
+    rh: list[list[Tensor]]  # G·H each
+    x: list[Tensor]  # I each, at what the input station gave
+
+
+def _back(influence: Influence, m: int, T: int) -> _Adjoints:
+    """(3), from layer m's states down to the input and back to the block's entry."""
+    S, _, B, H = influence.trajectory.sizes
+    layers, like = influence.trajectory.layers[: m + 1], influence.M[m]
+    one = torch.eye(S * H, dtype=like.dtype, device=like.device).view(S * H, S, 1, H).transpose(0, 1)
+    back = _Adjoints([one.new_zeros(S, S * H, B, H) for _ in layers], [[] for _ in layers], [[] for _ in layers], [])
+    back.at_entry[m] = one.expand(S, S * H, B, H)
+    for t in reversed(range(T)):
+        below = torch.zeros(())
+        for l in reversed(range(m + 1)):
+            adjoint = back.at_entry[l]
+            if l < m:
+                adjoint[0] += below
+            pulled = layers[l].pull(t, adjoint)  # (3)
+            back.at_entry[l], below = pulled.before, pulled.below
+            back.wx[l].append(pulled.wx.permute(2, 1, 0, 3).flatten(1))
+            back.rh[l].append(pulled.rh.permute(2, 1, 0, 3).flatten(1))
+        back.x.append(below.transpose(0, 1).flatten(1))
+    return back
+
+
+def _of_layer(adjoint: Tensor) -> Tensor:
+    """(S, K, B, H) as (B, K, S·H)."""
+    return adjoint.permute(2, 1, 0, 3).flatten(2)
+
+
+def _summed(steps: list[Tensor], xs: Tensor, K: int) -> Tensor:
+    """Σ_t λ_t ⊗ x_t for each stream and state, (B, K, …·X): ``steps`` last to first, each (B, K·…); xs (T, B, X)."""
+    rows = torch.stack(steps[::-1], 2)  # (B, K·…, T)
+    return torch.bmm(rows, xs.transpose(0, 1)).unflatten(1, (K, -1)).flatten(2)

@@ -1,0 +1,105 @@
+"""Where each parameter's entries stand in a vector as long as all that the recurrent state depends on.
+
+B batch · I input · H hidden · G gates · S states · L layers · r rows of the embedding that have occurred.
+
+    [ E (r, I) | W⁰ b_ih⁰ (G, H, I+1) · R⁰ b_hh⁰ (G, H, H+1) · s_0⁰ (S, H) | W¹ b_ih¹ · R¹ b_hh¹ · s_0¹ | … ]
+
+Layer l depends on no column beyond its own, so what belongs to it is a prefix. Without biases the ones go; s_0 stands there where the
+initial state is a parameter.
+"""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from ..models import AbstractModel
+from ._forward import Trajectory
+
+
+@final
+class Columns:
+    """The slices of one model; ``upto[l]`` is the length of layer l's prefix."""
+
+    def __init__(self, model: AbstractModel, trajectory: Trajectory) -> None:
+        S, _, _, H = trajectory.sizes
+        self.count = 0
+        self.table = self._take(0 if trajectory.table is None else len(trajectory.table.rows) * model.recurrence.input_size)
+        self.wx, self.rh, self.initial, self.upto = [], [], [], []
+        for layer in trajectory.layers:
+            rows = layer.W.shape[0] * H
+            self.wx.append(self._take(rows * layer.xs.shape[2]))
+            self.rh.append(self._take(rows * layer.h_prevs.shape[2]))
+            self.initial.append(self._take(S * H if model.recurrence.initial_rule.learnable else 0))
+            self.upto.append(self.count)
+
+    def _take(self, n: int) -> slice:
+        self.count += n
+        return slice(self.count - n, self.count)
+
+    def add(self, model: AbstractModel, trajectory: Trajectory, g: Tensor) -> None:
+        """Add the gradient ``g`` (columns,) to the parameters' own."""
+        table = trajectory.table
+        if table is not None:
+            add_rows(table.weight, table.rows, g[self.table].view(len(table.rows), -1))
+        for l, layer in enumerate(trajectory.layers):
+            wx, rh = (g[at].view(-1, x.shape[2]) for at, x in ((self.wx[l], layer.xs), (self.rh[l], layer.h_prevs)))
+            add_layer(model, l, wx, rh)
+            if model.recurrence.initial_rule.learnable:
+                add_initial(model, l, g[self.initial[l]].view(-1, wx.shape[0] // layer.W.shape[0]))
+
+
+def add_layer(model: AbstractModel, l: int, wx: Tensor, rh: Tensor) -> None:
+    """Add the gradients (G·H, I + 1) of (W, b_ih) and (G·H, H + 1) of (R, b_hh)."""
+    r = model.recurrence
+    for kind, g in (("ih", wx), ("hh", rh)):
+        weight = r.get_parameter(f"weight_{kind}_l{l}")
+        _add(weight, g[:, : weight.shape[1]])
+        if r.bias:
+            _add(r.get_parameter(f"bias_{kind}_l{l}"), g[:, -1])
+
+
+def seen(trajectory: Trajectory, l: int, method: str) -> Tensor:
+    """What unit-local parameters of layer l multiply, (T, B, I + 1 + r): x̂, and in layer 0 which row of the embedding came.
+
+    wx = W e_v + b is itself a row of a table wx_v, each entry of which reaches one unit only, as those of W and b do.
+
+    Raises:
+        NotImplementedError: dropout on the embedding, after which wx_v is another table at every step.
+    """
+    layer, table = trajectory.layers[l], trajectory.table
+    if l > 0 or table is None:
+        return layer.xs
+    if layer.mask is not None:
+        raise NotImplementedError(
+            f"{method} follows an embedding through wx_v = W e_v + b, which dropout on the embedding makes another table at every step. "
+            "Set the model's dropout to 0 (dropout between layers may stay), or use RTRL(), UORO(seed) or TruncatedBPTT(k1, k2)."
+        )
+    return torch.cat((layer.xs, table.share(slice(None))), 2)
+
+
+def add_seen(model: AbstractModel, trajectory: Trajectory, l: int, wx: Tensor, rh: Tensor) -> None:
+    """As ``add_layer``, where layer 0's ``wx`` ends in the columns (G·H, r) of wx_v = W e_v + b: ∂L/∂e_v = Wᵀ ∂L/∂wx_v."""
+    layer, table = trajectory.layers[l], trajectory.table
+    own = layer.xs.shape[2]
+    add_layer(model, l, wx[:, :own], rh)
+    if l == 0 and table is not None:
+        add_rows(table.weight, table.rows, wx[:, own:].T @ layer.W.flatten(0, 1))
+
+
+def add_initial(model: AbstractModel, l: int, g: Tensor) -> None:
+    """Add the gradient (S, H) of a layer's initial state."""
+    initial = model.recurrence.get_parameter("initial")
+    whole = torch.zeros_like(initial)
+    whole[:, l] = g
+    _add(initial, whole)
+
+
+def add_rows(weight: nn.Parameter, rows: Tensor, g: Tensor) -> None:
+    """Add the gradient (r, I) of some rows of an embedding."""
+    _add(weight, torch.zeros_like(weight).index_copy(0, rows, g))
+
+
+def _add(p: nn.Parameter, g: Tensor) -> None:
+    if p.requires_grad:
+        p.grad = g.clone() if p.grad is None else p.grad.add_(g)

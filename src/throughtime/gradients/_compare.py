@@ -1,0 +1,149 @@
+"""Gradient methods side by side, on the same weights and batch: how right, how noisy, how fast, how large.
+
+With g the exact gradient (``FullBPTT``) of the input station's and the recurrence's parameters end to end (the head's is exact with
+every method, and would hide the rest), and ĝ_1 … ĝ_n a method's draws (n = 1 where it draws nothing):
+
+    ḡ = Σ_i ĝ_i / n                                 (1)
+    cosine = ⟨ḡ, g⟩ / (‖ḡ‖ ‖g‖)                     (2)
+    bias = ‖ḡ − g‖ / ‖g‖                            (3)
+    variance = Σ_i ‖ĝ_i − ḡ‖² / ((n − 1) ‖g‖²)      (4)     of one draw
+    noise = √(variance / n)                         (5)     what (3) would be without any bias
+
+(1)–(5) are measured in float64. Time and memory are those of one call in the model's own type on a stream that goes on (the carry passed
+on, ``fresh`` left out): the least time of a few, and the peak of what torch's allocator holds beyond what it held before, by its
+profiler; scratch inside the packed kernels is not seen by it.
+"""
+
+import copy
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast, final
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from .. import _check
+from .._check import InputError
+from ..data import Batch
+from ..models import AbstractModel
+from ._base import AbstractGradient
+from ._full import FullBPTT
+
+_REPEATS = 3  # calls that are timed
+
+
+@final
+@dataclass(frozen=True)
+class Compared:
+    """What was measured of one method; ``refused`` says why nothing was."""
+
+    name: str
+    agrees: str
+    draws: int = 0
+    cosine: float | None = None
+    bias: float | None = None
+    variance: float | None = None
+    noise: float | None = None
+    milliseconds: float | None = None
+    peak_bytes: int | None = None
+    refused: str | None = None
+
+
+def compare(model: AbstractModel, batch: Batch, methods: Mapping[str, AbstractGradient], *, draws: int = 20) -> Iterator[Compared]:
+    """Measure each method in turn, from the model's initial state; the model is left as it was, its gradients aside.
+
+    Args:
+        model: its dropout is off meanwhile.
+        batch: T steps of B streams; no method sees further back than to its first.
+        methods: by the name that they are to have.
+        draws: of the methods that have a ``seed``, which counts up from their own.
+
+    Raises:
+        InputError: a draws below 2; an exact gradient that is 0, to which nothing can be compared.
+    """
+    if draws < 2:
+        raise InputError(f"draws is {draws}; expected at least 2: one draw has no variance. Give more.")
+    precise = copy.deepcopy(model).double().eval()
+    at_double = _double(batch)
+    exact = _gradient(precise, at_double, FullBPTT())
+    if not exact.any():
+        raise InputError("the exact gradient of this batch is 0; expected a batch with a loss that the weights can change. Give another.")
+    for name, method in methods.items():
+        try:
+            quality = _quality(precise, at_double, _drawn(method, draws), exact)
+            yield Compared(name, method.agrees, **quality, **_cost(model, batch, method))
+        except (NotImplementedError, InputError) as error:
+            yield Compared(name, method.agrees, refused=str(error))
+
+
+def _quality(model: AbstractModel, batch: Batch, draws: list[AbstractGradient], exact: Tensor) -> dict[str, Any]:
+    """(1)–(5), with the draws summed as they come: a network's gradient may be large."""
+    n, size = len(draws), exact.norm()
+    mean, square = torch.zeros_like(exact), 0.0  # Welford: Σ ‖ĝ_i − ḡ‖² in one pass
+    for i, method in enumerate(draws, 1):
+        g = _gradient(model, batch, method)
+        before = g - mean
+        mean = mean + before / i  # (1)
+        square += float(before @ (g - mean))
+    variance = square / max(1, n - 1) / float(size) ** 2  # (4)
+    cosine = float(mean @ exact / (mean.norm() * size).clamp_min(torch.finfo(exact.dtype).tiny))  # (2)
+    bias = float((mean - exact).norm() / size)  # (3)
+    return {"draws": n, "cosine": cosine, "bias": bias, "variance": variance, "noise": (variance / n) ** 0.5}  # (5)
+
+
+def _cost(model: AbstractModel, batch: Batch, method: AbstractGradient) -> dict[str, Any]:
+    """Of one call on a stream that goes on: with the carry of those before it."""
+    was_training, batch, seconds = model.training, replace(batch, fresh=None), []
+    model.eval()
+    try:
+        carry = method.accumulate(model, batch).carry
+        for _ in range(_REPEATS):
+            started = time.perf_counter()
+            carry = method.accumulate(model, batch, carry).carry
+            seconds.append(time.perf_counter() - started)
+        model.zero_grad()  # what is held before and let go meanwhile would be missed
+        return {"milliseconds": 1e3 * min(seconds), "peak_bytes": peak_bytes(lambda: method.accumulate(model, batch, carry))}
+    finally:
+        model.zero_grad()
+        model.train(was_training)
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """The most bytes that torch's allocator held at any time during some work, beyond those before it.
+
+    >>> peak_bytes(lambda: torch.empty(1000, dtype=torch.float64).clone())
+    16000
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would tell the terminal that it starts and stops
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        work()
+    events = cast(Any, seen.profiler).kineto_results.events()  # torch's stubs know neither
+    held = peak = 0
+    for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+def _drawn(method: AbstractGradient, draws: int) -> list[AbstractGradient]:
+    """The method with one seed after another; alone where it has none."""
+    options = cast(Any, method)
+    if not any(field.name == "seed" for field in fields(options)):
+        return [method]
+    return [replace(options, seed=_check.seed(options.seed + i)) for i in range(draws)]
+
+
+def _gradient(model: AbstractModel, batch: Batch, method: AbstractGradient) -> Tensor:
+    """The input station's and the recurrence's, end to end."""
+    model.zero_grad()
+    method.accumulate(model, batch)
+    learned = [*model.input.parameters(), *model.recurrence.parameters()]
+    return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in learned])
+
+
+def _double(batch: Batch) -> Batch:
+    """The same numbers in float64."""
+    return replace(batch, **{name: x.double() for name, x in vars(batch).items() if x is not None and x.is_floating_point()})

@@ -1,0 +1,54 @@
+"""Eligibility propagation (Bellec et al. 2020).
+
+Unit j has a state s_j and shows h_j; all that enters through the recurrent weights, its own h included, is held fast:
+
+    ε_{ji,t} = (∂s_{j,t}/∂s_{j,t−1}) ε_{ji,t−1} + ∂s_{j,t}/∂W_{ji}      (1)
+    dL/dW_ji ≈ Σ_t ℓ_{j,t} ε_{ji,t}[h]                                  (2)
+
+The derivative in (1) is at fixed rh = R h + b: for LSTM f_t, from c to c and on to h; for GRU the update gate z_t; for a leaky unit 1 − α;
+for the simple network 0, so that only the loss of the step itself is seen. (The paper's e = (∂h/∂s) ε is the h-entry of ε here, which
+runs over all S states of the unit.)
+"""
+
+from dataclasses import dataclass, field
+from typing import final
+
+from .._shapes import State
+from ..data import Batch
+from ..models import AbstractModel
+from ._base import AbstractGradient, Carry, Outcome
+from ._feedback import AbstractFeedback, Symmetric
+from ._local import accumulate_local
+
+
+@final
+@dataclass(frozen=True)
+class EProp(AbstractGradient):
+    """A local rule: what a unit remembers by itself is followed for ever, what it tells other units not at all.
+
+    Works with every cell whose step is unit by unit. In a stack each layer has traces of its own and a learning signal of its own, as
+    ``feedback`` gives it. O(P) time and memory for every stream; biased.
+
+    Args:
+        feedback: ``Symmetric()``, or ``RandomFeedback(seed)`` for the paper's random e-prop.
+
+    Raises:
+        NotImplementedError: a cell that mixes its units; dropout on an embedding.
+
+    References: Bellec et al., *A solution to the learning dilemma for recurrent networks of spiking neurons*, 2020;
+    arXiv:1901.09049 for LSTM.
+    """
+
+    feedback: AbstractFeedback = field(default_factory=Symmetric)
+    agrees = "approximately"
+
+    def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
+        cell = model.recurrence.cell
+        if not cell.elementwise:
+            raise NotImplementedError(
+                f"{self} needs a cell whose unit j depends on unit j alone within a step; {cell} mixes its units, or does not say "
+                "elementwise = True. RTRL(), UORO(seed), SnAp(order) and TruncatedBPTT(k1, k2) would do."
+            )
+        return accumulate_local(
+            repr(self), model, batch, carry, feedback=self.feedback, passed_on=lambda layer: layer.linear.by_state
+        )  # (1), (2)

@@ -1,0 +1,73 @@
+"""Learning signals: what each unit is told about the loss at its own step.
+
+T time · B batch · H hidden · V outputs · L layers.
+"""
+
+import abc
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ..data import Batch
+from ..models import AbstractModel
+from ._forward import Trajectory, immediate
+
+
+class AbstractFeedback(abc.ABC):
+    """Where ℓ_t comes from."""
+
+    @abc.abstractmethod
+    def signals(self, model: AbstractModel, trajectory: Trajectory, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """The loss, and ℓ_t of each layer, (T, B, H). The head's own gradient, which is exact, is added on the way."""
+
+
+@final
+@dataclass(frozen=True)
+class Symmetric(AbstractFeedback):
+    """ℓ_t^l = ∂L_t/∂h_t^l with every state of step t − 1 held fast: back through the head and the layers above, within the step."""
+
+    def signals(self, model: AbstractModel, trajectory: Trajectory, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        loss, signal = immediate(model, trajectory.hs, batch)
+        found = [signal]
+        S = len(trajectory.last)
+        for layer in reversed(trajectory.layers[1:]):
+            at_states = torch.cat((signal.unsqueeze(0), signal.new_zeros(S - 1, *signal.shape))).flatten(1, 2)  # (S, T·B, H)
+            signal = layer.pull(None, at_states).below.view_as(signal)
+            found.append(signal)
+        return loss, found[::-1]
+
+
+@final
+@dataclass(frozen=True)
+class RandomFeedback(AbstractFeedback):
+    """ℓ_t^l = δ_t B^l, with δ_t = ∂L_t/∂o_t at the head's output and B^l (V, H) fixed, normal with variance 1/H.
+
+    No weight of the head or of a layer above is carried back: feedback alignment (Lillicrap et al. 2016).
+
+    Args:
+        seed: of B.
+    """
+
+    seed: int = 0
+
+    def signals(self, model: AbstractModel, trajectory: Trajectory, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        loss, errors = _output_errors(model, trajectory.hs, batch)
+        (_, L, _, H), V = trajectory.sizes, errors.shape[2]
+        chance = torch.Generator().manual_seed(self.seed)
+        B = torch.empty(L, V, H).normal_(0.0, H**-0.5, generator=chance).to(errors)
+        return loss, list(errors @ B.unsqueeze(1))
+
+
+def _output_errors(model: AbstractModel, hs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The loss, and δ_t = ∂L_t/∂o_t (T, B, V); adds the head's own gradient."""
+    with torch.enable_grad():
+        o = model.head(model.dropout(hs.detach()))
+        leaf = o.detach().requires_grad_()
+        loss = model.weighed(model.head.loss.per_step(leaf, batch.targets, model.head.output), batch).sum() * model.scale(batch)
+        loss.backward()
+        assert leaf.grad is not None, "losses are a function of o"
+        if o.requires_grad:
+            o.backward(leaf.grad)
+    return loss.detach(), leaf.grad

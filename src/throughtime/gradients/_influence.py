@@ -1,0 +1,112 @@
+"""The influence matrix M_t = ∂s_t/∂θ, layer by layer, one step after another.
+
+B batch · I input · H hidden · G gates · S states · L layers · P columns (``_columns``) · r rows of an embedding that have occurred.
+
+Over the joint state of all layers, for every stream by itself:
+
+    M_t = J_t M_{t−1} + I_t,    M_0 = 0, but 1 in the columns of the initial state                  (1)
+
+J_t is block lower triangular within the step, so it is taken a layer at a time, with M^l (B, S·H, columns up to layer l):
+
+    M_t^l = (∂s_t^l/∂s_{t−1}^l) M_{t−1}^l + (∂s_t^l/∂h_t^{l−1}) M_t^{l−1}[h rows] + own I_t^l       (2)
+
+    I_t^l: ∂s_p/∂W_gji = (∂f_p/∂wx_g) x̂_i in row j alone where the cell works unit by unit          (3)     R, ĥ likewise
+           ∂s/∂E_vi = (∂s/∂x_i) p_v, in the first layer                                             (4)
+
+The first product of (2) is one batched matrix product over all columns and nearly all of the cost.
+"""
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from .. import _check
+from ..models import AbstractModel
+from ._columns import Columns
+from ._forward import Entry, Layer, Trajectory, restart
+
+CHEAPER = (
+    "SnAp(1), UORO(seed), EProp() and TruncatedBPTT(k1, k2) need no such matrix and are not exact; a smaller batch or hidden size needs a "
+    "smaller one."
+)
+
+
+@final
+class Influence:
+    """M of every layer and stream. Tensors that it is given are not written to."""
+
+    def __init__(self, model: AbstractModel, trajectory: Trajectory, entry: Entry, method: str) -> None:
+        """M before the first step: what was kept, and (1)'s M_0 for streams that start anew.
+
+        Raises:
+            InputError: this machine cannot hold it.
+        """
+        self.trajectory, self.columns = trajectory, Columns(model, trajectory)
+        S, L, B, H = trajectory.sizes
+        dtype = trajectory.hs.dtype
+        needed = 2 * B * S * H * sum(self.columns.upto) * dtype.itemsize  # the one before a step and the one after
+        _check.memory(
+            needed, f"the influence matrix of {method} ({B} streams, {S * L * H} states, {self.columns.count:,} columns)", CHEAPER
+        )
+        self.M = [self._kept(entry, l) if entry.kept else trajectory.hs.new_zeros(B, S * H, n) for l, n in enumerate(self.columns.upto)]
+        learnable = model.recurrence.initial_rule.learnable
+        self.M = [restart(M, entry.fresh, self._begin(l) if learnable else 0.0) for l, M in enumerate(self.M)]
+
+    def step(self, t: int) -> None:
+        """(2) for every layer."""
+        after = []
+        for l, layer in enumerate(self.trajectory.layers):
+            M = torch.bmm(layer.jacobian(t), self.M[l])
+            if l > 0:
+                H = layer.W.shape[1]
+                M[:, :, : self.columns.upto[l - 1]].baddbmm_(layer.by_below(t), after[-1][:, :H])
+            self._add_own(M, l, layer, t)
+            after.append(M)
+        self.M = after
+
+    def keep_only(self, patterns: list[Tensor]) -> None:
+        """Zeros in place of all that is outside of ``patterns``, (S·H, columns up to the layer) each."""
+        for M, pattern in zip(self.M, patterns, strict=True):
+            M *= pattern
+
+    def times(self, c: Tensor) -> Tensor:
+        """Σ_b c_b M_b (columns,), for ``c`` (B, H) at the last layer's h."""
+        H = c.shape[1]
+        return torch.bmm(c.unsqueeze(1), self.M[-1][:, :H]).sum((0, 1))
+
+    def kept(self) -> dict[str, Tensor]:
+        """For the carry."""
+        rows = {} if self.trajectory.table is None else {"rows": self.trajectory.table.rows}
+        return rows | {f"influence.{l}": M for l, M in enumerate(self.M)}
+
+    def _add_own(self, M: Tensor, l: int, layer: Layer, t: int) -> None:
+        """(3), (4)."""
+        d, table, columns = layer.at(t), self.trajectory.table, self.columns
+        add_outer(M[:, :, columns.wx[l]], d.by_wx, layer.xs[t], elementwise=d.elementwise)
+        add_outer(M[:, :, columns.rh[l]], d.by_rh, layer.h_prevs[t], elementwise=d.elementwise)
+        if l == 0 and table is not None:
+            share = table.share(slice(t, t + 1))[0]  # (B, r)
+            M[:, :, columns.table].unflatten(2, (len(table.rows), -1)).add_(layer.by_below(t).unsqueeze(2) * share[:, None, :, None])
+
+    def _begin(self, l: int) -> Tensor:
+        """M_0^l (S·H, columns): 1 where a state is its own parameter."""
+        SH = self.M[l].shape[1]
+        begin = self.M[l].new_zeros(self.M[l].shape[1:])
+        begin[:, self.columns.initial[l]] = torch.eye(SH, dtype=begin.dtype, device=begin.device)
+        return begin
+
+    def _kept(self, entry: Entry, l: int) -> Tensor:
+        """M^l of the last call, with zeros for rows of the embedding that have come since."""
+        M, table = entry.kept[f"influence.{l}"], self.trajectory.table
+        return M if table is None else table.grown_columns(M, entry.kept["rows"])
+
+
+def add_outer(M: Tensor, by: Tensor, x: Tensor, *, elementwise: bool) -> None:
+    """(3): M (B, S·H, G·H·K) += ∂s/∂a ⊗ x, for ∂s/∂a ``by`` (S, G, B, H) or (S, G, B, H, H) and x (B, K)."""
+    S, G, _, H = by.shape[:4]
+    blocks = M.unflatten(2, (G, H, -1)).unflatten(1, (S, H))  # (B, S, H, G, H, K)
+    if elementwise:
+        blocks.diagonal(dim1=2, dim2=4).add_(torch.einsum("pgbj,bk->bpgkj", by, x))
+    else:
+        blocks.add_(torch.einsum("pgbij,bk->bpigjk", by, x))

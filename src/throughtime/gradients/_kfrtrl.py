@@ -1,0 +1,158 @@
+"""Kronecker-factored RTRL (Mujika, Meier & Steger 2018).
+
+In one layer the immediate influence of the weights is a Kronecker product: with Θ (G·H, X) and what it multiplies, û (X,),
+
+    I_t = û_tᵀ ⊗ D_t,   D_t = ∂s_t/∂(Θ û) (n, G·H)                                          (1)
+
+and so M is followed as one, right in expectation over random signs σ, σ′ ∈ {±1}:
+
+    M_t ≈ u_tᵀ ⊗ A_t                                                                        (2)
+    u_t = σ p1 u_{t−1} + σ′ p2 û_t                                                          (3)
+    A_t = σ J_t A_{t−1} / p1 + σ′ D_t / p2                                                  (4)
+    p1 = √(‖J_t A_{t−1}‖ / ‖u_{t−1}‖),   p2 = √(‖D_t‖ / ‖û_t‖)                              (5)     1 where either norm is 0
+    dL/dΘ ≈ Σ_t (c_t A_t)ᵀ u_tᵀ                                                             (6)
+
+Where W x and R h are added before anything else (simple network, leaky, LSTM) they are one Θ, û = (x̂; ĥ). Elsewhere (GRU, whose reset gate
+stands between) each has a product of its own, with signs of its own. An embedding is met through wx_v = W e_v + b, whose û is the one-hot
+of v beside x̂; the influence of a learnable initial state, J_t … J_1, is kept exactly.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from .._shapes import State
+from ..cells import LSTM, Elman, Leaky
+from ..data import Batch
+from ..models import AbstractModel
+from ._base import AbstractGradient, Carry, Outcome
+from ._chance import Signs, balance
+from ._columns import add_initial, add_seen, seen
+from ._forward import Entry, Trajectory, enter, immediate, restart, walk
+
+
+@final
+@dataclass(frozen=True)
+class KFRTRL(AbstractGradient):
+    """An unbiased estimate of RTRL's gradient in O(n³) time and O(n²) memory for every stream, of less variance than ``UORO``.
+
+    One layer of any cell. Exact in expectation over the whole past.
+
+    Args:
+        seed: of the signs. The same seed and the same streams give the same estimates; the generator travels in the carry.
+
+    Raises:
+        NotImplementedError: several layers, whose I_t is no Kronecker product; dropout on an embedding.
+
+    References: Mujika, Meier & Steger, *Approximating real-time recurrent learning with random Kronecker factors*, 2018 (arXiv:1805.10842).
+    """
+
+    seed: int = 0
+    agrees = "in expectation"
+
+    def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
+        layers = model.recurrence.num_layers
+        if layers > 1:
+            raise NotImplementedError(
+                f"{self} needs an immediate influence that is a Kronecker product, which that of {layers} stacked layers is "
+                "not: a lower layer's weights act through the upper ones. UORO(seed) is as unbiased, RTRL() and BlockRTRL(block) are "
+                "exact; or take one layer."
+            )
+        entry = enter(model, batch, carry, repr(self))
+        trajectory = walk(model, batch, entry)
+        products = _Products(model, trajectory, entry, Signs(self.seed, entry.kept), repr(self))
+        loss, c = immediate(model, trajectory.hs, batch)
+        with torch.no_grad():
+            for t in range(batch.T):
+                products.step(t)
+                products.meet(c[t])
+            products.add(model)
+        return Outcome(loss, Carry(trajectory.last, products.kept(), repr(self)))
+
+
+class _Products:
+    """(2) for one layer: factors ``u`` (B, X) and ``A`` (B, n, G·H), one pair of them or two, and the initial state's influence."""
+
+    def __init__(self, model: AbstractModel, trajectory: Trajectory, entry: Entry, signs: Signs, method: str) -> None:
+        self.trajectory, self.layer, self.signs = trajectory, trajectory.layers[0], signs
+        self.adds = isinstance(model.recurrence.cell, Elman | Leaky | LSTM)
+        self.learnable = model.recurrence.initial_rule.learnable
+        wx, rh = seen(trajectory, 0, method), self.layer.h_prevs
+        self.ends = rh.shape[2]  # where ĥ ends: it goes first, as x̂ may grow with the table
+        d = self.layer.linear
+        self.inputs = [torch.cat((rh, wx), 2)] if self.adds else [rh, wx]  # û of each pair, (T, B, X)
+        self.by = [d.by_rh] if self.adds else [d.by_rh, d.by_wx]
+        S, _, B, H = trajectory.sizes
+        self.G = self.layer.R.shape[0]
+        self._begin(entry, B, S * H)
+        self.gradients = [x.new_zeros(self.G * H, x.shape[2]) for x in self.inputs]
+        self.initial_gradient = trajectory.hs.new_zeros(S, H)
+
+    def step(self, t: int) -> None:
+        """From t − 1 to t."""
+        J, B = self.layer.jacobian(t), self.trajectory.hs.shape[1]
+        signs = self.signs.draw(len(self.inputs), 2, B, like=J)
+        for k, (x, by) in enumerate(zip(self.inputs, self.by, strict=True)):
+            D = _dense(by.narrow(2, t * B, B), elementwise=self.layer.linear.elementwise)
+            self.u[k], self.A[k] = _combine(self.u[k], J @ self.A[k], x[t], D, *signs[k])
+        self.initial = J @ self.initial  # no columns where the initial state is no parameter
+
+    def meet(self, c: Tensor) -> None:
+        """(6) at one step, for c (B, H)."""
+        H = c.shape[1]
+        for g, u, A in zip(self.gradients, self.u, self.A, strict=True):
+            g += torch.bmm(c.unsqueeze(1), A[:, :H])[:, 0].T @ u
+        if self.learnable:
+            self.initial_gradient += torch.bmm(c.unsqueeze(1), self.initial[:, :H]).sum(0).view_as(self.initial_gradient)
+
+    def add(self, model: AbstractModel) -> None:
+        """What has been met, to the parameters' gradients."""
+        whole = torch.cat(self.gradients, 1)
+        add_seen(model, self.trajectory, 0, whole[:, self.ends :], whole[:, : self.ends])
+        if self.learnable:
+            add_initial(model, 0, self.initial_gradient)
+
+    def kept(self) -> dict[str, Tensor]:
+        """For the carry."""
+        rows = {} if self.trajectory.table is None else {"rows": self.trajectory.table.rows}
+        factors = {f"u.{k}": u for k, u in enumerate(self.u)} | {f"A.{k}": A for k, A in enumerate(self.A)}
+        return rows | factors | {"initial": self.initial} | self.signs.kept()
+
+    def _begin(self, entry: Entry, B: int, n: int) -> None:
+        like = self.trajectory.hs
+        if entry.kept:
+            self.u = self._grown([entry.kept[f"u.{k}"] for k in range(len(self.inputs))], entry)
+            self.A = [entry.kept[f"A.{k}"] for k in range(len(self.inputs))]
+            self.initial = entry.kept["initial"]
+        else:
+            self.u = [like.new_zeros(B, x.shape[2]) for x in self.inputs]
+            self.A = [like.new_zeros(B, n, self.G * like.shape[2]) for _ in self.inputs]
+            self.initial = like.new_zeros(B, n, n if self.learnable else 0)
+        self.u, self.A = ([restart(f, entry.fresh) for f in factors] for factors in (self.u, self.A))
+        self.initial = restart(self.initial, entry.fresh, torch.eye(n, dtype=like.dtype, device=like.device)[:, : self.initial.shape[2]])
+
+    def _grown(self, u: Sequence[Tensor], entry: Entry) -> list[Tensor]:
+        """The one-hot part of the last u, with zeros for rows of the embedding that have come since."""
+        *others, last = u
+        table = self.trajectory.table
+        if table is None:
+            return [*u]
+        of_table = last.shape[1] - len(entry.kept["rows"])
+        return [*others, torch.cat((last[:, :of_table], table.grown(last[:, of_table:], entry.kept["rows"], 1)), 1)]
+
+
+def _combine(u: Tensor, JA: Tensor, x: Tensor, D: Tensor, sign: Tensor, sign_own: Tensor) -> tuple[Tensor, Tensor]:
+    """(3), (4), for factors (B, X) and (B, n, G·H) and signs (B,)."""
+    p1 = balance(JA.norm(dim=(1, 2)), u.norm(dim=1))  # (5)
+    p2 = balance(D.norm(dim=(1, 2)), x.norm(dim=1))  # (5)
+    u = (sign * p1).unsqueeze(1) * u + (sign_own * p2).unsqueeze(1) * x  # (3)
+    return u, (sign / p1).view(-1, 1, 1) * JA + (sign_own / p2).view(-1, 1, 1) * D  # (4)
+
+
+def _dense(by: Tensor, *, elementwise: bool) -> Tensor:
+    """D (B, S·H, G·H) from ∂s/∂a, (S, G, B, H) or (S, G, B, H, H)."""
+    blocks = torch.diag_embed(by) if elementwise else by
+    return blocks.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)

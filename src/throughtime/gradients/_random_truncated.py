@@ -1,0 +1,123 @@
+"""Randomly truncated backpropagation through time without bias (ARTBP).
+
+Between each step t and the next a stream is cut, X_t = 1, or not, by a draw of its own:
+
+    q_t = P(X_t = 1 | the draws before) = (α − 1) / ((α − 2)·L0 + δ_t)          (1)     δ_t: steps since the last cut, t's own the last
+    λ̂_t = c_t                                   where X_t = 1                   (2)
+    λ̂_t = c_t + λ̂_{t+1} J_{t+1} / (1 − q_t)     where X_t = 0                   (3)
+    ĝ   = Σ_t λ̂_t I_t                                                           (4)
+
+A loss at s reaches step t with the weight Π_{u=t}^{s−1} [X_u = 0]/(1 − q_u), whose expectation is 1 however far t is: E ĝ = dL/dθ. By
+(1) the mean length between cuts is L0 and P(length > ℓ) falls as ℓ^{−(α−1)}; a constant q would make the weights grow exponentially.
+
+Each loss counts once, in the call that brings it, and reaches back through all calls to the last cut: with the parameters unchanged,
+the expectation of the sum over the calls is the gradient of the whole stream. For that the carry keeps, from the earliest last cut among
+the streams, the inputs (run forward again under the parameters of the day), every δ_t, and the generator's state. A stream that is
+fresh is cut, and δ begins anew. What is kept has no bound, only a mean: a bound would bring the bias back.
+
+References: Tallec & Ollivier, *Unbiasing truncated backpropagation through time*, 2017 (arXiv:1705.08209). They go back when a whole
+piece is there; here the losses of a call are not kept waiting.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from .. import _check
+from .._check import InputError
+from .._shapes import State
+from ..data import Batch
+from ..models import AbstractModel
+from ._base import AbstractGradient, Carry, Outcome, carried_state
+from ._stretch import Stretch
+from ._unrolled import Layered, Unrolled
+
+
+@final
+@dataclass(frozen=True)
+class RandomTruncatedBPTT(AbstractGradient):
+    """Truncation at random places, weighted so that the expectation is the exact gradient over the whole past.
+
+    Unbiased, at the price of variance: where the gradient does not fade within a few L0, far lags come seldom and heavy. The draws
+    go on in the carry. Pass it on even between sequences that have nothing in common (marking them ``fresh``): with ``carry=None``
+    every call draws the same cuts.
+
+    Args:
+        mean_length: L0, the mean number of steps between cuts; above 1.
+        alpha: α above 2, of the tail of that length; the authors use 4 and 6. Below 3 the length has no variance.
+        seed: of the draws.
+        clip_adjoint: as in ``FullBPTT``; it brings a bias back.
+
+    Raises:
+        InputError: a mean_length not above 1, an alpha not above 2.
+    """
+
+    mean_length: float
+    alpha: float = 4.0
+    seed: int = 0
+    clip_adjoint: float | None = None
+    agrees = "in expectation"
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("mean_length", self.mean_length, 1), ("alpha", self.alpha, 2)):
+            if not least < value < 1e9:
+                raise InputError(f"{name} is {value!r}; expected a number above {least}: below it there is no such length. Raise it.")
+        _check.seed(self.seed)
+        if self.clip_adjoint is not None:
+            _check.above_zero("clip_adjoint", self.clip_adjoint, remedy="None switches it off.")
+
+    def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
+        stretch = Stretch.of(batch, carry, carried_state(carry, repr(self)))
+        since, chance = self._draw(stretch, carry.kept if isinstance(carry, Carry) else {})
+        unrolled = Unrolled(model, stretch)
+        loss, c = unrolled.loss()
+        unrolled.add_gradients(self._go_back(unrolled, c, since))  # (4)
+        keep_from = stretch.T - int(since[-1].max())
+        history = stretch.history(keep_from, unrolled.entering(keep_from))
+        draws = {"since": since[keep_from:].clone(), "chance": chance.get_state()}
+        return Outcome(loss, Carry(unrolled.last, history | draws, repr(self)))
+
+    def probability(self, since: Tensor) -> Tensor:
+        """(1): of a cut after a step, given its δ."""
+        return (self.alpha - 1) / ((self.alpha - 2) * self.mean_length + since)
+
+    def weight(self, since: Tensor) -> Tensor:
+        """Of the adjoint that leaves a step for the one before it, given δ of the step: 0 of (2) at a cut, or 1/(1 − q) of (3)."""
+        return torch.where(since == 1, 0, 1 / (1 - self.probability((since - 1).clamp_min(1))))
+
+    def _draw(self, stretch: Stretch, kept: Mapping[str, Tensor]) -> tuple[Tensor, torch.Generator]:
+        """δ at every row, (T, B); it is 1 after a cut. Those of the kept rows were drawn with them."""
+        chance = torch.Generator().manual_seed(self.seed)
+        if "chance" in kept:
+            chance.set_state(kept["chance"].cpu())
+        B = stretch.batch.B
+        past = kept.get("since", torch.zeros(0, B, dtype=torch.long)).cpu()
+        rows, since = [past], past[-1] if len(past) else torch.zeros(B, dtype=torch.long)
+        for draw, fresh in zip(_uniform(stretch.batch.T, B, chance), stretch.fresh[stretch.offset :].cpu(), strict=True):
+            cut = fresh | (since == 0) | (draw < self.probability(since))  # before a bare state there is nothing to go back to
+            since = torch.where(cut, 1, since + 1)
+            rows.append(since.unsqueeze(0))
+        return torch.cat(rows), chance
+
+    def _go_back(self, unrolled: Unrolled, c: Tensor, since: Tensor) -> Layered:
+        """λ̂ at every row."""
+        T, offset = unrolled.stretch.T, unrolled.stretch.offset
+        total, v = unrolled.zeros(T), unrolled.zeros(1)
+        weights = self.weight(since.to(c)).unsqueeze(2)  # (T, B, 1)
+        for t in reversed(range(T)):
+            if t >= offset:
+                v[-1] = (v[-1][0] + c[t - offset], *v[-1][1:])  # c_t of (2), (3)
+            back = unrolled.pull(v, t, t + 1, clip=self.clip_adjoint)
+            for sums, parts in zip(total, back.adjoint, strict=True):
+                for s, p in zip(sums, parts, strict=True):
+                    s[t] = p[0]
+            v = [tuple(weights[t] * s for s in state) for state in back.before]  # (3), and (2) where it is 0
+        return total
+
+
+def _uniform(T: int, B: int, chance: torch.Generator) -> Tensor:
+    """(T, B) numbers in [0, 1)."""
+    return torch.rand(T, B, generator=chance, dtype=torch.float64)

@@ -1,0 +1,52 @@
+"""Random feedback local online learning (Murray 2019).
+
+For h_t = (1 − α) h_{t−1} + α φ(a_t), a_t = R h_{t−1} + W x_t + b, every path through R is left out of the Jacobian:
+
+    E_t = (1 − α) E_{t−1} + α φ′(a_t) ĥ_tᵀ,  ĥ = (h_{t−1}; x_t; 1)      (1)
+    dL/dR_ij ≈ Σ_t ℓ_{i,t} E_{t,ij},   ℓ_t = δ_t B                      (2)
+
+with δ_t the error at the output and B fixed and random.
+"""
+
+from dataclasses import dataclass, field
+from typing import final
+
+from .._shapes import State
+from ..cells import Elman, Leaky
+from ..data import Batch
+from ..models import AbstractModel
+from ._base import AbstractGradient, Carry, Outcome
+from ._feedback import AbstractFeedback, RandomFeedback
+from ._local import accumulate_local
+
+
+@final
+@dataclass(frozen=True)
+class RFLO(AbstractGradient):
+    """A local rule for leaky networks: each trace fades with its unit's own leak.
+
+    It is e-prop's recursion on a leaky unit, with random feedback; and so it is computed. For the simple network (α = 1) nothing is left
+    of the past: TruncatedBPTT(1), but for the feedback. O(P) time and memory for every stream; biased.
+
+    Args:
+        feedback: ``RandomFeedback(seed)``, or ``Symmetric()`` for ℓ_t = ∂L_t/∂h_t. Stacks: as in ``EProp``.
+
+    Raises:
+        NotImplementedError: a cell other than ``Leaky`` or ``Elman`` with an elementwise activation; dropout on an embedding.
+
+    References: Murray, *Local online learning in recurrent networks with random feedback*, 2019.
+    """
+
+    feedback: AbstractFeedback = field(default_factory=RandomFeedback)
+    agrees = "approximately"
+
+    def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
+        cell = model.recurrence.cell
+        if not isinstance(cell, Leaky | Elman) or not cell.elementwise:
+            raise NotImplementedError(
+                f"{self} is defined for leaky units, h' = (1 − α) h + α φ(a) with φ elementwise; got {cell}. EProp(feedback=...) is the "
+                "same idea for any cell that works unit by unit; RTRL() and UORO(seed) take every cell."
+            )
+        return accumulate_local(
+            repr(self), model, batch, carry, feedback=self.feedback, passed_on=lambda layer: layer.linear.by_state
+        )  # (1): a leaky unit's own derivative is 1 − α; (2)

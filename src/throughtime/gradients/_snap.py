@@ -1,0 +1,137 @@
+"""Sparse n-step approximation of the influence matrix (Menick et al. 2021).
+
+Only those entries of M are kept that a parameter can reach within n steps:
+
+    S_1 = pat(I),   S_{m+1} = S_m or pat(J) S_m      (1)
+    M̃_t = S_n ⊙ (J_t M̃_{t−1} + I_t)                (2)         dL/dθ ≈ Σ_t c_t M̃_t     (3)
+
+A unit counts whole: for LSTM the 2×2 block of (h_i, c_i) is kept. In one layer of a cell that works unit by unit S_1 is the unit itself,
+and (2) is a trace per parameter,
+
+    ε_t = D_t ε_{t−1} + ∂s_{j,t}/∂θ,    D_t = the unit's own block of J_t, ∂f/∂s + (∂f/∂rh) R_jj        (4)
+
+as cheap as a step of backpropagation. With dense weights S_2 is everything, and SnAp-2 is RTRL. In a stack a parameter reaches within
+its own step, through the layers above, all of their units: S_1 is then the unit and those layers. Patterns are read off the weights'
+zeros at the start of each call.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from .. import _check
+from .._shapes import State
+from ..data import Batch
+from ..models import AbstractModel
+from ._base import AbstractGradient, Carry, Outcome
+from ._columns import Columns
+from ._feedback import Symmetric
+from ._forward import Layer, Trajectory, enter, immediate, walk
+from ._influence import Influence
+from ._local import accumulate_local
+
+
+@final
+@dataclass(frozen=True)
+class SnAp(AbstractGradient):
+    """RTRL with all but the nearest influences left out; ``SnAp(1)`` in O(P) time and memory where there is one layer.
+
+    Higher orders, stacks and cells that mix their units keep M̃ as a dense matrix under a mask: the definition, at the price of ``RTRL()``.
+    The cheap rule for stacks is ``EProp()``, which SnAp-1 differs from by the unit's own recurrent weight. Order 1 of one layer meets an
+    embedding through wx_v = W e_v + b (``_local``); where M̃ is dense, an embedding's entry reaches what its column of W reaches.
+
+    Args:
+        order: n; biased, less so with every order, and exact once the pattern is full.
+
+    Raises:
+        InputError: an order below 1; this machine cannot hold M̃ where it is dense.
+        NotImplementedError: dropout on an embedding with order 1.
+
+    References: Menick et al., *A practical sparse approximation for real time recurrent learning*, 2021 (arXiv:2006.07232, §3).
+    """
+
+    order: int
+    agrees = "approximately"
+
+    def __post_init__(self) -> None:
+        _check.positive("order", self.order, remedy="SnAp(1) is the cheapest.")
+
+    def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
+        if self.order == 1 and model.recurrence.num_layers == 1 and model.recurrence.cell.elementwise:
+            return accumulate_local(repr(self), model, batch, carry, feedback=Symmetric(), passed_on=_own_block)
+        entry = enter(model, batch, carry, repr(self))
+        trajectory = walk(model, batch, entry)
+        influence = Influence(model, trajectory, entry, repr(self))
+        loss, c = immediate(model, trajectory.hs, batch)
+        with torch.no_grad():
+            patterns = _patterns(trajectory, influence.columns, self.order)
+            g = c.new_zeros(influence.columns.count)
+            for t in range(batch.T):
+                influence.step(t)
+                influence.keep_only(patterns)  # (2)
+                g += influence.times(c[t])  # (3)
+            influence.columns.add(model, trajectory, g)
+        return Outcome(loss, Carry(trajectory.last, influence.kept(), repr(self)))
+
+
+def _own_block(layer: Layer) -> Tensor:
+    """D of (4) at all steps, (S, S, T·B, H)."""
+    d = layer.linear
+    D = d.by_state.clone()
+    D[:, 0] += torch.einsum("pgnj,gjj->pnj", d.by_rh, layer.R)
+    return D
+
+
+def _patterns(trajectory: Trajectory, columns: Columns, order: int) -> list[Tensor]:
+    """S_n (1) for each layer's M, (S·H, columns up to that layer)."""
+    S, L, _, H = trajectory.sizes
+    reached = _reach(trajectory, [torch.zeros(H, _places(trajectory))] * L)  # S_1
+    for _ in range(1, order):
+        further = _reach(trajectory, reached)  # S_m is in pat(J) S_m: a unit reaches itself
+        if all(map(torch.equal, further, reached)):
+            break
+        reached = further
+    origins = _origins(trajectory, columns)
+    return [s[:, origins[: columns.upto[l]]].repeat(S, 1) > 0 for l, s in enumerate(reached)]
+
+
+def _places(trajectory: Trajectory) -> int:
+    """Where a parameter can act: on an entry of the input (an embedding's), or in a unit of some layer."""
+    _, L, _, H = trajectory.sizes
+    return trajectory.layers[0].W.shape[2] + L * H
+
+
+def _origins(trajectory: Trajectory, columns: Columns) -> Tensor:
+    """(columns,) the place where each column's parameter acts."""
+    H = trajectory.hs.shape[2]
+    I = trajectory.layers[0].W.shape[2]
+    found = torch.empty(columns.count, dtype=torch.long)
+    found[columns.table].view(-1, I)[:] = torch.arange(I)
+    for l, layer in enumerate(trajectory.layers):
+        units = I + l * H + torch.arange(H)
+        for at, inputs in ((columns.wx[l], layer.xs), (columns.rh[l], layer.h_prevs)):
+            found[at].view(-1, H, inputs.shape[2])[:] = units.unsqueeze(1)
+        found[columns.initial[l]].view(-1, H)[:] = units
+    return found
+
+
+def _reach(trajectory: Trajectory, before: list[Tensor]) -> list[Tensor]:
+    """pat(J) S or pat(I), for S as (H, places) of each layer: 1 where a unit depends on what acts in a place."""
+    reached: list[Tensor] = []
+    I = trajectory.layers[0].W.shape[2]
+    for l, layer in enumerate(trajectory.layers):
+        H = layer.R.shape[1]
+        one = torch.eye(H, dtype=layer.R.dtype, device=layer.R.device)
+        s = ((layer.R != 0).any(0) + one) @ before[l].to(one)
+        by_input = (layer.W != 0).any(0).to(one)
+        if l == 0:
+            s[:, :I] += by_input
+        else:
+            s += by_input @ reached[-1]
+        s[:, I + l * H : I + (l + 1) * H] += one
+        if not layer.linear.elementwise:
+            s = torch.ones_like(one) @ s
+        reached.append((s > 0).to(one))
+    return reached

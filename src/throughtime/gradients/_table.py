@@ -1,0 +1,66 @@
+"""An embedding's rows in the methods that run forward in time: only those that have occurred take part.
+
+T time · B batch · I input · r rows that have occurred.
+
+x_t = Σ_v p_tv e_v, p_t one-hot where inputs are indices. A row that no stream has met has no influence on any state and takes no memory;
+where distributions come in, every row takes part.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from ..data import Batch
+from ..models import AbstractModel, Embedding
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Which rows have occurred, and what each step's vector is made of."""
+
+    weight: nn.Parameter  # (V, I)
+    rows: Tensor  # (r,) sorted
+    inputs: Tensor  # (T, B) places among ``rows``, or (T, B, V) distributions
+
+    @staticmethod
+    def of(model: AbstractModel, batch: Batch, kept: Mapping[str, Tensor]) -> "Table | None":
+        """The model's table, or None where its input station has no parameters."""
+        station = model.input
+        if not isinstance(station, Embedding):
+            if any(True for _ in station.parameters()):
+                raise NotImplementedError(
+                    f"methods that run forward in time know how a state depends on an Embedding's rows, not on the parameters of "
+                    f"{type(station).__name__}. FullBPTT() and TruncatedBPTT(k1, k2) would do: autograd differentiates the input station."
+                )
+            return None
+        if batch.inputs.is_floating_point():
+            every = torch.arange(len(station.weight), device=batch.inputs.device)
+            return Table(station.weight, every, batch.inputs.to(station.weight.dtype))
+        met = batch.inputs.long().flatten()
+        rows = torch.cat((kept["rows"], met)).unique() if "rows" in kept else met.unique()
+        return Table(station.weight, rows, torch.searchsorted(rows, batch.inputs.long().contiguous()))
+
+    def share(self, steps: slice) -> Tensor:
+        """p (t, B, r) of some steps."""
+        inputs = self.inputs[steps]
+        return inputs if inputs.is_floating_point() else nn.functional.one_hot(inputs, len(self.rows)).to(self.weight.dtype)
+
+    def grown(self, kept: Tensor, rows: Tensor, dim: int) -> Tensor:
+        """What was kept for ``rows`` along ``dim``, with zeros for rows that have come since."""
+        if len(rows) == len(self.rows):
+            return kept
+        shape = list(kept.shape)
+        shape[dim] = len(self.rows)
+        return kept.new_zeros(shape).index_copy(dim, torch.searchsorted(self.rows, rows), kept)
+
+    def grown_columns(self, kept: Tensor, rows: Tensor) -> Tensor:
+        """The same for ``kept`` (…, columns) laid out as ``_columns`` says, the table's r·I first."""
+        if len(rows) == len(self.rows):
+            return kept
+        I = self.weight.shape[1]
+        first = kept[..., : len(rows) * I].unflatten(-1, (len(rows), I))
+        return torch.cat((self.grown(first, rows, first.ndim - 2).flatten(-2), kept[..., len(rows) * I :]), -1)

@@ -1,0 +1,148 @@
+"""Unbiased online recurrent optimisation (Tallec & Ollivier 2018).
+
+M_t, n × P, is followed as a product of one column and one row, right in expectation over random signs ν_t ∈ {±1}ⁿ:
+
+    M_t ≈ s̃_t θ̃_tᵀ                                                                      (1)
+    s̃_t = ρ0 J_t s̃_{t−1} + ρ1 ν_t                                                       (2)
+    θ̃_t = θ̃_{t−1} / ρ0 + I_tᵀ ν_t / ρ1                                                  (3)
+    ρ0 = √(‖θ̃_{t−1}‖ / ‖J_t s̃_{t−1}‖),   ρ1 = √(‖I_tᵀ ν_t‖ / ‖ν_t‖)                      (4)     1 where either norm is 0
+    dL/dθ ≈ Σ_t (c_t s̃_t) θ̃_tᵀ                                                           (5)
+
+As E[νᵢνⱼ] = δᵢⱼ and the cross terms change sign with ν, E[s̃_t θ̃_tᵀ] = J_t E[s̃_{t−1} θ̃_{t−1}ᵀ] + I_t; (4) balances the two factors' norms,
+which minimises the variance of each step. J_t is exact. All layers are one state, n = S·L·H. A learnable initial state is a step of its
+own, with J = 0 and I = 1. Streams are estimated each by itself.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from .._shapes import State
+from ..data import Batch
+from ..models import AbstractModel
+from ._base import AbstractGradient, Carry, Outcome
+from ._chance import Signs, balance
+from ._columns import Columns
+from ._forward import Entry, Pulled, Trajectory, enter, immediate, restart, walk
+
+
+@final
+@dataclass(frozen=True)
+class UORO(AbstractGradient):
+    """An unbiased estimate of RTRL's gradient in O(P) time and memory for every stream, of high variance.
+
+    Exact in expectation over the whole past, as ``RTRL()`` is. Any cell, stack, activation and dropout.
+
+    Args:
+        seed: of the signs. The same seed and the same streams give the same estimates; the generator travels in the carry.
+
+    Raises:
+        NotImplementedError: an input station other than an ``Embedding`` that has parameters.
+
+    References: Tallec & Ollivier, *Unbiased online recurrent optimization*, 2018 (arXiv:1702.05043, algorithm 1). Its variance:
+    Cooijmans & Martens, *On the variance of unbiased online recurrent optimization*, 2019.
+    """
+
+    seed: int = 0
+    agrees = "in expectation"
+
+    def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
+        entry = enter(model, batch, carry, repr(self))
+        trajectory = walk(model, batch, entry)
+        loss, c = immediate(model, trajectory.hs, batch)
+        with torch.no_grad():
+            product = _Product(model, trajectory, entry, Signs(self.seed, entry.kept))
+            g = c.new_zeros(product.columns.count)
+            for t in range(batch.T):
+                product.step(t)
+                g += (c[t] * product.column[0, -1]).sum(1) @ product.row  # (5)
+            product.columns.add(model, trajectory, g)
+        return Outcome(loss, Carry(trajectory.last, product.kept(), repr(self)))
+
+
+class _Product:
+    """(1): ``column`` s̃ (S, L, B, H) and ``row`` θ̃ (B, columns)."""
+
+    def __init__(self, model: AbstractModel, trajectory: Trajectory, entry: Entry, signs: Signs) -> None:
+        self.trajectory, self.columns, self.signs = trajectory, Columns(model, trajectory), signs
+        S, L, B, H = trajectory.sizes
+        if entry.kept:
+            column, row = entry.kept["column"], self._grown(entry)
+        else:
+            column, row = trajectory.hs.new_zeros(B, S, L, H), trajectory.hs.new_zeros(B, self.columns.count)
+        first, first_row = torch.zeros_like(column), torch.zeros_like(row)
+        if model.recurrence.initial_rule.learnable and bool(entry.fresh.any()):
+            first = signs.draw(B, S, L, H, like=column)  # (2), (3) with J = 0, I = 1
+            for l in range(L):
+                first_row[:, self.columns.initial[l]] = first[:, :, l].flatten(1)
+        self.column = restart(column, entry.fresh, first).movedim(0, 2)
+        self.row = restart(row, entry.fresh, first_row).clone()  # changed in place below
+
+    def step(self, t: int) -> None:
+        """From t − 1 to t."""
+        S, L, B, H = self.trajectory.sizes
+        nu = self.signs.draw(S, L, B, H, like=self.row)
+        pushed, own = self._pushed(t), self._pulled(t, nu)
+        rho_0 = balance(self.row.norm(dim=1), _norm(pushed))  # (4)
+        rho_1 = balance(self._own_norm(t, own), _norm(nu))  # (4)
+        self.column = rho_0.unsqueeze(1) * pushed + rho_1.unsqueeze(1) * nu  # (2)
+        self.row /= rho_0.unsqueeze(1)  # (3)
+        self._add_own(t, own, 1 / rho_1)  # (3)
+
+    def kept(self) -> dict[str, Tensor]:
+        """For the carry."""
+        rows = {} if self.trajectory.table is None else {"rows": self.trajectory.table.rows}
+        return rows | {"column": self.column.movedim(2, 0).contiguous(), "row": self.row} | self.signs.kept()
+
+    def _pushed(self, t: int) -> Tensor:
+        """J_t s̃_{t−1}, layer by layer upwards."""
+        pushed: list[Tensor] = []
+        for l, layer in enumerate(self.trajectory.layers):
+            pushed.append(layer.push(t, self.column[:, l], pushed[-1][0] if pushed else None))
+        return torch.stack(pushed, 1)
+
+    def _pulled(self, t: int, nu: Tensor) -> list[Pulled]:
+        """ν_t taken back through the step, layer by layer downwards: I_tᵀ ν_t is an outer product of these with what entered."""
+        pulled: list[Pulled] = []
+        for l in reversed(range(len(self.trajectory.layers))):
+            adjoint = nu[:, l] if not pulled else torch.cat((nu[:1, l] + pulled[-1].below, nu[1:, l]))
+            pulled.append(self.trajectory.layers[l].pull(t, adjoint))
+        return pulled[::-1]
+
+    def _own_norm(self, t: int, own: list[Pulled]) -> Tensor:
+        """‖I_tᵀ ν_t‖ (B,): that of an outer product is the product of the norms."""
+        squares = torch.zeros_like(self.row[:, 0])
+        for layer, p in zip(self.trajectory.layers, own, strict=True):
+            for at, x in ((p.wx, layer.xs[t]), (p.rh, layer.h_prevs[t])):
+                squares += at.square().sum((0, 2)) * x.square().sum(1)
+        if self.trajectory.table is not None:
+            squares += own[0].below.square().sum(1) * self.trajectory.table.share(slice(t, t + 1))[0].square().sum(1)
+        return squares.sqrt()
+
+    def _add_own(self, t: int, own: list[Pulled], scale: Tensor) -> None:
+        """θ̃ += scale · I_tᵀ ν_t, for ``scale`` (B,)."""
+        table, columns = self.trajectory.table, self.columns
+        if table is not None:
+            _add_outer(self.row[:, columns.table], table.share(slice(t, t + 1))[0] * scale.unsqueeze(1), own[0].below)
+        for l, (layer, p) in enumerate(zip(self.trajectory.layers, own, strict=True)):
+            for at, adjoint, x in ((columns.wx[l], p.wx, layer.xs[t]), (columns.rh[l], p.rh, layer.h_prevs[t])):
+                _add_outer(self.row[:, at], (adjoint * scale.unsqueeze(1)).transpose(0, 1).flatten(1), x)
+
+    def _grown(self, entry: Entry) -> Tensor:
+        """θ̃ of the last call, with zeros for rows of the embedding that have come since."""
+        row, table = entry.kept["row"], self.trajectory.table
+        if table is None:
+            return row
+        return table.grown_columns(row, entry.kept["rows"])
+
+
+def _norm(tangent: Tensor) -> Tensor:
+    """(B,) of (S, L, B, H)."""
+    return tangent.square().sum((0, 1, 3)).sqrt()
+
+
+def _add_outer(target: Tensor, a: Tensor, x: Tensor) -> None:
+    """target (B, A·X) += a ⊗ x, for a (B, A) and x (B, X)."""
+    target.unflatten(1, (a.shape[1], x.shape[1])).baddbmm_(a.unsqueeze(2), x.unsqueeze(1))

@@ -1,0 +1,72 @@
+"""``throughtime compare-gradients`` as a person types it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from throughtime.cli import main
+
+SMALL = ["--length", "20", "--batch-size", "3", "--hidden", "5", "--draws", "2", "--threads", "1"]
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_shell(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    torch.set_default_dtype(torch.float32)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("task", ["copy", "adding", "delayed-addition", "temporal-order", "text"])
+def test_every_task(task, capsys):
+    assert main(["compare-gradients", "--task", task, *SMALL, "--methods", "full", "sliding:lags=3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    full, sliding = found["methods"]
+    assert full["bias"] < 1e-12 < sliding["bias"]
+    assert found["about"] == f"{task}: GRU, 5 units, 20 steps of 3 streams"
+    assert Path(found["picture"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_fits_and_names_every_method(capsys):
+    assert (
+        main(["compare-gradients", "--task", "copy", *SMALL, "--cell", "rnn", "--orthogonal", "--layers", "2", "--picture", "p.png"]) == 0
+    )
+    output = capsys.readouterr().out
+    assert max(map(len, output.splitlines())) <= 80
+    assert "copy: Elman, 5 units, 2 layers, 20 steps of 3 streams" in output
+    assert all(name in output for name in ("full", "truncated", "sliding", "random-truncated", "adaptive", "picture: p.png"))
+
+
+def test_a_run(capsys, tmp_path):
+    (tmp_path / "book.txt").write_text("the big cat sat on the old mat.\n" * 60)
+    small = ["--hidden", "6", "--batch-size", "4", "--bptt", "8", "--steps", "2", "--threads", "1", "--out", "run"]
+    assert main(["train", "text", "book.txt", *small]) == 0
+    capsys.readouterr()
+    assert main(["compare-gradients", "run", *SMALL[:4], "--methods", "full", "truncated:k1=4"]) == 0
+    assert "run: GRU, 6 units, 20 steps of 3 streams" in capsys.readouterr().out
+    assert Path("run/gradients.png").is_file()
+    assert main(["compare-gradients", "run", "--length", "5000"]) == 2
+    assert "symbols; expected 80,001 for 16 streams of 5000 steps. Lower --length or --batch-size." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "a run or --task says what to compare on, and neither is given"),
+        (["run", "--task", "copy"], "and both are given; expected one of them"),
+        (["--task", "copy", "--methods", "foo"], "'foo' names no gradient method; expected one of full"),
+        (["--task", "copy", "--draws", "1"], "draws is 1; expected at least 2"),
+        (["--task", "temporal-order", "--length", "5"], "length is 5; expected at least 10"),
+        (["--task", "copy", "--hidden", "0"], "--hidden is 0; expected an integer from 1"),
+        (["nowhere"], "nowhere is no run folder"),
+    ],
+)
+def test_one_sentence(arguments, sentence, capsys):
+    assert main(["compare-gradients", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1

@@ -1,0 +1,60 @@
+"""``--gradient`` as a person types it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from throughtime.cli import main
+
+TEXT = "the big cat sat on the old mat.\n" * 60
+SMALL = ["--hidden", "6", "--batch-size", "4", "--bptt", "8", "--steps", "4", "--threads", "1", "--out", "run"]
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_shell(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    torch.set_default_dtype(torch.float32)
+    (tmp_path / "book.txt").write_text(TEXT)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("spec", ["sliding:lags=3", "adaptive:tolerance=0.5,max_lags=9"])
+def test_train_stop_and_go_on(spec):
+    assert main(["train", "text", "book.txt", *SMALL, "--gradient", spec]) == 0
+    assert json.loads(Path("run/config.json").read_text())["run"]["loop"]["gradient"] == spec
+    assert main(["train", "text", "--out", "run", "--resume", "--steps", "6"]) == 0
+    assert [json.loads(line)["step"] for line in Path("run/metrics.jsonl").read_text().splitlines() if '"train"' in line] == [4, 6]
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("throughtime: ")
+    assert error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        (["--gradient", "rtl"], "names no gradient method; expected one of full, truncated"),
+        (["--gradient", "sliding:lag=3"], "'lag' is no option of sliding"),
+        (["--gradient", "sliding:lags=0"], "lags is 0; expected an integer from 1"),
+        (["--gradient", "full:clip_adjoint=1", "--clip-step", "1"], "expected the clip in one of them"),
+    ],
+)
+def test_one_sentence_and_nothing_left_behind(spec, sentence, capsys):
+    assert sentence in refused(["train", "text", "book.txt", *SMALL, *spec], capsys)
+    assert not Path("run").exists()
+
+
+def test_a_run_keeps_its_method(capsys):
+    assert main(["train", "text", "book.txt", *SMALL, "--gradient", "sliding:lags=3"]) == 0
+    capsys.readouterr()
+    error = refused(["train", "text", "--out", "run", "--resume", "--gradient", "full"], capsys)
+    assert "--gradient is full but the run was begun with sliding:lags=3" in error
