@@ -56,7 +56,7 @@ CELLS = [
 
 def name(cell: AbstractCell) -> str:
     """The same in every process: a function's repr has its address."""
-    return re.sub(r"<function (\w+) at 0x\w+>", r"\1", repr(cell))
+    return re.sub(r"<(?:function|built-in method) (\w+)[^>]*>", r"\1", repr(cell))
 
 
 TORCH = {Elman(): torch.nn.RNN, GRU(): torch.nn.GRU, LSTM(): torch.nn.LSTM}

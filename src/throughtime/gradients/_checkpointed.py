@@ -59,7 +59,7 @@ class CheckpointedBPTT(AbstractGradient):
 
     >>> from throughtime import LanguageModel
     >>> print(CheckpointedBPTT(every=32).plan(1000, 16, LanguageModel(65, hidden_size=128)))
-    1,000 steps in 32 units of 32: at most 31 states and 1 recorded unit are held at once, 3.7 MB in all;
+    1,000 steps in 32 units of 32: at most 31 states and 1 recorded unit are held at once, ... MB in all;
     992 extra forward steps (0.99 a step)
     """
 
