@@ -224,6 +224,9 @@ class Verdict:
     half_lag: int
     advice: tuple[Advice, ...]
 
+    def __str__(self) -> str:
+        return "\n".join([f"{self.state}: {self.sentence}", *(f"  try {one.about}: {one.sentence}" for one in self.advice)])
+
 
 @final
 @dataclass(frozen=True, eq=False)
