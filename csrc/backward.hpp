@@ -15,7 +15,7 @@ struct BackwardWalk : Geometry<T, Arch> {
   using Forward = ForwardWalk<T, Arch>;
   using Weight = WeightGradients<T, Arch>;
   using typename Base::V, typename Base::Shape, typename Base::Part, typename Base::Chunk, typename Base::Kept;
-  using Base::W, Base::most_vectors, Base::time_of, Base::is_live, Base::lay_out, Base::chunk_at, Base::each_tile, Base::input_weights,
+  using Base::W, Base::most_vectors, Base::time_of, Base::is_live, Base::lay_out, Base::chunk_at, Base::each_tile, Base::each_panel, Base::input_weights,
       Base::recurrent_weights, Base::pack_states, Base::unpack_states, Base::pack_inputs_of, Base::load_units;
 
   struct PackedWeights {
@@ -49,10 +49,11 @@ struct BackwardWalk : Geometry<T, Arch> {
   }
 
   // Rᵀ d(rh) of the step after, for one tile.
-  THROUGHTIME_INLINE static void recurrent_product(const Shape& n, const Tiles<T>& tiles, const PackedWeights& w, const Scratch& s, bool any, Index p,
+  THROUGHTIME_INLINE static void recurrent_product(const Shape& n, const Tiles<T>& tiles, const PackedWeights& w, const Scratch& s, const Step& at, Index p,
                                                    Index r, int rows, T* out) {
     const Index K = n.gate_units();
-    tiles.times_panel[rows](any ? K : 0, s.d_next + r * W, n.tile_stride(), w.R + p * K * n.backward_width(), nullptr, out);
+    const auto product = n.B == 1 && at.step % 2 ? tiles.row_backward : tiles.times_panel[rows];
+    product(at.after >= 0 ? K : 0, s.d_next + r * W, n.tile_stride(), w.R + p * K * n.backward_width(), nullptr, out);
   }
 
   // Σ over one block's units of the squares of row r's adjoint. `product` is its Rᵀ d(rh).
@@ -78,7 +79,7 @@ struct BackwardWalk : Geometry<T, Arch> {
     for (Index p = part.first(n.backward_panels()); p < part.last(n.backward_panels()); ++p)
       each_tile(touched, tiles.most, [&](Index r0, int rows) {
         T* product = s.adjoint + (p * n.R + r0) * nv * W;
-        recurrent_product(n, tiles, w, s, at.after >= 0, p, r0, rows, product);
+        recurrent_product(n, tiles, w, s, at, p, r0, rows, product);
         for (int i = 0; i < rows; ++i) {
           V squares = V::zero();
           if (!at.frozen(c, part, r0 + i))
@@ -110,15 +111,16 @@ struct BackwardWalk : Geometry<T, Arch> {
       at.scale = s.scale;
     }
     alignas(64) T out[most_vectors * W];
-    for (Index p = part.first(n.backward_panels()); p < part.last(n.backward_panels()); ++p)
+    each_panel(part, n.backward_panels(), at.step, [&](Index p) {
       each_tile(touched, tiles.most, [&](Index r, int rows) {
         const T* product = s.adjoint + (p * n.R + r) * n.backward_width();
         if (!clipped) {
-          recurrent_product(n, tiles, w, s, at.after >= 0, p, r, rows, out);
+          recurrent_product(n, tiles, w, s, at, p, r, rows, out);
           product = out;
         }
         n.cell->backward(c, n, part, s, at, p * n.nv_backward, r, rows, product);
       });
+    });
   }
 
   // dx of the chunk's rows.

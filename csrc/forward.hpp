@@ -11,7 +11,7 @@ struct ForwardWalk : Geometry<T, Arch> {
   using Code = CellCode<T, Arch>;
   using Scratch = ForwardScratch<T, Arch>;
   using typename Base::V, typename Base::Shape, typename Base::Part, typename Base::Chunk, typename Base::Kept;
-  using Base::W, Base::most_vectors, Base::time_of, Base::is_live, Base::lay_out, Base::chunk_at, Base::each_tile, Base::input_weights,
+  using Base::W, Base::most_vectors, Base::time_of, Base::is_live, Base::lay_out, Base::chunk_at, Base::each_tile, Base::each_panel, Base::input_weights,
       Base::recurrent_weights, Base::pack_states, Base::unpack_states, Base::pack_inputs_of, Base::load_units;
 
   struct PackedWeights {
@@ -84,12 +84,14 @@ struct ForwardWalk : Geometry<T, Arch> {
     const Index width = n.forward_width();
     const Tiles<T>& tiles = tiles_of<T, Arch>(n.nv_forward * n.gates);
     alignas(64) T rh[most_vectors * W];
-    for (Index p = part.first(n.forward_panels()); p < part.last(n.forward_panels()); ++p)
+    const auto product = n.B == 1 && at.step % 2 ? tiles.row_backward : tiles.times_panel[1];
+    each_panel(part, n.forward_panels(), at.step, [&](Index p) {
       each_tile(live, tiles.most, [&](Index r, int rows) {
         if (n.single) row_times_weights<T, Arch>(recurrent_weights(c), n.gates, n.H, n.H, s.s_prev, n.nv_forward, p, w.b_hh + p * width, rh);
-        else tiles.times_panel[rows](n.H, s.s_prev + r * W, n.tile_stride(), w.R + p * n.H * width, w.b_hh + p * width, rh);
+        else (rows == 1 ? product : tiles.times_panel[rows])(n.H, s.s_prev + r * W, n.tile_stride(), w.R + p * n.H * width, w.b_hh + p * width, rh);
         n.cell->forward(c, n, part, s, at, p * n.nv_forward, r, rows, wx + (p * n.rows + r) * width, rh);
       });
+    });
     if (live < part.R) freeze_rows(n, part, live, s, at.hs);
   }
 

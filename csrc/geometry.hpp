@@ -118,6 +118,14 @@ struct Geometry {
     }
   };
 
+  // body(panel) for a member's share of `panels` at one step: first to last and last to first by turns, so that a step
+  // begins with the weights that the step before has left in the cache.
+  template <class Body>
+  THROUGHTIME_INLINE static void each_panel(const Part& part, Index panels, Index step, Body body) {
+    const Index first = part.first(panels), last = part.last(panels);
+    for (Index i = first; i < last; ++i) body(step % 2 ? first + last - 1 - i : i);
+  }
+
   // body(first row, rows) for tiles of at most `most` rows over n rows.
   template <class Body>
   THROUGHTIME_INLINE static void each_tile(Index n, int most, Body body) {
