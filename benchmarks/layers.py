@@ -7,7 +7,8 @@
 One run, the contestants interleaved round by round, fresh outputs each call; medians, with the quartiles' half spread. JAX takes its
 threads when it starts, so it runs in a process of its own, driven round by round through a pipe. The FMA peak is measured in the
 same run, by a loop of independent multiply-adds; "share" is the share of it that forward + backward reach, counting
-6·T·B·G·H·(I + H) operations. Run it on a quiet machine: a loaded one is detected by the spread, not corrected.
+6·T·B·G·H·(I + H) operations. Run it on a quiet machine: a loaded one is detected by the spread, not corrected. Where no quiet machine is to
+be had, --by low compares the lowest deciles of all contestants; say so beside the figures.
 """
 
 import argparse
@@ -49,11 +50,12 @@ class Timing:
 
     median: float
     spread: float  # half the distance between the quartiles
+    low: float  # the lowest decile: what a machine shared with others shows of each
 
     @staticmethod
     def of(seconds: list[float]) -> "Timing":
         lower, median, upper = statistics.quantiles(seconds, n=4) if len(seconds) > 2 else (min(seconds), min(seconds), max(seconds))
-        return Timing(median, (upper - lower) / 2)
+        return Timing(median, (upper - lower) / 2, sorted(seconds)[len(seconds) // 10])
 
 
 def arrays(cell: str, sizes: Sizes) -> dict[str, torch.Tensor]:
@@ -286,20 +288,20 @@ def geometric_mean(values: Iterable[float]) -> float:
     return statistics.geometric_mean(list(values))
 
 
-def report(cell: str, rows: list[dict]) -> None:
+def report(cell: str, rows: list[dict], by: str) -> None:
     for peer in ("torch", "jax"):
         for mine in ("kernel", "layer"):
-            ratios = [r["seconds"][peer]["median"] / r["seconds"][mine]["median"] for r in rows if {peer, mine} <= r["seconds"].keys()]
+            ratios = [r["seconds"][peer][by] / r["seconds"][mine][by] for r in rows if {peer, mine} <= r["seconds"].keys()]
             if ratios:
                 print(f"  {cell}: {mine} against {peer}: worst {min(ratios):.2f}, geometric mean {geometric_mean(ratios):.2f}")
 
 
-def line(cell: str, sizes: Sizes, threads: int, found: dict[str, Timing], peak: float) -> str:
-    first = next(iter(found))
-    rate = operations(cell, sizes) / found[first].median
+def line(cell: str, sizes: Sizes, threads: int, found: dict[str, Timing], peak: float, by: str) -> str:
+    first, at = next(iter(found)), {name: getattr(t, by) for name, t in found.items()}
+    rate = operations(cell, sizes) / at[first]
     parts = [f"{cell:6} {','.join(map(str, sizes)):17} {threads}"]
-    parts += [f"{name} {t.median * 1e6:9.1f} ±{t.spread / t.median:4.0%}" for name, t in found.items()]
-    parts += [f"×{found[peer].median / found[first].median:.2f} {peer}" for peer in ("torch", "jax") if peer in found and peer != first]
+    parts += [f"{name} {at[name] * 1e6:9.1f} ±{t.spread / t.median:4.0%}" for name, t in found.items()]
+    parts += [f"×{at[peer] / at[first]:.2f} {peer}" for peer in ("torch", "jax") if peer in found and peer != first]
     return "  ".join([*parts, f"{rate / 1e9:6.1f} GF/s", f"share {rate / peak:.2f}"])
 
 
@@ -310,6 +312,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--contestants", default="kernel,layer,torch,jax")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each size and number of threads")
+    parser.add_argument("--by", default="median", choices=("median", "low"), help="which statistic is printed and compared")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     args.sizes = [tuple(map(int, s.split(","))) for s in args.sizes] if args.sizes else SIZES
@@ -329,15 +332,17 @@ def main() -> None:
             for threads in args.threads:
                 for sizes in args.sizes:
                     found = measure(cell, sizes, threads, args, folder)
-                    print(line(cell, sizes, threads, found, peaks[threads]), flush=True)
+                    print(line(cell, sizes, threads, found, peaks[threads], args.by), flush=True)
                     rows.append(
                         {"cell": cell, "sizes": sizes, "threads": threads, "seconds": {n: asdict(t) for n, t in found.items()},
-                         "share": operations(cell, sizes) / next(iter(found.values())).median / peaks[threads]}
+                         "share": operations(cell, sizes) / getattr(next(iter(found.values())), args.by) / peaks[threads]}
                     )  # fmt: skip
-            report(cell, [r for r in rows if r["cell"] == cell])
+            report(cell, [r for r in rows if r["cell"] == cell], args.by)
     if args.json:
         machine = platform.processor() or platform.machine()
-        args.json.write_text(json.dumps({"machine": machine, "torch": torch.__version__, "rows": rows}, indent=1))
+        args.json.write_text(
+            json.dumps({"machine": machine, "torch": torch.__version__, "by": args.by, "peaks": peaks, "rows": rows}, indent=1)
+        )
 
 
 if __name__ == "__main__":

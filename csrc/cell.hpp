@@ -27,4 +27,19 @@ concept CellOf = requires(const V* in, V* out) {
   Cell::backward(in, in, in, in, out, out, out);
 };
 
+constexpr int max_gates = 4;
+
+// The numbers above, for code that is compiled once for all cells.
+struct Form {
+  int gates, states, kept, slots;
+  int wx_slot[max_gates], rh_slot[max_gates];
+};
+
+template <class Cell>
+consteval Form form_of() {
+  Form f{Cell::gates, Cell::states, Cell::kept, Cell::slots, {}, {}};
+  for (int g = 0; g < Cell::gates; ++g) f.wx_slot[g] = Cell::wx_slot(g), f.rh_slot[g] = Cell::rh_slot(g);
+  return f;
+}
+
 }  // namespace throughtime

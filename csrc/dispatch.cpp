@@ -1,5 +1,6 @@
 #include "dispatch.hpp"
 
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -142,6 +143,19 @@ class Scratch {
 
 thread_local Scratch scratch;
 
+// Fresh arrays of this size come straight from the system (beyond the largest that malloc keeps for reuse), and faulting
+// them in by small pages takes several times as long as filling them. The contents are untouched.
+void in_huge_pages(void* p, Index bytes) {
+#if defined(__linux__)
+  constexpr std::uintptr_t least = std::uintptr_t{32} << 20, page = 4096;
+  const auto first = (reinterpret_cast<std::uintptr_t>(p) + page - 1) / page * page;
+  const auto last = (reinterpret_cast<std::uintptr_t>(p) + static_cast<std::uintptr_t>(bytes)) / page * page;
+  if (p && last > first && last - first >= least) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#else
+  (void)p, (void)bytes;
+#endif
+}
+
 // One pass of either direction: what run_parts and run_team need to know of it.
 template <class Call>
 struct Pass {
@@ -177,6 +191,9 @@ template <class T>
 void run_forward(CellKind kind, ArchName arch, const ForwardCall<T>& call, int threads) {
   const Kernel<T>& k = kernel<T>(kind, arch);
   const Split split = divide(call.n, k.gates, threads);
+  const Index element = sizeof(T), rows = call.n.T * call.n.B;
+  in_huge_pages(call.hs, rows * call.n.H * element);
+  in_huge_pages(call.kept, static_cast<Index>(k.kept_size(call.n, call.keep)) * element);
   void* block = scratch.at_least(k.forward_scratch(call, split));
   Pass<ForwardCall<T>>{call, split, block, k.forward_pack, k.forward_share}.run();
   scratch.trim();
@@ -186,6 +203,9 @@ template <class T>
 void run_backward(CellKind kind, ArchName arch, const BackwardCall<T>& call, int threads) {
   const Kernel<T>& k = kernel<T>(kind, arch);
   const Split split = divide(call.n, k.gates, threads);
+  const Index element = sizeof(T), rows = call.n.T * call.n.B;
+  in_huge_pages(call.dxs, rows * call.n.I * element);
+  in_huge_pages(call.dwx, rows * k.gates * call.n.H * element);
   void* block = scratch.at_least(k.backward_scratch(call, split));
   Pass<BackwardCall<T>>{call, split, block, k.backward_pack, k.backward_share}.run();
   k.backward_finish(call, split, block);

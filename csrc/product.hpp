@@ -39,7 +39,9 @@ THROUGHTIME_INLINE int next_tile(Index remaining, int most) {
 //   out      (MR, NC·width), aligned to a vector; written, aliases nothing
 //
 // With few accumulators the sum over k is kept in KS interleaved parts, to cover the latency of the multiply-add.
-template <class T, class Arch, int MR, int NC>
+// With `backward`, whole blocks of k are taken last to first: a step that walks its weights the other way than the step
+// before begins with those that are still in the first cache.
+template <class T, class Arch, int MR, int NC, bool backward = false>
 [[gnu::noinline]] void rows_times_panel(Index K, const T* A, Index stride, const T* panel, const T* init, T* out) {
   using V = Vec<T, Arch>;
   constexpr int W = V::width;
@@ -54,7 +56,7 @@ template <class T, class Arch, int MR, int NC>
 #pragma GCC unroll 4
       for (int s = 1; s < KS; ++s) acc[s][r][c] = V::zero();
     }
-  const auto multiply_add = [&](const T* a, const T* b, int part) [[gnu::always_inline]] {
+  const auto multiply_add = [&](const T* a, const T* b, int part) __attribute__((always_inline)) {
     V y[NC];
 #pragma GCC unroll 8
     for (int c = 0; c < NC; ++c) y[c] = V::load(b + c * W);
@@ -65,12 +67,15 @@ template <class T, class Arch, int MR, int NC>
       for (int c = 0; c < NC; ++c) acc[part][r][c] = fma(x, y[c], acc[part][r][c]);
     }
   };
-  Index k = 0;
-  for (; k + W <= K; k += W, A += stride) {
+  const Index whole = K / W;
+  const T* const rest = A + whole * stride;
+  const T* const rest_panel = panel + whole * W * NC * W;
+  if (backward && whole > 0) A += (whole - 1) * stride, panel = rest_panel - W * NC * W;
+  for (Index block = 0; block < whole; ++block, A += backward ? -stride : stride) {
     const T* a = A;
     // The next block of A is a stride away, where no hardware prefetcher looks; the panel is read in order.
 #pragma GCC unroll 8
-    for (int r = 0; r < MR; r += 64 / Arch::bytes) __builtin_prefetch(A + stride + r * W);
+    for (int r = 0; r < MR; r += 64 / Arch::bytes) __builtin_prefetch(A + (backward ? -stride : stride) + r * W);
 #pragma GCC unroll 1
     for (int j = 0; j < W; j += unroll) {
 #pragma GCC unroll 4
@@ -78,8 +83,10 @@ template <class T, class Arch, int MR, int NC>
       a += unroll;
       panel += unroll * NC * W;
     }
+    if (backward) panel -= 2 * W * NC * W;
   }
-  for (const T* a = A; k < K; ++k, ++a, panel += NC * W) multiply_add(a, panel, 0);
+  panel = rest_panel;
+  for (Index k = whole * W, j = 0; k < K; ++k, ++j, panel += NC * W) multiply_add(rest + j, panel, 0);
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 8
@@ -95,12 +102,13 @@ template <class T>
 struct Tiles {
   int most;
   void (*times_panel[9])(Index K, const T* A, Index stride, const T* panel, const T* init, T* out);
+  void (*row_backward)(Index K, const T* A, Index stride, const T* panel, const T* init, T* out);  // one row, k last to first
 };
 
 template <class T, class Arch, int NC>
 THROUGHTIME_INLINE constexpr Tiles<T> make_tiles() {
   constexpr int most = max_rows<Arch>(NC);
-  Tiles<T> tiles = {most, {}};
+  Tiles<T> tiles = {most, {}, &rows_times_panel<T, Arch, 1, NC, true>};
   tiles.times_panel[1] = &rows_times_panel<T, Arch, 1, NC>;
   if constexpr (most >= 2) tiles.times_panel[2] = &rows_times_panel<T, Arch, 2, NC>;
   if constexpr (most >= 3) tiles.times_panel[3] = &rows_times_panel<T, Arch, 3, NC>;

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -83,7 +84,7 @@ template <class V> THROUGHTIME_INLINE V fma(V a, V b, V c) { return {a.v * b.v +
 // NaN passes through. Written as `a < b ? a : b`, g++ 12 emits a compare and a masked move instead.
 template <class T, class Arch>
 THROUGHTIME_INLINE Vec<T, Arch> min(Vec<T, Arch> a, Vec<T, Arch> b) {
-  using V = Vec<T, Arch>;
+  using V [[maybe_unused]] = Vec<T, Arch>;
 #if defined(__AVX512F__)
   if constexpr (Arch::bytes == 64 && sizeof(T) == 4) return {(typename V::Lanes)_mm512_maskz_min_ps((__mmask16)-1, (__m512)a.v, (__m512)b.v)};
   if constexpr (Arch::bytes == 64 && sizeof(T) == 8) return {(typename V::Lanes)_mm512_maskz_min_pd((__mmask8)-1, (__m512d)a.v, (__m512d)b.v)};
@@ -102,7 +103,7 @@ THROUGHTIME_INLINE Vec<T, Arch> min(Vec<T, Arch> a, Vec<T, Arch> b) {
 
 template <class T, class Arch>
 THROUGHTIME_INLINE Vec<T, Arch> max(Vec<T, Arch> a, Vec<T, Arch> b) {
-  using V = Vec<T, Arch>;
+  using V [[maybe_unused]] = Vec<T, Arch>;
 #if defined(__AVX512F__)
   if constexpr (Arch::bytes == 64 && sizeof(T) == 4) return {(typename V::Lanes)_mm512_maskz_max_ps((__mmask16)-1, (__m512)a.v, (__m512)b.v)};
   if constexpr (Arch::bytes == 64 && sizeof(T) == 8) return {(typename V::Lanes)_mm512_maskz_max_pd((__mmask8)-1, (__m512d)a.v, (__m512d)b.v)};
@@ -127,14 +128,16 @@ THROUGHTIME_INLINE V blend(typename V::Ints mask, V from, V otherwise) {
 }
 
 // One exchange of a transposition: the lanes of a with bit `step` set change places with those of b without it.
-template <int step, class V>
-THROUGHTIME_INLINE void exchange(V& a, V& b) {
-  typename V::Ints low{}, high{};  // lanes below `width` are a's, those from it on b's
-  for (int j = 0; j < V::width; ++j) {
-    low[j] = j & step ? V::width + j - step : j;
-    high[j] = j & step ? V::width + j : j + step;
-  }
-  const auto x = __builtin_shuffle(a.v, b.v, low), y = __builtin_shuffle(a.v, b.v, high);
+template <int step, class V, int... j>
+THROUGHTIME_INLINE void exchange(V& a, V& b, std::integer_sequence<int, j...>) {
+  constexpr int w = V::width;  // lanes below it are a's, those from it on b's
+#if defined(__clang__)
+  const auto x = __builtin_shufflevector(a.v, b.v, (j & step ? w + j - step : j)...);
+  const auto y = __builtin_shufflevector(a.v, b.v, (j & step ? w + j : j + step)...);
+#else
+  const auto x = __builtin_shuffle(a.v, b.v, typename V::Ints{(j & step ? w + j - step : j)...});
+  const auto y = __builtin_shuffle(a.v, b.v, typename V::Ints{(j & step ? w + j : j + step)...});
+#endif
   a.v = x, b.v = y;
 }
 
@@ -144,7 +147,7 @@ THROUGHTIME_INLINE void transpose(V* rows) {
   if constexpr (step < V::width) {
 #pragma GCC unroll 16
     for (int i = 0; i < V::width; ++i)
-      if (!(i & step)) exchange<step>(rows[i], rows[i + step]);
+      if (!(i & step)) exchange<step>(rows[i], rows[i + step], std::make_integer_sequence<int, V::width>{});
     transpose<2 * step>(rows);
   }
 }

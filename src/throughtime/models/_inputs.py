@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .. import _check
 from .._check import InputError
 from ..nn import Rows
+from ._lookup import lookup
 
 
 class AbstractInput(nn.Module, abc.ABC):
@@ -43,7 +44,8 @@ class Embedding(AbstractInput):
         if inputs.is_floating_point():
             _distribution(inputs, self.weight.shape[0])
             return inputs.to(self.weight.dtype) @ self.weight
-        return self.rows(inputs).vectors()
+        _check.indices("inputs", inputs, self.weight.shape[0])
+        return lookup(self.weight, inputs)
 
     def is_small_for(self, inputs: Shaped[Tensor, "T B *I"]) -> bool:
         """Whether the inputs are indices, twice as many of them as there are rows in the table, or more."""
