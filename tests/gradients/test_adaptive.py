@@ -12,8 +12,8 @@ from _truth import assert_close
 from throughtime.cells import GRU, LSTM, Elman, Identity
 from throughtime.gradients import AdaptiveBPTT, FullBPTT, SlidingBPTT, TruncatedBPTT
 from throughtime.gradients._adaptive import bias_bound
-from throughtime.gradients._stretch import Stretch
-from throughtime.gradients._unrolled import Unrolled
+from throughtime.gradients.reverse._stretch import Stretch
+from throughtime.gradients.reverse._unrolled import Unrolled
 
 NEVER = 1e-12  # a tolerance that no window meets
 

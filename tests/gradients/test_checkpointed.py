@@ -16,7 +16,7 @@ from throughtime.cells import GRU, LSTM, Elman
 from throughtime.data import Batch
 from throughtime.gradients import Budgeted, CheckpointedBPTT, FullBPTT, TruncatedBPTT, _checkpointed
 from throughtime.gradients._base import entering
-from throughtime.gradients._plan import parse_bytes
+from throughtime.gradients.checkpointing._plan import parse_bytes
 from throughtime.kernels import set_kernels
 from throughtime.models import Head, LanguageModel, Linear, OneHot, SequenceModel, SquaredError, Vectors
 

@@ -74,7 +74,7 @@ def test_the_mean_length_and_its_tail():
 def run_of_deltas(method: RandomTruncatedBPTT, T: int, B: int) -> torch.Tensor:
     """(T, B) δ as drawn in calls of 500 steps, of which the network has nothing to do with."""
     rows, carry, kept = [], None, {}
-    from throughtime.gradients._stretch import Stretch
+    from throughtime.gradients.reverse._stretch import Stretch
 
     for _ in range(T // 500):
         batch = Batch(torch.zeros(500, B, 1), torch.zeros(500, B, 1), fresh=torch.zeros(B, dtype=torch.bool))

@@ -1,6 +1,7 @@
 """``throughtime compare-gradients``: every gradient method on the same weights and batch."""
 
 import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,8 +83,9 @@ def compare_gradients(arguments: Sequence[str], prog: str) -> int:
         return 0
     console = Console()
     console.print(about, compared_table(rows), highlight=False, sep="\n")
-    for line in (*refusals(rows), f"picture: {picture}"):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    for line in refusals(rows):
+        console.print(textwrap.fill(line, min(console.width, 100), subsequent_indent="  "), highlight=False, markup=False)
+    console.print(f"picture: {picture}", soft_wrap=True, highlight=False, markup=False)
     return 0
 
 

@@ -8,16 +8,16 @@ from ._random_truncated import RandomTruncatedBPTT as RandomTruncatedBPTT
 from ._sliding import SlidingBPTT as SlidingBPTT
 from ._truncated import TruncatedBPTT as TruncatedBPTT
 from ._checkpointed import CheckpointedBPTT as CheckpointedBPTT
-from ._plan import Plan as Plan
-from ._schedules import AbstractSchedule as AbstractSchedule, Action as Action, Binomial as Binomial, totals as totals
-from ._budget import Budgeted as Budgeted
-from ._online import OnlineCheckpoints as OnlineCheckpoints
+from .checkpointing._plan import Plan as Plan
+from .checkpointing._schedules import AbstractSchedule as AbstractSchedule, Action as Action, Binomial as Binomial, totals as totals
+from .checkpointing._budget import Budgeted as Budgeted
+from .checkpointing._online import OnlineCheckpoints as OnlineCheckpoints
 from ._rtrl import RTRL as RTRL
 from ._block_rtrl import BlockRTRL as BlockRTRL
 from ._snap import SnAp as SnAp
 from ._uoro import UORO as UORO
 from ._kfrtrl import KFRTRL as KFRTRL
-from ._feedback import AbstractFeedback as AbstractFeedback, RandomFeedback as RandomFeedback, Symmetric as Symmetric
+from .forward._feedback import AbstractFeedback as AbstractFeedback, RandomFeedback as RandomFeedback, Symmetric as Symmetric
 from ._rflo import RFLO as RFLO
 from ._eprop import EProp as EProp
 from ._omega import Omega as Omega, WithOmega as WithOmega, omega as omega

@@ -40,9 +40,9 @@ from ..data import Batch
 from ..models import AbstractModel
 from ._base import AbstractGradient, Carry, Outcome, carried_state, entering
 from ._sliding import SlidingBPTT
-from ._stretch import Stretch
 from ._truncated import TruncatedBPTT
-from ._unrolled import Pulled, Unrolled
+from .reverse._stretch import Stretch
+from .reverse._unrolled import Pulled, Unrolled
 
 
 class Bias(NamedTuple):

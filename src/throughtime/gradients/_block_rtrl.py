@@ -26,8 +26,8 @@ from ..data import Batch
 from ..kernels import recurrence
 from ..models import AbstractModel
 from ._base import AbstractGradient, Carry, Outcome
-from ._forward import Entry, Trajectory, enter, walk
-from ._influence import Influence
+from .forward._influence import Influence
+from .forward._walk import Entry, Trajectory, enter, walk
 
 
 @final

@@ -31,10 +31,10 @@ from ..data import Batch
 from ..models import AbstractModel
 from ..nn import Rows
 from ._base import AbstractGradient, Carry, Outcome, carried_state, entering
-from ._online import OnlineCheckpoints
-from ._piece import Piece
-from ._plan import Plan, kept_every, parse_bytes, with_snapshots, within
-from ._schedules import Action, Advance, Free, Keep, Record, Restore, Reverse
+from .checkpointing._online import OnlineCheckpoints
+from .checkpointing._plan import Plan, kept_every, parse_bytes, with_snapshots, within
+from .checkpointing._schedules import Action, Advance, Free, Keep, Record, Restore, Reverse
+from .reverse._piece import Piece
 
 
 @final

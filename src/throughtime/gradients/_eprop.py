@@ -17,8 +17,8 @@ from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
 from ._base import AbstractGradient, Carry, Outcome
-from ._feedback import AbstractFeedback, Symmetric
-from ._local import accumulate_local
+from .forward._feedback import AbstractFeedback, Symmetric
+from .forward._local import accumulate_local
 
 
 @final

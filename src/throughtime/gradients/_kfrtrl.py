@@ -29,9 +29,9 @@ from ..cells import LSTM, Elman, Leaky
 from ..data import Batch
 from ..models import AbstractModel
 from ._base import AbstractGradient, Carry, Outcome
-from ._chance import Signs, balance
-from ._columns import add_initial, add_seen, seen
-from ._forward import Entry, Trajectory, enter, immediate, restart, walk
+from .forward._chance import Signs, balance
+from .forward._columns import add_initial, add_seen, seen
+from .forward._walk import Entry, Trajectory, enter, immediate, restart, walk
 
 
 @final

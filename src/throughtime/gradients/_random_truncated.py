@@ -32,8 +32,8 @@ from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
 from ._base import AbstractGradient, Carry, Outcome, carried_state
-from ._stretch import Stretch
-from ._unrolled import Layered, Unrolled
+from .reverse._stretch import Stretch
+from .reverse._unrolled import Layered, Unrolled
 
 
 @final

@@ -16,8 +16,8 @@ from ..cells import Elman, Leaky
 from ..data import Batch
 from ..models import AbstractModel
 from ._base import AbstractGradient, Carry, Outcome
-from ._feedback import AbstractFeedback, RandomFeedback
-from ._local import accumulate_local
+from .forward._feedback import AbstractFeedback, RandomFeedback
+from .forward._local import accumulate_local
 
 
 @final

@@ -14,8 +14,8 @@ from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
 from ._base import AbstractGradient, Carry, Outcome
-from ._forward import enter, immediate, walk
-from ._influence import Influence
+from .forward._influence import Influence
+from .forward._walk import enter, immediate, walk
 
 
 @final

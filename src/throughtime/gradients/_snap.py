@@ -26,11 +26,11 @@ from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
 from ._base import AbstractGradient, Carry, Outcome
-from ._columns import Columns
-from ._feedback import Symmetric
-from ._forward import Layer, Trajectory, enter, immediate, walk
-from ._influence import Influence
-from ._local import accumulate_local
+from .forward._columns import Columns
+from .forward._feedback import Symmetric
+from .forward._influence import Influence
+from .forward._local import accumulate_local
+from .forward._walk import Layer, Trajectory, enter, immediate, walk
 
 
 @final

@@ -34,8 +34,8 @@ from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
 from ._base import AbstractGradient, Carry, Outcome, carried_state
-from ._piece import Piece
-from ._stretch import Stretch
+from .reverse._piece import Piece
+from .reverse._stretch import Stretch
 
 
 @final

@@ -23,9 +23,9 @@ from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
 from ._base import AbstractGradient, Carry, Outcome
-from ._chance import Signs, balance
-from ._columns import Columns
-from ._forward import Entry, Pulled, Trajectory, enter, immediate, restart, walk
+from .forward._chance import Signs, balance
+from .forward._columns import Columns
+from .forward._walk import Entry, Pulled, Trajectory, enter, immediate, restart, walk
 
 
 @final

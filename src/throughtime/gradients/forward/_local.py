@@ -22,13 +22,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._shapes import State
-from ..data import Batch
-from ..models import AbstractModel
-from ._base import Carry, Outcome
+from ..._shapes import State
+from ...data import Batch
+from ...models import AbstractModel
+from .._base import Carry, Outcome
 from ._columns import add_initial, add_seen, seen
 from ._feedback import AbstractFeedback
-from ._forward import Entry, Layer, Trajectory, enter, restart, walk
+from ._walk import Entry, Layer, Trajectory, enter, restart, walk
 
 
 class _Traces(NamedTuple):

@@ -20,7 +20,7 @@ from typing import NamedTuple, final
 
 import numpy as np
 
-from .. import _check
+from ... import _check
 from ._schedules import AbstractSchedule, Action, Advance, Free, Keep, Record, Restore, Reverse
 
 

@@ -21,13 +21,13 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor, nn
 
-from .. import _check
-from .._shapes import State
-from ..cells import StepDerivative, derivative
-from ..data import Batch
-from ..kernels import _plain
-from ..models import AbstractModel
-from ._base import Carry, carried_state, entering
+from ... import _check
+from ..._shapes import State
+from ...cells import StepDerivative, derivative
+from ...data import Batch
+from ...kernels import _plain
+from ...models import AbstractModel
+from .._base import Carry, carried_state, entering
 from ._table import Table
 
 

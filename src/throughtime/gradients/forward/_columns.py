@@ -13,8 +13,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from ..models import AbstractModel
-from ._forward import Trajectory
+from ...models import AbstractModel
+from ._walk import Trajectory
 
 
 @final

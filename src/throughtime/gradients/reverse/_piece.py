@@ -9,10 +9,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from .._shapes import State
-from ..models import AbstractModel
-from ..nn import Rows
-from ._base import entering
+from ..._shapes import State
+from ...models import AbstractModel
+from ...nn import Rows
+from .._base import entering
 
 
 @final

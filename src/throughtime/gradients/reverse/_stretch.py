@@ -8,10 +8,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._shapes import State
-from ..data import Batch
-from ._base import Carry
+from ... import _check
+from ..._shapes import State
+from ...data import Batch
+from .._base import Carry
 
 
 @final

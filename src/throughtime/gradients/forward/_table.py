@@ -13,8 +13,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from ..data import Batch
-from ..models import AbstractModel, Embedding
+from ...data import Batch
+from ...models import AbstractModel, Embedding
 
 
 @final

@@ -10,9 +10,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ..data import Batch
-from ..models import AbstractModel
-from ._forward import Trajectory, immediate
+from ...data import Batch
+from ...models import AbstractModel
+from ._walk import Trajectory, immediate
 
 
 class AbstractFeedback(abc.ABC):

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .._shapes import State
-from ..cells import AbstractCell
-from ..data import Batch
-from ..kernels import Parameters, Walk
-from ..kernels._plain import clip_adjoint, forward
-from ..models import AbstractModel
+from ..._shapes import State
+from ...cells import AbstractCell
+from ...data import Batch
+from ...kernels import Parameters, Walk
+from ...kernels._plain import clip_adjoint, forward
+from ...models import AbstractModel
 from ._stretch import Stretch
 
 Layered = list[State]  # for each layer its S tensors (N, B, H)

@@ -19,7 +19,7 @@ repetition dynamic checkpointing algorithm for unsteady adjoint calculation*, 20
 from collections.abc import Iterator
 from typing import final
 
-from .. import _check
+from ... import _check
 from ._schedules import Action, Advance, Free, Keep, Record, Reverse, binomial
 
 _PASS = -1  # in place of a slot: the state goes by and is not held

@@ -12,9 +12,9 @@ from typing import NamedTuple, final
 
 import torch
 
-from .._check import InputError
-from ..kernels import held_numbers
-from ..models import AbstractModel, Embedding, Vectors
+from ..._check import InputError
+from ...kernels import held_numbers
+from ...models import AbstractModel, Embedding, Vectors
 from ._budget import Budgeted
 from ._schedules import AbstractSchedule, Binomial, totals
 

@@ -21,10 +21,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from .. import _check
-from ..models import AbstractModel
+from ... import _check
+from ...models import AbstractModel
 from ._columns import Columns
-from ._forward import Entry, Layer, Trajectory, restart
+from ._walk import Entry, Layer, Trajectory, restart
 
 CHEAPER = (
     "SnAp(1), UORO(seed), EProp() and TruncatedBPTT(k1, k2) need no such matrix and are not exact; a smaller batch or hidden size needs a "

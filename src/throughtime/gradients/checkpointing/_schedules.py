@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from math import comb
 from typing import NamedTuple, final
 
-from .. import _check
+from ... import _check
 
 
 @final
