@@ -4,35 +4,11 @@ import json
 import re
 
 import pytest
-import torch
+from _shell import SMALL, TEXT
 
 from throughtime.cli import main
 
-TEXT = (
-    "".join(f"the {a} {b} sat on the {c}.\n" for a in ("big", "old", "red") for b in ("cat", "dog", "owl") for c in ("mat", "log", "box"))
-    * 4
-)
-SMALL = ["--hidden", "6", "--embedding", "4", "--batch-size", "4", "--bptt", "8", "--steps", "6", "--threads", "1"]
-
-
-@pytest.fixture(autouse=True)
-def _as_in_a_shell(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    torch.set_default_dtype(torch.float32)
-    (tmp_path / "book.txt").write_text(TEXT)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    torch.set_default_dtype(torch.float32)
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "book.txt").write_text(TEXT)
-    assert main(["train", "text", str(folder / "book.txt"), *SMALL, "--out", str(folder / "run")]) == 0
-    return folder / "run"
+pytestmark = pytest.mark.usefixtures("as_in_a_shell")
 
 
 def test_the_verdict_and_a_table(trained, capsys):

@@ -4,23 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from throughtime.cli import main
 
-TEXT = "the big cat sat on the old mat.\n" * 60
+pytestmark = pytest.mark.usefixtures("as_in_a_shell")
 SMALL = ["--hidden", "6", "--batch-size", "4", "--bptt", "8", "--steps", "4", "--threads", "1", "--out", "run"]
-
-
-@pytest.fixture(autouse=True)
-def _as_in_a_shell(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    torch.set_default_dtype(torch.float32)
-    (tmp_path / "book.txt").write_text(TEXT)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("spec", ["sliding:lags=3", "adaptive:tolerance=0.5,max_lags=9"])

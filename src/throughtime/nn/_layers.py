@@ -3,6 +3,7 @@
 T time · B batch · I input · H hidden · P what of h is seen: H, or the projection's size · D directions · L layers · G gates · S states.
 """
 
+import abc
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, final
 
@@ -24,7 +25,7 @@ from ._normalised import NormalisedLSTM
 Nonlinearity = Literal["tanh", "relu", "identity", "sigmoid"] | Callable[[Tensor], Tensor]
 
 
-class Layers(nn.RNNBase):
+class Layers(nn.RNNBase, abc.ABC):
     """What the three have in common. The constructor's and the call's first arguments are those of ``torch.nn``, as are all names.
 
     Args:
@@ -75,9 +76,9 @@ class Layers(nn.RNNBase):
         self._add_parameters()
         self.reset_parameters_of_options()
 
+    @abc.abstractmethod
     def _step(self) -> AbstractCell:
         """The cell of every layer."""
-        raise NotImplementedError
 
     def _add_parameters(self) -> None:
         """Those that torch's module does not have."""
