@@ -151,3 +151,10 @@ def test_a_clipped_adjoint_refuses_forward_mode():
     p = problem(GRU(), SIZES)
     with pytest.raises(NotImplementedError, match="no forward mode"):
         torch.func.jvp(lambda xs: recurrence(GRU(), xs, p.state, p.parameters, clip_adjoint=1.0)[0], (p.xs,), (p.xs,))
+
+
+def test_a_clipped_adjoint_refuses_a_second_derivative_in_the_library():
+    given = arguments(GRU(), clip=1.0)
+    (g,) = torch.autograd.grad(forward(*given)[0].square().sum(), given[1], create_graph=True)
+    with pytest.raises(NotImplementedError, match="has no derivative"):
+        g.sum().backward()

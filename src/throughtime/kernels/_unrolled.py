@@ -53,7 +53,7 @@ def unrolled(
     hs: list[Tensor] = [xs] * T
     for t in reversed(range(T)) if walk.reverse else range(T):
         active = None if walking is None else walking[t].unsqueeze(1)  # (B, 1)
-        before = state if walk.reset is None else _restarted(state, walk, t, active)
+        before = state if walk.reset is None else _restarted(state, walk, t)
         rh = _recurrent_half(before[0], R, parameters.b_hh, variation)
         after = cell.step(wxs[t], rh, before)
         after = after if variation.projection is None else (after[0] @ variation.projection.T, *after[1:])  # (3)
@@ -118,10 +118,9 @@ def _recurrent_half(h: Tensor, R: Tensor, b_hh: Tensor | None, variation: Variat
     return rh.unflatten(-1, R.shape[:2])
 
 
-def _restarted(state: State, walk: Walk, t: int, active: Tensor | None) -> State:
-    """The state before step t, replaced where a reset stands."""
+def _restarted(state: State, walk: Walk, t: int) -> State:
+    """The state before step t, replaced where a reset stands; of a sequence that is over, nobody looks at it."""
     assert walk.reset is not None, "the caller asks only where there is a reset mask"
     cut = walk.reset[t].to(state[0].device).unsqueeze(1)
-    cut = cut if active is None else cut & active
     restart = walk.restart or tuple(torch.zeros_like(s) for s in state)
     return tuple(torch.where(cut, new, old) for new, old in zip(restart, state, strict=True))
