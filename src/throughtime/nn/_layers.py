@@ -74,7 +74,7 @@ class Layers(nn.RNNBase, abc.ABC):
         self.zoneout = _check.fraction("zoneout", zoneout)
         self.memory = memory
         self._add_parameters()
-        self.reset_parameters_of_options()
+        self._reset_options()
 
     @abc.abstractmethod
     def _step(self) -> AbstractCell:
@@ -97,10 +97,10 @@ class Layers(nn.RNNBase, abc.ABC):
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
-        self.reset_parameters_of_options()
+        self._reset_options()
 
     @torch.no_grad()
-    def reset_parameters_of_options(self) -> None:
+    def _reset_options(self) -> None:
         """Initial states and offsets to 0, gains to 1."""
         for name, p in self.named_parameters():
             if name in ("h_0", "c_0") or name.startswith("norm_c_bias"):
