@@ -1,10 +1,14 @@
 """Option × transform × cell, torch.nn beside throughtime: what works, tried one by one. Prints the table of the README.
 
-Each try makes a layer, runs it under the transform and compares with plain autograd of the same layer, in both dtypes.
-R, G and L: it works for RNN, GRU and LSTM. A dash: for none.
+Each try makes a layer, runs it under the transform and compares with plain autograd of the same layer, in both dtypes; the gradient, and
+that of the gradient, with differences of what they are the gradients of. R, G and L: it works for RNN, GRU and LSTM. A dash: for none.
+
+    python tests/contracts/transforms.py            # the table, in a minute
+    python tests/contracts/transforms.py --quick    # without torch's half, in float64 alone
 """
 
 import functools
+import sys
 import warnings
 
 import torch
@@ -52,24 +56,32 @@ def close(a, b, dtype):
     assert float((a - b).abs().max()) <= 1000 * torch.finfo(dtype).eps * scale
 
 
+def check_slope(f, weights, gradients, dtype):
+    """The gradients of f against a difference quotient along a random direction of length 1.
+
+    With a step of ∛eps the quotient is off by eps^⅔ twice: f's third derivative and f's own rounding; a hundred for their sizes.
+    """
+    generator = torch.Generator().manual_seed(2)
+    direction = {name: torch.randn(p.shape, generator=generator, dtype=dtype) for name, p in weights.items()}
+    length, eps = float(sum(d.square().sum() for d in direction.values()).sqrt()), torch.finfo(dtype).eps
+    step = eps ** (1 / 3)
+    up, down = (float(f({name: p + sign * step / length * direction[name] for name, p in weights.items()})) for sign in (1, -1))
+    slope = float(sum((gradients[name] * d).sum() for name, d in direction.items())) / length
+    quotient = (up - down) / (2 * step)
+    assert abs(slope) > 1e-3 * max(1.0, abs(up)), "a slope too flat to tell right from wrong"
+    assert abs(slope - quotient) <= 100 * step**2 * max(1.0, abs(up), abs(slope)), (slope, quotient)
+
+
 def gradient(f, layer, call, weights, xs, dtype):
-    reference(f, weights, xs)
+    check_slope(lambda w: f(w, xs), weights, reference(f, weights, xs), dtype)
 
 
 def gradient_of_gradient(f, layer, call, weights, xs, dtype):
     leaves = {name: p.clone().requires_grad_() for name, p in weights.items()}
     first = torch.autograd.grad(f(leaves, xs), list(leaves.values()), create_graph=True)
     second = torch.autograd.grad(sum(g.square().sum() for g in first), list(leaves.values()))
-    if dtype == torch.float64:  # against a difference quotient along the gradient
-        length = float(sum(g.detach().square().sum() for g in first).sqrt())
-        step, direction = 1e-6, [g.detach() / length for g in first]
-        ends = []
-        for sign in (1, -1):
-            moved = {name: p + sign * step * d for (name, p), d in zip(weights.items(), direction, strict=True)}
-            ends.append(sum(g.square().sum() for g in reference(f, moved, xs).values()))
-        quotient = (ends[0] - ends[1]) / (2 * step)
-        along = sum((s * d).sum() for s, d in zip(second, direction, strict=True))
-        assert abs(float(along - quotient)) <= 1e-6 * max(1.0, abs(float(quotient)))
+    size = lambda w: sum(g.square().sum() for g in reference(f, w, xs).values())
+    check_slope(size, weights, dict(zip(leaves, second, strict=True)), dtype)
 
 
 def forward_mode(f, layer, call, weights, xs, dtype):
@@ -104,10 +116,9 @@ TRANSFORMS = {
 }
 
 
-def works(kind, option, transform) -> bool:
-    """In float32 and in float64."""
+def works(kind, option, transform, dtypes) -> bool:
     made, call = OPTIONS[option]
-    for dtype in (torch.float32, torch.float64):
+    for dtype in dtypes:
         torch.manual_seed(0)
         try:
             layer = kind(I, H, dtype=dtype, **made)
@@ -119,18 +130,19 @@ def works(kind, option, transform) -> bool:
     return True
 
 
-def table() -> str:
+def table(*, sides=(0, 1), dtypes=(torch.float32, torch.float64)) -> str:
     """In markdown: ours, and torch's after a stroke."""
     rows = [["", *TRANSFORMS], ["---"] * (1 + len(TRANSFORMS))]
     for option in OPTIONS:
         row = [option]
         for transform in TRANSFORMS:
-            sides = ["".join(c for c, kinds in CELLS.items() if works(kinds[side], option, transform)) or "–" for side in (0, 1)]
-            row.append(" / ".join(sides))
+            tried = ["".join(c for c, kinds in CELLS.items() if works(kinds[side], option, transform, dtypes)) or "–" for side in sides]
+            row.append(" / ".join(tried))
         rows.append(row)
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    print(table())
+    torch.set_num_threads(1)
+    print(table(sides=(0,), dtypes=(torch.float64,)) if "--quick" in sys.argv else table())
