@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from _rounding import assert_close as assert_close
 from torch import Tensor
 
 pytest.importorskip("throughtime._kernels", reason="the extension is not built here; the plain loop serves")
@@ -110,11 +111,3 @@ def arrays(run: Run, d: Gradients) -> dict[str, Tensor]:
     named |= {f"d{name}": g for name, g in d.parameters._asdict().items()}
     named |= {f"drestart[{k}]": s for k, s in enumerate(d.drestart or ())}
     return {name: a for name, a in named.items() if a is not None}
-
-
-def assert_close(got: dict[str, Tensor], truth: dict[str, Tensor], tolerance: float) -> None:
-    """Relative to the largest entry of each array."""
-    assert got.keys() == truth.keys()
-    for name, a in truth.items():
-        error = (got[name].double() - a).abs().max()
-        assert error <= tolerance * a.abs().max(), f"{name}: {error:.3g} against {tolerance:.3g} × {a.abs().max():.3g}"
