@@ -1,5 +1,7 @@
 """Types of shapes are checked while the tests run, in float64 unless a test says otherwise."""
 
+import os
+
 import jaxtyping
 import pytest
 import torch
@@ -7,6 +9,11 @@ from hypothesis import settings
 
 settings.register_profile("quick", max_examples=20, deadline=None)
 settings.load_profile("quick")
+
+# The problems of the tests are too small to share between threads: two would do the same in twice the time. For the processes
+# that tests start as well; tests of threads ask for their own number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

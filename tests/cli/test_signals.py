@@ -55,6 +55,7 @@ def test_asked_to_stop_while_training(tmp_path, number):
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow  # tests/training/test_resume.py resumes to the same bits within one process
 def test_killed_again_and_again_to_the_same_bits(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir(), killed.mkdir()

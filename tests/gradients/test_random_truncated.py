@@ -84,6 +84,7 @@ def run_of_deltas(method: RandomTruncatedBPTT, T: int, B: int) -> torch.Tensor:
     return torch.cat(rows)
 
 
+@pytest.mark.slow
 def test_unbiased_over_many_draws():
     """30 draws of ĝ along the exact gradient, 200 streams each: the mean is within 4.5 standard errors (Student's t: false alarm 1e-4)."""
     torch.manual_seed(1)

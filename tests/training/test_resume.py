@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from _tables import first
 from safetensors.torch import load_file
 
 from throughtime import InputError, LanguageModel, NonFinite, TokenStream
@@ -29,7 +30,7 @@ def same(a: RunFolder, b: RunFolder) -> None:
     assert rows(a) == rows(b)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop", "adagrad"])
+@pytest.mark.parametrize("optimizer", first(["adam"], ["adam", "sgd", "rmsprop", "adagrad"]))
 def test_stopped_after_every_few_steps(make_run, console, optimizer):
     optimiser = {"optimizer": optimizer, "schedule": "cosine", "clip": 0.3}
     whole, cut = (make_run(name, optimiser=optimiser, **HARD) for name in ("whole", "cut"))
