@@ -22,8 +22,10 @@ KNOWN_PRIVATE_IMPORTS = {
     "throughtime.flow._measure → throughtime.gradients._base",
     "throughtime.flow._trajectory → throughtime.gradients._base",
     "throughtime.flow._trajectory → throughtime.kernels._plain",
+    "throughtime.gradients.checkpointing._plan → throughtime.kernels._memory",
     "throughtime.gradients.forward._walk → throughtime.kernels._plain",
     "throughtime.gradients.reverse._unrolled → throughtime.kernels._plain",
+    "throughtime.models._head → throughtime.kernels._cross_entropy",
     "throughtime.training._export → throughtime.models._onnx",
 }
 KNOWN_TORCH_PRIVATE = {
