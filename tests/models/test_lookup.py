@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from _truth import assert_close, rounding
 from torch.nn import functional
 
 from throughtime import Batch, LanguageModel
@@ -12,7 +13,7 @@ SIZES = [(7, 3), (_SMALL // 8, 8), (_SMALL, 1)]  # below and at the size where a
 
 
 def close(got, wanted):
-    torch.testing.assert_close(got, wanted, rtol=1e-13, atol=1e-13)  # sums of at most some ten terms, in any order
+    assert_close([got], [wanted], rounding(20, condition=10.0))  # sums of at most some ten terms, in any order, some of which cancel
 
 
 @pytest.mark.parametrize("passes", [1, 2, 3])
@@ -41,7 +42,8 @@ def test_used_twice_in_one_graph(V, E):
         dense = table.detach().clone().requires_grad_()
         torch.autograd.backward([dense[index], dense[index] @ dense.T], [dxs, do])
         assert not table.grad.is_sparse
-        torch.testing.assert_close(table.grad, repeat * dense.grad, rtol=1e-10, atol=1e-9)  # sums of V or 12·E products
+        # sums of V or 12·E products
+        assert_close([table.grad], [repeat * dense.grad], rounding(max(V, 12 * E), condition=10.0))
 
 
 def test_second_pass_adds_rows_to_the_grad_that_is_there():

@@ -14,7 +14,8 @@ from itertools import product
 
 import pytest
 import torch
-from _truth import assert_close, gradients
+from _rounding import path
+from _truth import assert_close, gradients, rounding
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.testing._internal.common_modules import ErrorModuleInput, ModuleErrorEnum, ModuleInput, module_db
@@ -34,8 +35,7 @@ Nested = Tensor | PackedSequence | tuple | None
 # number, so that both modes and both types are met.
 EVERY = 9
 
-# At most 17 terms a product sum, through at most 5 steps and 2 layers there and back, each off by eps.
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 2 * 17 * 5 * 2 * torch.finfo(torch.float32).eps}
+TOLERANCE = {dtype: rounding(path(5, 17, 2), dtype=dtype) for dtype in (torch.float64, torch.float32)}
 
 
 def how_many(theirs: type[nn.Module], kind: str) -> int:
