@@ -10,6 +10,7 @@ from ._activations import (
 )
 from ._base import AbstractCell as AbstractCell
 from ._derivative import StepDerivative as StepDerivative, derivative as derivative
+from ._pullback import AbstractPullback as AbstractPullback
 from ._elman import Elman as Elman
 from ._gru import GRU as GRU
 from ._leaky import Leaky as Leaky

@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .._shapes import State
+from ._derivative import derivative
+from ._pullback import AbstractPullback, DiagonalPullback, WholePullback
 
 
 class AbstractCell(abc.ABC):
@@ -48,3 +50,9 @@ class AbstractCell(abc.ABC):
         pull = torch.func.vjp(self.step, wx, rh, state)[1]
         dwx, drh, dprev = pull(dstate)
         return dwx, drh, dprev
+
+    def pullback(self, wx: Float[Tensor, "N G H"], rh: Float[Tensor, "N G H"], before: State) -> AbstractPullback:
+        """The step's transposed derivative at N points, for adjoints that are taken back again and again; ``before`` S tensors (N, H)."""
+        if self.elementwise:
+            return DiagonalPullback(derivative(self, wx, rh, before))
+        return WholePullback(self.step_vjp, wx, rh, before, self.step(wx, rh, before))

@@ -13,13 +13,15 @@ A cell that mixes units has full (H, H) blocks in their place. The paths through
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import torch
 from torch import Tensor
 
 from .._shapes import State
-from ._base import AbstractCell
+
+if TYPE_CHECKING:
+    from ._base import AbstractCell
 
 
 @final
@@ -60,7 +62,7 @@ class StepDerivative:
         return _sum(torch.einsum(equation, block, one) for block, one in zip(blocks, d, strict=True))
 
 
-def derivative(cell: AbstractCell, wx: Tensor, rh: Tensor, state: State) -> StepDerivative:
+def derivative(cell: "AbstractCell", wx: Tensor, rh: Tensor, state: State) -> StepDerivative:
     """Linearise one step at N points: ``wx``, ``rh`` (N, G, H), ``state`` S tensors (N, H).
 
     >>> from throughtime.cells import Elman, Identity
@@ -74,7 +76,7 @@ def derivative(cell: AbstractCell, wx: Tensor, rh: Tensor, state: State) -> Step
     return StepDerivative(by_wx, by_rh, by_state, cell.elementwise)
 
 
-def _row(cell: AbstractCell, wx: Tensor, rh: Tensor, state: State, after: State, p: int) -> tuple[Tensor, Tensor, Tensor]:
+def _row(cell: "AbstractCell", wx: Tensor, rh: Tensor, state: State, after: State, p: int) -> tuple[Tensor, Tensor, Tensor]:
     """The derivatives of s'_p: by_wx[p] (G, N, H), by_rh[p], by_state[p] (S, N, H), with an axis of H more where units mix."""
 
     def pulled(e: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,6 +14,10 @@ Differentiated by hand, with δh = ∂L/∂h' and δc = ∂L/∂c' as they arriv
     da_o = δh ⊙ tanh c' ⊙ o ⊙ (1 − o)       (11)    from (6), (4)
     dwx  = drh = (da_i, da_f, da_g, da_o)   (12)
     dc   = dc' ⊙ f                          (13)    ∂L/∂h = Rᵀ drh is the time loop's
+
+The two states meet in c', so that with all that is not δ multiplied out beforehand (7)–(13) are five products in place of nine:
+
+    dc' = δc + δh ⊙ a,   da_{i,f,g} = dc' ⊙ P,   da_o = δh ⊙ Q,   dc = dc' ⊙ f      (14)
 """
 
 from dataclasses import dataclass
@@ -24,6 +28,7 @@ from torch import Tensor
 
 from .._shapes import State
 from ._base import AbstractCell
+from ._pullback import AbstractPullback
 
 
 @final
@@ -66,3 +71,29 @@ class LSTM(AbstractCell):
         da_o = dh * tanh_c * (o * (1 - o))  # (11)
         da = torch.stack((da_i, da_f, da_g, da_o), 1)  # (12)
         return da, da, (torch.zeros_like(dh), dc * f)  # (13)
+
+    def pullback(self, wx: Tensor, rh: Tensor, before: State) -> AbstractPullback:
+        return LSTMPullback(wx, rh, before)
+
+
+@final
+class LSTMPullback(AbstractPullback):
+    """(14)."""
+
+    def __init__(self, wx: Tensor, rh: Tensor, before: State) -> None:
+        gates, c = wx + rh, before[1]  # (N, 4, H), (N, H)
+        i, self.f, o = (gates[:, k].sigmoid() for k in (0, 1, 3))
+        g = gates[:, 2].tanh()
+        tanh_c = (self.f * c + i * g).tanh()  # (5)
+        self.a = o * (1 - tanh_c * tanh_c)
+        self.P = torch.stack((g * i * (1 - i), c * self.f * (1 - self.f), i * (1 - g * g)), 1)  # (N, 3, H)
+        self.Q = tanh_c * o * (1 - o)
+        self.drh = self.dwx = gates  # which have served
+
+    def apply(self, rows: slice, adjoint: State, into: State, *, wants_dwx: bool) -> bool:
+        dh, dc = adjoint
+        dc = torch.addcmul(dc, dh, self.a[rows], out=into[0])  # (14); into[0] is free until the path through R is added
+        torch.mul(self.P[rows], dc.unsqueeze(1), out=self.drh[rows, :3])  # (14)
+        torch.mul(self.Q[rows], dh, out=self.drh[rows, 3])  # (14)
+        torch.mul(self.f[rows], dc, out=into[1])  # (14)
+        return False
