@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._shapes import State
 from ..cells import GRU, LSTM, AbstractCell, Elman, Identity, Relu, Sigmoid, Tanh
-from ._types import FORWARD, Gradients, Parameters, Run, Walk
+from ._types import FORWARD, Gradients, Parameters, Run, Traversal
 
 _missing: str | None = None  # why there is no extension; nothing below is called without a look at it
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def forward(
     xs: Tensor,
     state: State,
     parameters: Parameters,
-    walk: Walk = FORWARD,
+    traversal: Traversal = FORWARD,
     *,
     keep: Keep = "fast",
     clean: bool = False,
@@ -67,18 +67,18 @@ def forward(
     ``threads`` follows ``torch.get_num_threads()`` when None.
     """
     kind, (T, B), H = _known(cell), xs.shape[:2], state[0].shape[-1]
-    xs, parameters, walk = xs.contiguous(), _dense_parameters(parameters), _dense_walk(walk)
+    xs, parameters, traversal = xs.contiguous(), _dense_parameters(parameters), _dense_traversal(traversal)
     state = tuple(s.contiguous() for s in state)
     h0, c0 = _two(state)
     hs = xs.new_empty(T, B, H)
     last = tuple(xs.new_empty(B, H) for _ in state)
     new = xs.new_zeros if clean else xs.new_empty
-    kept = new(kept_numbers(cell, xs.dtype, (T, B, H), keep, arch)) if kind > _LAST_ELMAN else None
+    residuals = new(residual_numbers(cell, xs.dtype, (T, B, H), keep, arch)) if kind > _LAST_ELMAN else None
     _kernels.forward(
-        kind, xs, h0, c0, *parameters, walk.lengths, walk.reset, *_two(walk.restart), walk.reverse, keep,
-        hs, *_two(last), kept, threads or torch.get_num_threads(), arch,
+        kind, xs, h0, c0, *parameters, traversal.lengths, traversal.reset, *_two(traversal.restart), traversal.reverse, keep,
+        hs, *_two(last), residuals, threads or torch.get_num_threads(), arch,
     )  # fmt: skip
-    return Run(hs, last, (*state, *(() if kept is None else (kept,))))
+    return Run(hs, last, (*state, *(() if residuals is None else (residuals,))))
 
 
 def backward(
@@ -88,7 +88,7 @@ def backward(
     run: Run,
     dhs: Tensor | None,
     dlast: tuple[Tensor | None, ...] | None,
-    walk: Walk = FORWARD,
+    traversal: Traversal = FORWARD,
     *,
     clip: float | None = None,
     needs_dxs: bool = True,
@@ -98,22 +98,22 @@ def backward(
 ) -> Gradients:
     """The recursion of the plain loop. ``keep`` and ``arch`` are those of the forward call."""
     kind, S = _known(cell), cell.states
-    xs, parameters, walk = xs.contiguous(), _dense_parameters(parameters), _dense_walk(walk)
-    state, kept = run.kept[:S], run.kept[S] if len(run.kept) > S else None
+    xs, parameters, traversal = xs.contiguous(), _dense_parameters(parameters), _dense_traversal(traversal)
+    state, residuals = run.residuals[:S], run.residuals[S] if len(run.residuals) > S else None
     W, R, b_ih, b_hh = parameters
     dxs = torch.empty_like(xs) if needs_dxs else None
     dstate = tuple(torch.empty_like(s) for s in state)
-    drestart = None if walk.restart is None else tuple(torch.empty_like(s) for s in walk.restart)
+    drestart = None if traversal.restart is None else tuple(torch.empty_like(s) for s in traversal.restart)
     d = Parameters(_like(W), torch.empty_like(R), _like(b_ih), _like(b_hh))
     _kernels.backward(
-        kind, xs, *_two(state), *parameters, walk.lengths, walk.reset, *_two(walk.restart), walk.reverse, keep,
-        run.hs, kept, None if dhs is None else dhs.contiguous(), *_two(_dense(dlast)), -1.0 if clip is None else clip,
+        kind, xs, *_two(state), *parameters, traversal.lengths, traversal.reset, *_two(traversal.restart), traversal.reverse, keep,
+        run.hs, residuals, None if dhs is None else dhs.contiguous(), *_two(_dense(dlast)), -1.0 if clip is None else clip,
         dxs, *d, *_two(dstate), *_two(drestart), threads or torch.get_num_threads(), arch,
     )  # fmt: skip
     return Gradients(dxs, dstate, d, drestart)
 
 
-def kept_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep: Keep, arch: str | None = None) -> int | torch.SymInt:
+def residual_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep: Keep, arch: str | None = None) -> int | torch.SymInt:
     """How many numbers ``forward`` leaves beside its output, for ``shape`` (T, B, H); T and B may be symbols where gates are kept."""
     (T, B, H), kind, float64 = shape, _known(cell), dtype == torch.float64
     if keep == "fast":
@@ -177,11 +177,11 @@ def _dense_parameters(parameters: Parameters) -> Parameters:
     return Parameters(_contiguous(W), R.contiguous(), _contiguous(b_ih), _contiguous(b_hh))
 
 
-def _dense_walk(walk: Walk) -> Walk:
-    if walk is FORWARD:
-        return walk
-    restart = None if walk.restart is None else tuple(s.contiguous() for s in walk.restart)
-    return Walk(_contiguous(walk.lengths), _contiguous(walk.reset), restart, walk.reverse)
+def _dense_traversal(traversal: Traversal) -> Traversal:
+    if traversal is FORWARD:
+        return traversal
+    restart = None if traversal.restart is None else tuple(s.contiguous() for s in traversal.restart)
+    return Traversal(_contiguous(traversal.lengths), _contiguous(traversal.reset), restart, traversal.reverse)
 
 
 def _two(state: _MaybeState | None) -> tuple[Tensor | None, Tensor | None]:
