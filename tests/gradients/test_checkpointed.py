@@ -15,7 +15,7 @@ from throughtime import nn
 from throughtime.cells import GRU, LSTM, Elman
 from throughtime.data import Batch
 from throughtime.gradients import Budgeted, CheckpointedBPTT, FullBPTT, TruncatedBPTT, _checkpointed
-from throughtime.gradients._base import entering
+from throughtime.gradients import starting_state
 from throughtime.gradients.checkpointing._plan import parse_bytes
 from throughtime.kernels import set_kernels
 from throughtime.models import Head, LanguageModel, Linear, OneHot, SequenceModel, SquaredError, Vectors
@@ -99,12 +99,12 @@ def test_a_frozen_station_gets_nothing_and_harms_nothing(method, frozen):
 
 def unit_by_unit(model, batches, seed, carry=None):
     """The same units, each with its own seed, as one graph of torch's autograd: nothing is kept, nothing run again."""
-    state, total = entering(model, carry, batches[0].fresh, batches[0].B), torch.zeros(())
+    state, total = starting_state(model, carry, batches[0].fresh, batches[0].B), torch.zeros(())
     seed = seed if seed is not None else int(torch.randint(2**62, ()))
     for i, batch in enumerate(batches):
         with _checkpointed._seeded(seed + 2 * i, torch.device("cpu")):
             xs = model.embed(batch)
-            hs, state = model.recurrence(xs, state if i == 0 else entering(model, state, batch.fresh, batch.B))
+            hs, state = model.recurrence(xs, state if i == 0 else starting_state(model, state, batch.fresh, batch.B))
         with _checkpointed._seeded(seed + 2 * i + 1, torch.device("cpu")):
             total = total + model.losses(hs, batch).sum()
     loss = total * model.scale(*batches)
@@ -162,21 +162,21 @@ def test_streams_that_start_anew_in_a_later_piece(slots, initial):
 
 
 def counted_steps(monkeypatch, model, run):
-    """How many steps the recurrence was run forward, and the longest stretch that any station was given."""
-    from throughtime.nn import _stack
+    """How many steps the recurrence was run forward, and the most steps that any station was given at once."""
+    from throughtime.nn import _trace
 
     seen, longest = [], [0]
-    recurrence, losses = _stack.recurrence, type(model).losses
+    forward, losses = _trace.forward, type(model).losses
 
     def counting(cell, xs, *rest, **options):
         seen.append(len(xs))
-        return recurrence(cell, xs, *rest, **options)
+        return forward(cell, xs, *rest, **options)
 
     def watching(self, hs, batch):
         longest[0] = max(longest[0], len(hs))
         return losses(self, hs, batch)
 
-    monkeypatch.setattr(_stack, "recurrence", counting)
+    monkeypatch.setattr(_trace, "forward", counting)
     monkeypatch.setattr(type(model), "losses", watching)
     run()
     return sum(seen) // model.recurrence.num_layers, max(longest[0], *seen)

@@ -169,8 +169,9 @@ def test_rows_of_a_table_enter_as_the_vectors_do(layers, B, T, fresh):
     recurrence, table = stack(cells.GRU(), layers), torch.randn(4, I, requires_grad=True)
     index, marks, c = torch.randint(4, (T, B)), freshness([t for t in fresh if t < T], T, B), torch.randn(T, B, H)
     found = []
-    for xs in (Rows(table, index), table[index]):
+    for enter in (lambda: Rows(table, index), lambda: table[index]):
         for way in ("recursion", "pull"):
+            xs = enter()
             recurrence.zero_grad()
             table.grad = None
             trace = recurrence.trace(xs, None, fresh=marks)
@@ -218,9 +219,9 @@ def test_plain_and_packed_kernels_leave_the_same_steps(cell):
 
 def test_adjoints_are_clipped_where_they_pass():
     recurrence = stack(cells.LSTM(), 1)
-    trace = recurrence.trace(torch.randn(T, B, I))
+    trace = recurrence.trace(torch.randn(T, B, I), clip_adjoint=0.5)
     adjoint = [tuple(10 * torch.randn(T * B, H) for _ in range(2))]
-    trace.pull(0, T, adjoint, trace.zeros(T), clip=0.5)
+    trace.pull(0, T, adjoint, trace.zeros(T))
     norms = sum(s.square().sum(1) for s in adjoint[0]).sqrt()
     assert_close([norms], [torch.full_like(norms, 0.5)])
 

@@ -118,9 +118,9 @@ class AdaptiveBPTT(AbstractGradient):
     def _go_back(self, model: AbstractModel, history: History, window: int, keep_from: int) -> Windows:
         """Add the gradient with ``window`` lags, at least, for each loss."""
         if self.k1 == 1:
-            trace = run_with_steps(model, history.steps(0, history.T), history.state, history.fresh, repr(self))
+            trace = run_with_steps(model, history.steps(0, history.T), history.state, history.fresh, repr(self), clip=self.clip_adjoint)
             loss, c = model.loss_and_adjoint(trace.hs[history.offset :], history.batch)
-            slide(trace, c, window, clip=self.clip_adjoint)
+            slide(trace, c, window)
             return Windows(loss, trace.last, trace.entering(keep_from))
         k1 = window if self.k1 is None else self.k1
         return back_through_windows(model, history, k1, k1 + window - 1, keep_from=keep_from, clip=self.clip_adjoint)
@@ -139,7 +139,7 @@ class AdaptiveBPTT(AbstractGradient):
             return None
         at = int(steps[-1])
         with torch.random.fork_rng(devices=[]):  # the gradient itself draws the same dropout after this
-            trace = run_with_steps(model, history.steps(0, history.T), history.state, history.fresh, repr(self))
+            trace = run_with_steps(model, history.steps(0, history.T), history.state, history.fresh, repr(self), clip=self.clip_adjoint)
             c = model.adjoint(trace.hs[history.offset + at].unsqueeze(0), history.batch.steps(at, at + 1))[0]
         sizes, norms = self._measure(trace, c, history.offset + at)
         return bias_bound(sizes, norms, self.max_lags, self.fit_from)
@@ -154,7 +154,7 @@ class AdaptiveBPTT(AbstractGradient):
         for t in range(row, max(-1, row - self.max_lags), -1):
             if not bool(reached.any()):
                 break
-            trace.pull(t, t + 1, v, before, clip=self.clip_adjoint, dxs=torch.empty_like(trace.layers[0].xs[t]))
+            trace.pull(t, t + 1, v, before, dxs=torch.empty_like(trace.layers[0].xs[t]))
             sizes.append(_norm_per_stream(trace, t)[reached].mean())  # (1)
             parts = _gradient(trace, t, int(has_loss.sum()))
             mean = parts if not mean else [m + p for m, p in zip(mean, parts, strict=True)]

@@ -232,21 +232,22 @@ class _Reversal:
         return Outcome(torch.stack(self._losses).sum(), Carry(self._last))
 
     def _run(self, i: int, *, keep: Literal["none"] | None = None) -> Segment:
-        with self._drawing(2 * i):
-            return run(self.model, self.inputs.enter(i), self._here, self.inputs.batch(i).fresh, keep=keep)
+        fresh = self.inputs.batch(i).fresh
+        with self._drawing(2 * i, always=fresh is not None):  # an initial state may be random in any mode
+            return run(self.model, self.inputs.enter(i), self._here, fresh, clip=self.clip_adjoint, keep=keep)
 
     def _reverse(self, i: int) -> None:
         segment = self._recorded.pop(i)
         self._last = self._last or segment.last
         with self._drawing(2 * i + 1):
             loss, dhs = self.model.loss_and_adjoint(segment.hs, self.inputs.batch(i), scale=self.scale)
-        self._adjoint = segment.backward(dhs, self._adjoint, clip=self.clip_adjoint)  # (1), (2)
+        self._adjoint = segment.backward(dhs, self._adjoint)  # (1), (2)
         segment.finish()
         self._losses.append(loss)
 
-    def _drawing(self, stream: int) -> AbstractContextManager[None]:
-        """Random numbers from a seed of their own, the same each time; a model that is not in training draws none."""
-        return _seeded(self._seed + stream, self._here[0].device) if self.model.training else nullcontext()
+    def _drawing(self, stream: int, *, always: bool = False) -> AbstractContextManager[None]:
+        """Random numbers from a seed of their own, the same each time; without ``always``, none where the model is not in training."""
+        return _seeded(self._seed + stream, self._here[0].device) if always or self.model.training else nullcontext()
 
 
 @contextmanager

@@ -73,7 +73,7 @@ class RandomTruncatedBPTT(AbstractGradient):
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
         history = History.of(batch, carry, repr(self))
         since, generator = self._draw(history, carry.kept if isinstance(carry, Carry) else {})
-        trace = run_with_steps(model, history.steps(0, history.T), history.state, history.fresh, repr(self))
+        trace = run_with_steps(model, history.steps(0, history.T), history.state, history.fresh, repr(self), clip=self.clip_adjoint)
         loss, c = model.loss_and_adjoint(trace.hs[history.offset :], batch)
         trace.add_gradients(self._go_back(trace, c, since))  # (4)
         keep_from = history.T - int(since[-1].max())
@@ -111,7 +111,7 @@ class RandomTruncatedBPTT(AbstractGradient):
             here = [tuple(s[t * B : (t + 1) * B].copy_(d) for s, d in zip(sums, arrived, strict=True)) for sums, arrived in zip(total, v, strict=True)]
             if t >= offset:
                 here[-1][0].add_(c[t - offset])  # c_t of (2), (3)
-            trace.pull(t, t + 1, here, v, clip=self.clip_adjoint)
+            trace.pull(t, t + 1, here, v)
             for state in v:
                 for s in state:
                     s *= weights[t]  # (3), and (2) where it is 0

@@ -61,30 +61,30 @@ class SlidingBPTT(AbstractGradient):
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
         history = History.of(batch, carry, repr(self))
-        trace = run_with_steps(model, history.steps(0, history.T), history.state, history.fresh, repr(self))
+        trace = run_with_steps(model, history.steps(0, history.T), history.state, history.fresh, repr(self), clip=self.clip_adjoint)
         loss, c = model.loss_and_adjoint(trace.hs[history.offset :], batch)
-        slide(trace, c, self.lags, clip=self.clip_adjoint)
+        slide(trace, c, self.lags)
         keep_from = max(0, history.T - (self.lags - 1))
         return Outcome(loss, Carry(trace.last, history.kept_from(keep_from, trace.entering(keep_from)), repr(self)))
 
 
-def slide(trace: Trace, c: Tensor, lags: int, *, clip: float | None) -> None:
+def slide(trace: Trace, c: Tensor, lags: int) -> None:
     """(1)–(3): add the gradient with so many lags of the losses whose ∂L/∂h are ``c`` (T', B, H), at the last T' steps of the trace."""
     total = trace.zeros(trace.T)
     offset, together = trace.T - len(c), max(1, _ROWS // trace.B)
     for first in range(offset, trace.T, together):
         last = min(first + together, trace.T)
-        _take_back(trace, c[first - offset : last - offset], first, lags, clip, total)
+        _take_back(trace, c[first - offset : last - offset], first, lags, total)
     trace.add_gradients(total)  # (3)
 
 
-def _take_back(trace: Trace, c: Tensor, first: int, lags: int, clip: float | None, total: Layered) -> None:
+def _take_back(trace: Trace, c: Tensor, first: int, lags: int, total: Layered) -> None:
     """(1), (2) for the losses of the steps from ``first`` on."""
     start, stop = first, first + len(c)  # the steps where v stands
     v, before = trace.zeros(len(c)), trace.zeros(len(c))
     v[-1][0].copy_(c.flatten(0, 1))
     for _ in range(min(lags, stop)):
-        trace.pull(start, stop, v, before, clip=clip)  # (1)
+        trace.pull(start, stop, v, before)  # (1)
         _add(total, v, slice(start * trace.B, stop * trace.B))  # (2)
         v, before = before, v
         if start == 0:  # what falls off the first step

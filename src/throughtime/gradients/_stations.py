@@ -3,7 +3,7 @@
 T time · B batch · I input · H hidden · L layers · S states.
 """
 
-from typing import Literal, Protocol, final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -13,80 +13,6 @@ from ..data import Batch
 from ..models import AbstractModel
 from ..nn import Recurrence, Rows, Trace
 from ._base import starting_state
-
-
-class Segment(Protocol):
-    """Some steps that were run forward, and can be gone back through."""
-
-    @property
-    def hs(self) -> Tensor: ...  # (T, B, H), without a graph
-
-    @property
-    def last(self) -> State: ...  # the state after the last step, S tensors (L, B, H)
-
-    def backward(self, dhs: Tensor | None, dlast: State | None, *, clip: float | None = None) -> State:
-        """Add the gradients; return the adjoint of the state that was carried in."""
-        ...
-
-    def finish(self) -> None:
-        """Hand the gradient of the input on to what made it."""
-        ...
-
-
-def run(
-    model: AbstractModel,
-    xs: Tensor | Rows,
-    state: State | None,
-    fresh: Tensor | None,
-    *,
-    keep: Literal["none"] | None = None,
-) -> Segment:
-    """Run the model's recurrence over what station ② gave.
-
-    Args:
-        model: whose recurrence it is.
-        xs: ``model.enter`` of some steps, or ``model.embed``.
-        state: carried in, S tensors (L, B, H); None: every stream begins anew.
-        fresh: (B,), the streams that begin anew before the first step; None: none.
-        keep: "none": nothing will go back through it.
-    """
-    if isinstance(model.recurrence, Recurrence):
-        return model.recurrence.trace(xs, state, fresh=fresh, initial=_initial(model, state, fresh, xs.shape[1]), keep=keep)
-    assert isinstance(xs, Tensor), "rows of a table enter a stack alone"
-    return AutogradSegment(model, xs, state, fresh)
-
-
-def run_with_steps(
-    model: AbstractModel,
-    batch: Batch,
-    state: State | None,
-    fresh: Tensor | None,
-    method: str,
-    *,
-    xs: Tensor | None = None,
-    mask: Tensor | None = None,
-) -> Trace:
-    """Run stations ② and ③ so that adjoints and tangents can be taken through every single step.
-
-    Args:
-        model: whose stations they are.
-        batch: whose inputs are read.
-        state: carried in; None: every stream begins anew.
-        fresh: (B,) or (T, B), where streams begin anew.
-        method: who asks.
-        mask: (T, B, I) what dropout multiplies ``xs`` by; None: nothing.
-        xs: what station ② gives; None: ``model.embed(batch)``.
-
-    Raises:
-        NotImplementedError: a recurrence that is not a stack of cells.
-    """
-    if not isinstance(model.recurrence, Recurrence):
-        raise NotImplementedError(
-            f"{method} takes the derivative of every single step, which an nn.Recurrence knows and {type(model.recurrence).__name__} does "
-            "not tell. Build the model on nn.Recurrence(cell, ...), or use FullBPTT(), TruncatedBPTT(k1, k2) or CheckpointedBPTT(every=...)."
-        )
-    xs = model.embed(batch) if xs is None else xs
-    return model.recurrence.trace(xs, state, fresh=fresh, initial=_initial(model, state, fresh, batch.B), mask=mask)
 
 
 @final
@@ -101,12 +27,8 @@ class AutogradSegment:
             self._hs, self._last = recurrence(self._leaf, starting_state(model, self._carried, fresh, xs.shape[1]))
         self.hs, self.last = self._hs.detach(), tuple(s.detach() for s in self._last)
 
-    def backward(self, dhs: Tensor | None, dlast: State | None, *, clip: float | None = None) -> State:
-        if clip is not None:
-            raise NotImplementedError(
-                "clip_adjoint works inside the recursion of an nn.Recurrence; this model's recurrence is another module. Leave clip_adjoint "
-                "out and clip the gradient's norm instead."
-            )
+    def backward(self, dhs: Tensor | None, dlast: State | None) -> State:
+        """As ``Trace.backward``."""
         ends = [(self._hs, dhs), *zip(self._last, (None,) * len(self._last) if dlast is None else dlast, strict=True)]
         ends = [(y, dy) for y, dy in ends if dy is not None and y.requires_grad]
         if ends:
@@ -119,8 +41,82 @@ class AutogradSegment:
         return adjoint
 
     def finish(self) -> None:
+        """As ``Trace.finish``."""
         if self._source.requires_grad and self._leaf.grad is not None:
             self._source.backward(self._leaf.grad)
+
+
+Segment = Trace | AutogradSegment
+"""Some steps that were run forward and can be gone back through: ``hs``, ``last``, ``backward(dhs, dlast)``, ``finish()``."""
+
+
+def run(
+    model: AbstractModel,
+    xs: Tensor | Rows,
+    state: State | None,
+    fresh: Tensor | None,
+    *,
+    clip: float | None = None,
+    keep: Literal["none"] | None = None,
+) -> Segment:
+    """Run the model's recurrence over what station ② gave.
+
+    Args:
+        model: whose recurrence it is.
+        xs: ``model.enter`` of some steps, or ``model.embed``.
+        state: carried in, S tensors (L, B, H); None: every stream begins anew.
+        fresh: (B,), the streams that begin anew before the first step; None: none.
+        clip: as ``clip_adjoint`` of ``FullBPTT``.
+        keep: "none": nothing will go back through it.
+
+    Raises:
+        NotImplementedError: a clip, for a recurrence that is not a stack of cells.
+    """
+    if isinstance(model.recurrence, Recurrence):
+        initial = _initial(model, state, fresh, xs.shape[1])
+        return model.recurrence.trace(xs, state, fresh=fresh, initial=initial, keep=keep, clip_adjoint=clip)
+    assert isinstance(xs, Tensor), "rows of a table enter a stack alone"
+    if clip is not None:
+        raise NotImplementedError(
+            "clip_adjoint works inside the recursion of an nn.Recurrence; this model's recurrence is another module. Leave clip_adjoint "
+            "out and clip the gradient's norm instead."
+        )
+    return AutogradSegment(model, xs, state, fresh)
+
+
+def run_with_steps(
+    model: AbstractModel,
+    batch: Batch,
+    state: State | None,
+    fresh: Tensor | None,
+    method: str,
+    *,
+    xs: Tensor | None = None,
+    mask: Tensor | None = None,
+    clip: float | None = None,
+) -> Trace:
+    """Run stations ② and ③ so that adjoints and tangents can be taken through every single step.
+
+    Args:
+        model: whose stations they are.
+        batch: whose inputs are read.
+        state: carried in; None: every stream begins anew.
+        fresh: (B,) or (T, B), where streams begin anew.
+        method: who asks.
+        mask: (T, B, I) what dropout multiplies ``xs`` by; None: nothing.
+        xs: what station ② gives; None: ``model.embed(batch)``.
+        clip: as ``clip_adjoint`` of ``FullBPTT``.
+
+    Raises:
+        NotImplementedError: a recurrence that is not a stack of cells.
+    """
+    if not isinstance(model.recurrence, Recurrence):
+        raise NotImplementedError(
+            f"{method} takes the derivative of every single step, which an nn.Recurrence knows and {type(model.recurrence).__name__} does "
+            "not tell. Build the model on nn.Recurrence(cell, ...), or use FullBPTT(), TruncatedBPTT(k1, k2) or CheckpointedBPTT(every=...)."
+        )
+    xs = model.embed(batch) if xs is None else xs
+    return model.recurrence.trace(xs, state, fresh=fresh, initial=_initial(model, state, fresh, batch.B), mask=mask, clip_adjoint=clip)
 
 
 def _initial(model: AbstractModel, state: State | None, fresh: Tensor | None, batch_size: int) -> State | None:

@@ -118,10 +118,10 @@ def back_through_windows(model: AbstractModel, history: History, k1: int, k2: in
     for start, stop in windows:
         for a, b in _between(cuts, done, stop):
             entering = state if a == keep_from else entering
-            segment = run(model, model.enter(history.steps(a, b)), state, history.fresh[a])
+            segment = run(model, model.enter(history.steps(a, b)), state, history.fresh[a], clip=clip)
             segments.append(_Placed(segment, a, b))
             state, done = segment.last, b
-        total = total.to(segments[-1].segment.hs) + _go_back(model, history, segments, start, stop, scale, clip)
+        total = total.to(segments[-1].segment.hs) + _go_back(model, history, segments, start, stop, scale)
         while segments and segments[0].stop <= min(stop + k1, history.T) - k2:
             segments.popleft().segment.finish()
     for placed in segments:
@@ -132,7 +132,7 @@ def back_through_windows(model: AbstractModel, history: History, k1: int, k2: in
 
 
 def _go_back(
-    model: AbstractModel, history: History, segments: deque[_Placed], start: int, stop: int, scale: float, clip: float | None
+    model: AbstractModel, history: History, segments: deque[_Placed], start: int, stop: int, scale: float
 ) -> Tensor:
     """One window: the losses of rows start..stop−1, and their adjoint handed back through ``segments``, the last k2 steps.
 
@@ -142,7 +142,7 @@ def _go_back(
     loss, dhs = model.loss_and_adjoint(hs, history.losses_at(start, stop), scale=scale)
     adjoint: State | None = None  # (1)
     for segment, a, b in reversed(segments):
-        adjoint = segment.backward(dhs[a - start : b - start] if a >= start else None, adjoint, clip=clip)  # (2), (3)
+        adjoint = segment.backward(dhs[a - start : b - start] if a >= start else None, adjoint)  # (2), (3)
     return loss
 
 

@@ -52,7 +52,7 @@ class LinearisedStep:
         else:
             by_h = torch.einsum("pgnik,gkj->npij", d.by_rh, self.R)
             by_state = d.by_state.permute(2, 0, 3, 1, 4)
-        J = by_state.contiguous()
+        J = by_state.clone(memory_format=torch.contiguous_format)
         J[:, :, :, 0] += by_h
         return J.flatten(3).flatten(1, 2)
 

@@ -152,6 +152,7 @@ class Recurrence(nn.Module):
         initial: State | None = None,
         mask: Float[Tensor, "T B I"] | None = None,
         keep: Literal["fast", "lean", "none"] | None = None,
+        clip_adjoint: float | None = None,
     ) -> Trace:
         """Run the stack and remember what its derivative needs: for gradient methods and for whoever looks at the gradient.
 
@@ -162,6 +163,7 @@ class Recurrence(nn.Module):
             initial: the state that they begin from, S tensors (L, B, H), with the graph of what made it; None: the stack's own.
             mask: (T, B, I) what ``xs`` is multiplied by, as dropout does; None: nothing.
             keep: what is kept for ``Trace.backward``; None: as the stack's ``memory`` says. "none": neither that nor anything else.
+            clip_adjoint: as in ``forward``, for every adjoint that goes through the trace.
 
         Raises:
             InputError: xs or state of other shapes.
@@ -176,7 +178,8 @@ class Recurrence(nn.Module):
         _check.sequence_input(xs.shape, self.input_size)
         if state is not None:
             _check.state(state, [(self.num_layers, xs.shape[1], self.hidden_size)] * self.cell.states)
-        return Trace(self, xs, state, fresh, initial=initial, mask=mask, keep=self.memory if keep is None else keep)
+        keep = self.memory if keep is None else keep
+        return Trace(self, xs, state, fresh, initial=initial, mask=mask, keep=keep, clip_adjoint=clip_adjoint)
 
     def extra_repr(self) -> str:
         return f"{self.cell}, {self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, bias={self.bias}, dropout={self.dropout}"

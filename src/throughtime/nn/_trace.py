@@ -57,6 +57,7 @@ class LayerTrace:
         start: the state before the first step, S tensors (B, H).
         traversal: where streams begin anew, and from which state.
         keep: what is left for ``backward``; "none": neither that nor anything else but the output.
+        clip: as ``clip_adjoint`` of ``Recurrence.forward``.
 
     Attributes:
         run: the output and the last state.
@@ -71,14 +72,17 @@ class LayerTrace:
         start: State,
         traversal: Traversal,
         keep: Literal["fast", "lean", "none"],
+        clip: float | None,
     ) -> None:
-        self.cell, self.weights, self.mask, self.start, self.traversal, self.keep = cell, weights, mask, start, traversal, keep
+        self.cell, self.weights, self.mask, self.start, self.traversal = cell, weights, mask, start, traversal
+        self.keep: Literal["fast", "lean", "none"] = keep
+        self.clip = clip
         self._entered = xs
         if isinstance(xs, Rows):
             self._given, self._given_weights = xs.input_half(cell.gates), Parameters(None, weights.R, None, weights.b_hh)
         else:
             self._given, self._given_weights = xs, weights
-        self.run = forward(cell, self._given, start, self._given_weights, traversal, keep=keep)
+        self.run = forward(cell, self._given, start, self._given_weights, traversal, clip=clip, keep=keep)
 
     @cached_property
     def xs(self) -> Tensor:
@@ -166,10 +170,11 @@ class LayerTrace:
             dx = torch.mm(dwx, W).mul_(self.mask.flatten(0, 1)[rows])
             into.add_(dx) if add else into.copy_(dx)
 
-    def backward(self, dhs: Tensor | None, dlast: State, *, clip: float | None, needs_dxs: bool) -> Gradients:
+    def backward(self, dhs: Tensor | None, dlast: State, *, needs_dxs: bool) -> Gradients:
         """The recursion over all steps; ``dxs`` before the mask, or the adjoint of wx where the input came as rows."""
         return backward(
-            self.cell, self._given, self._given_weights, self.run, dhs, dlast, self.traversal, clip=clip, needs_dxs=needs_dxs, keep=self.keep
+            self.cell, self._given, self._given_weights, self.run, dhs, dlast, self.traversal,
+            clip=self.clip, needs_dxs=needs_dxs, keep=self.keep,
         )  # fmt: skip
 
     def backward_to_wx(self, dhs: Tensor) -> Tensor:
@@ -209,8 +214,10 @@ class Trace:
         initial: State | None = None,
         mask: Tensor | None = None,
         keep: Literal["fast", "lean", "none"] = "fast",
+        clip_adjoint: float | None = None,
     ) -> None:
-        self.stack, self._source, self._keep = stack, xs, keep
+        self.stack, self._source, self.clip = stack, xs, clip_adjoint
+        self._keep: Literal["fast", "lean", "none"] = keep
         self.T, self.B = xs.shape[:2]
         self.fresh = _where_fresh(fresh, state, self.T, self.B)
         self._fresh_steps = set() if self.fresh is None else set(self.fresh.any(1).nonzero().flatten().tolist())
@@ -229,7 +236,7 @@ class Trace:
             below = below if mask is None else below * mask
             start, traversal = self._beginning(l, state)
             weights = Parameters(*(None if p is None else p.detach() for p in stack.parameters_of(l)))  # type: ignore[arg-type]
-            layers.append(LayerTrace(stack.cell, weights, below, mask, start, traversal, self._keep))
+            layers.append(LayerTrace(stack.cell, weights, below, mask, start, traversal, self._keep, self.clip))
             below = layers[-1].run.hs
         return layers
 
@@ -262,7 +269,7 @@ class Trace:
 
     # The whole recursion.
 
-    def backward(self, dhs: Tensor | None, dlast: State | None, *, clip: float | None = None) -> State:
+    def backward(self, dhs: Tensor | None, dlast: State | None) -> State:
         """Take the adjoints of every output (T, B, H) and of the last state back to the first step, by the fast kernels.
 
         Adds (6) to the parameters' gradients. May be called again with other adjoints.
@@ -270,7 +277,6 @@ class Trace:
         Args:
             dhs: None: zeros.
             dlast: S tensors (L, B, H); None: zeros.
-            clip: as ``clip_adjoint`` of ``Recurrence.forward``.
 
         Returns:
             The adjoint of the state that was carried in, S tensors (L, B, H): zero for streams that began anew.
@@ -279,7 +285,7 @@ class Trace:
         for l in reversed(range(len(self.layers))):
             layer = self.layers[l]
             ends = tuple(torch.zeros_like(s) for s in layer.start) if dlast is None else tuple(s[l] for s in dlast)
-            found.insert(0, layer.backward(dhs, ends, clip=clip, needs_dxs=l > 0 or self._wants_dxs))
+            found.insert(0, layer.backward(dhs, ends, needs_dxs=l > 0 or self._wants_dxs))
             dhs = found[0].dxs if layer.mask is None or found[0].dxs is None else found[0].dxs * layer.mask
         if dhs is not None:
             self._gather(dhs)
@@ -311,23 +317,20 @@ class Trace:
 
     # One step, for many steps at once.
 
-    def pull(
-        self, start: int, stop: int, adjoint: Layered, into: Layered, *, clip: float | None = None, dxs: Tensor | None = None
-    ) -> None:
+    def pull(self, start: int, stop: int, adjoint: Layered, into: Layered, *, dxs: Tensor | None = None) -> None:
         """(2)–(5) at the steps start … stop − 1, each from its own adjoint.
 
         Args:
             start, stop: the steps.
             adjoint: λ_t, rows (stop − start)·B; becomes ā of (2), (3) in place.
             into: where λ_t J_t goes, for the steps t − 1.
-            clip: of (3).
             dxs: (n, I) where the adjoint of the first layer's input goes; None: nobody asks.
         """
         rows = slice(start * self.B, stop * self.B)
         for l in reversed(range(len(self.layers))):
             layer, here = self.layers[l], adjoint[l]
-            if clip is not None:
-                clip_rows(here, clip)  # (3)
+            if self.clip is not None:
+                clip_rows(here, self.clip)  # (3)
             layer.pull(rows, here, into[l], wants_dwx=l > 0 or dxs is not None)
             if l > 0:
                 layer.pull_input(rows, adjoint[l - 1][0], add=True)  # (2)
