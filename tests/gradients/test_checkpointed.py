@@ -279,10 +279,10 @@ def test_a_larger_budget_is_never_slower_and_none_is_exceeded():
 def test_the_plan_reads_as_a_sentence():
     model = LanguageModel(65, hidden_size=128).float()
     plan = CheckpointedBPTT(snapshots=5, unit=1).plan(100, 16, model)
-    assert str(plan).startswith("100 steps in 100 units of 1: at most 5 states and 1 recorded unit are held at once, ")
+    assert str(plan).startswith("100 steps in 100 segments of 1: at most 5 states and 1 recorded segment are held at once, ")
     assert str(plan).endswith(" in all; 316 extra forward steps (3.16 a step)")
     assert (plan.snapshots, plan.recorded, plan.extra_steps) == (5, 1, 316)
-    assert "1 unit of 7: at most 1 state and 1 recorded unit" in str(CheckpointedBPTT(every=7).plan(7, 1, model))
+    assert "1 segment of 7: at most 1 state and 1 recorded segment" in str(CheckpointedBPTT(every=7).plan(7, 1, model))
     assert [CheckpointedBPTT().plan(T, 1, model).unit for T in (1, 2, 4, 5, 9, 10, 1000)] == [1, 2, 2, 3, 3, 4, 32]
 
 
@@ -334,9 +334,9 @@ def test_a_budget_under_one_state_says_the_least_that_would_do():
 
 def test_bad_streams_get_a_sentence():
     model = language_model()
-    with pytest.raises(ValueError, match="the stream has no pieces"):
+    with pytest.raises(ValueError, match="the stream has no batches"):
         CheckpointedBPTT(snapshots=2).accumulate_stream(model, [])
-    with pytest.raises(ValueError, match=r"piece 1 of the stream has B = 2 and the first one 4"):
+    with pytest.raises(ValueError, match=r"batch 1 of the stream has B = 2 and the first one 4"):
         CheckpointedBPTT(snapshots=2).accumulate_stream(model, [text_batch(), text_batch(B=2)])
     with pytest.raises(ValueError, match=r"is given a stream; expected CheckpointedBPTT\(snapshots=...\)"):
         CheckpointedBPTT(every=2).accumulate_stream(model, [text_batch()])
