@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from .. import _check
 from .._check import InputError
 from ..nn import Rows
-from ._lookup import lookup
 
 
 class AbstractInput(nn.Module, abc.ABC):
@@ -45,7 +44,7 @@ class Embedding(AbstractInput):
             _distribution(inputs, self.weight.shape[0])
             return inputs.to(self.weight.dtype) @ self.weight
         _check.indices("inputs", inputs, self.weight.shape[0])
-        return lookup(self.weight, inputs)
+        return nn.functional.embedding(inputs, self.weight)
 
     def is_small_for(self, inputs: Shaped[Tensor, "T B *I"]) -> bool:
         """Whether the inputs are indices, twice as many of them as there are rows in the table, or more."""
