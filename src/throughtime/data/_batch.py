@@ -28,7 +28,7 @@ class Batch:
             crosses. None: every stream goes on.
 
     Raises:
-        InputError: T or B of 0, or companions of other shapes.
+        InputError: T or B of 0, companions of other shapes, a mask that is not bool, anything that is no tensor.
     """
 
     inputs: Shaped[Tensor, "T B *I"]
@@ -38,6 +38,11 @@ class Batch:
     fresh: Bool[Tensor, " B"] | None = None
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None or name == "inputs":
+                _check.tensor(name, value)
+        _check.flags("mask", self.mask)
+        _check.flags("fresh", self.fresh)
         targets = self.inputs if self.targets is None else self.targets
         if self.inputs.ndim not in (2, 3) or 0 in self.inputs.shape or targets.shape[:2] != self.inputs.shape[:2]:
             raise InputError(

@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from .._shapes import State
-from ..cells import LSTM, Elman, Leaky
 from ..data import Batch
 from ..models import AbstractModel
 from ._base import AbstractGradient, Carry, Outcome
@@ -78,7 +77,7 @@ class _Factors:
 
     def __init__(self, model: AbstractModel, run: ForwardRun, entry: Entry, signs: Signs, method: str) -> None:
         self.run, self.layer, self.signs = run, run.layers[0], signs
-        self.adds = isinstance(model.recurrence.cell, Elman | Leaky | LSTM)
+        self.adds = model.recurrence.cell.adds_halves
         self.learnable = learns_initial(model)
         wx, rh = unit_inputs(run, 0, method), self.layer.R_inputs
         self.ends = rh.shape[2]  # where ĥ ends: it goes first, as x̂ may grow with the table

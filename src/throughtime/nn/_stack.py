@@ -40,7 +40,7 @@ class Recurrence(nn.Module):
             the memory for GRU and LSTM. The same numbers either way.
 
     Raises:
-        InputError: a size below 1, a dropout outside [0, 1).
+        InputError: a cell that is no object of ``AbstractCell``, a size that is no integer above 0, a dropout outside [0, 1).
 
     >>> from throughtime import cells
     >>> stack = Recurrence(cells.GRU(), 3, 5, num_layers=2)
@@ -63,6 +63,7 @@ class Recurrence(nn.Module):
         memory: Memory = "fast",
     ) -> None:
         super().__init__()
+        _check.instance("cell", cell, AbstractCell, "cells.GRU(), cells.LSTM() or cells.Elman()")
         _check.one_of("memory", memory, ("fast", "lean"))
         self.cell, self.bias, self.initial_rule = cell, bias, initial
         self.memory: Memory = memory
@@ -118,6 +119,8 @@ class Recurrence(nn.Module):
         Raises:
             InputError: xs or state of other shapes.
         """
+        if not isinstance(xs, Rows):
+            _check.tensor("xs", xs)
         _check.sequence_input(xs.shape, self.input_size)
         B = xs.shape[1]
         state = self.initial_state(B) if state is None else state
