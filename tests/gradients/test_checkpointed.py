@@ -14,8 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from throughtime import nn
 from throughtime.cells import GRU, LSTM, Elman
 from throughtime.data import Batch
-from throughtime.gradients import Budgeted, CheckpointedBPTT, FullBPTT, TruncatedBPTT, _checkpointed
-from throughtime.gradients import starting_state
+from throughtime.gradients import Budgeted, CheckpointedBPTT, FullBPTT, TruncatedBPTT, _checkpointed, starting_state
 from throughtime.gradients.checkpointing._plan import parse_bytes
 from throughtime.kernels import set_kernels
 from throughtime.models import Head, LanguageModel, Linear, OneHot, SequenceModel, SquaredError, Vectors

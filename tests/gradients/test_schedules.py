@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from throughtime.gradients import Binomial, Budgeted, OnlineCheckpoints
-from throughtime.gradients.checkpointing._schedules import totals
-from throughtime.gradients.checkpointing._schedules import Advance, Free, Keep, Record, Restore, Reverse
+from throughtime.gradients.checkpointing._schedules import Advance, Free, Keep, Record, Restore, Reverse, totals
 
 
 def execute(actions, *, slots=None, places=None, inside=1):

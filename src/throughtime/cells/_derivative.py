@@ -13,7 +13,7 @@ A cell that mixes units has full (H, H) blocks in their place. The paths through
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import torch
 from torch import Tensor

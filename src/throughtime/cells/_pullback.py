@@ -53,7 +53,11 @@ class DiagonalPullback(AbstractPullback):
 
     def __init__(self, linear: StepDerivative) -> None:
         self.E = [block.transpose(0, 1).contiguous() for block in linear.by_rh]  # S × (N, G, H)
-        self.A = None if linear.by_wx is linear.by_rh or linear.by_wx.equal(linear.by_rh) else [block.transpose(0, 1).contiguous() for block in linear.by_wx]
+        self.A = (
+            None
+            if linear.by_wx is linear.by_rh or linear.by_wx.equal(linear.by_rh)
+            else [block.transpose(0, 1).contiguous() for block in linear.by_wx]
+        )
         S = len(self.E)
         self.D = [[(p, linear.by_state[p, q]) for p in range(S) if linear.by_state[p, q].any()] for q in range(S)]
         self.drh = torch.empty_like(self.E[0])

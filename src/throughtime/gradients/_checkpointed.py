@@ -165,8 +165,9 @@ class _Inputs:
         """A batch in segments of so many steps. Where its inputs are rows of a table, the table is multiplied by W once."""
         segment = lambda i: batch.steps(i * steps, min((i + 1) * steps, batch.T))
         first = model.enter(segment(0)) if model.enters_rows(batch.inputs[:steps]) else None
-        shared = isinstance(first, Rows) and isinstance(model.recurrence, Recurrence)
-        return cls(model, segment, TableProduct(model.recurrence, first.table) if shared else None)
+        if isinstance(first, Rows) and isinstance(model.recurrence, Recurrence):
+            return cls(model, segment, TableProduct(model.recurrence, first.table))
+        return cls(model, segment)
 
     def enter(self, i: int) -> Tensor | Rows:
         """Station ② for segment i."""

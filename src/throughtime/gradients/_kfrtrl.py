@@ -28,9 +28,9 @@ from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
 from ._base import AbstractGradient, Carry, Outcome
-from .forward._signs import Signs, balance
 from .forward._columns import add_initial, add_unit_gradients, unit_inputs
 from .forward._run import Entry, ForwardRun, enter, learns_initial, restart, run_forward
+from .forward._signs import Signs, balance
 
 
 @final

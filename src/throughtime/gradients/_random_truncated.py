@@ -108,7 +108,10 @@ class RandomTruncatedBPTT(AbstractGradient):
         total, v = trace.zeros(trace.T), trace.zeros(1)
         weights = self.weight(since.to(c)).unsqueeze(2)  # (T, B, 1)
         for t in reversed(range(trace.T)):
-            here = [tuple(s[t * B : (t + 1) * B].copy_(d) for s, d in zip(sums, arrived, strict=True)) for sums, arrived in zip(total, v, strict=True)]
+            here = [
+                tuple(s[t * B : (t + 1) * B].copy_(d) for s, d in zip(sums, arrived, strict=True))
+                for sums, arrived in zip(total, v, strict=True)
+            ]
             if t >= offset:
                 here[-1][0].add_(c[t - offset])  # c_t of (2), (3)
             trace.pull(t, t + 1, here, v)

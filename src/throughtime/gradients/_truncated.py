@@ -131,9 +131,7 @@ def back_through_windows(model: AbstractModel, history: History, k1: int, k2: in
     return Windows(total, state, entering)
 
 
-def _go_back(
-    model: AbstractModel, history: History, segments: deque[_Placed], start: int, stop: int, scale: float
-) -> Tensor:
+def _go_back(model: AbstractModel, history: History, segments: deque[_Placed], start: int, stop: int, scale: float) -> Tensor:
     """One window: the losses of rows start..stop−1, and their adjoint handed back through ``segments``, the last k2 steps.
 
     Returns the loss.

@@ -24,9 +24,9 @@ from ..data import Batch
 from ..models import AbstractModel
 from ..nn import Pulled
 from ._base import AbstractGradient, Carry, Outcome
-from .forward._signs import Signs, balance
 from .forward._columns import Columns
 from .forward._run import Entry, ForwardRun, enter, learns_initial, restart, run_forward
+from .forward._signs import Signs, balance
 
 
 @final

@@ -17,7 +17,9 @@ from ._choice import get_kernels, get_threads
 from ._types import FORWARD, Gradients, Parameters, Run, Traversal
 
 
-def kernels_for(cell: AbstractCell, xs: Tensor, parameters: Parameters, traversal: Traversal, clip: float | None) -> Literal["packed", "native", "plain"]:
+def kernels_for(
+    cell: AbstractCell, xs: Tensor, parameters: Parameters, traversal: Traversal, clip: float | None
+) -> Literal["packed", "native", "plain"]:
     """The packed kernels where they serve, torch's own on another device where they do, and the plain loop everywhere else."""
     if get_kernels() == "plain":
         return "plain"

@@ -225,19 +225,26 @@ class Trace:
         self._owned = TableProduct(stack, xs.table) if isinstance(xs, Rows) and xs.product is None else None
         self._dxs: Tensor | None = None
         with torch.no_grad():
-            self.layers = self._run(xs if self._owned is None else xs.with_product(self._owned), state, mask)
+            self.layers = self._run(self._first_input(mask), mask, state)
         self.hs = self.layers[-1].run.hs
         self.last = tuple(torch.stack(parts) for parts in zip(*(layer.run.last for layer in self.layers), strict=True))
 
-    def _run(self, xs: Tensor | Rows, state: State | None, mask: Tensor | None) -> list[LayerTrace]:
-        stack, layers, below = self.stack, [], xs if isinstance(xs, Rows) else xs.detach()
+    def _first_input(self, mask: Tensor | None) -> Tensor | Rows:
+        """What the first layer is given: vectors with the mask applied; or rows, the table's product at hand."""
+        if isinstance(self._source, Rows):
+            return self._source if self._owned is None else self._source.with_product(self._owned)
+        xs = self._source.detach()
+        return xs if mask is None else xs * mask
+
+    def _run(self, below: Tensor | Rows, mask: Tensor | None, state: State | None) -> list[LayerTrace]:
+        stack, layers = self.stack, []
         for l in range(stack.num_layers):
-            mask = drawn_mask(below, stack.dropout, stack.training) if l > 0 else mask
-            below = below if mask is None else below * mask
+            if l > 0:
+                mask = drawn_mask(layers[-1].run.hs, stack.dropout, stack.training)
+                below = layers[-1].run.hs if mask is None else layers[-1].run.hs * mask
             start, traversal = self._beginning(l, state)
             weights = Parameters(*(None if p is None else p.detach() for p in stack.parameters_of(l)))  # type: ignore[arg-type]
             layers.append(LayerTrace(stack.cell, weights, below, mask, start, traversal, self._keep, self.clip))
-            below = layers[-1].run.hs
         return layers
 
     def _beginning(self, l: int, state: State | None) -> tuple[State, Traversal]:
@@ -403,7 +410,9 @@ class Trace:
 
 def add_to_grads(tensors: Iterable[Tensor | None], gradients: Iterable[Tensor | None]) -> None:
     """Hand gradients to whatever made some tensors; a parameter adds its own to its ``grad``."""
-    wanted = [(p, g.reshape(p.shape)) for p, g in zip(tensors, gradients, strict=True) if p is not None and g is not None and p.requires_grad]
+    wanted = [
+        (p, g.reshape(p.shape)) for p, g in zip(tensors, gradients, strict=True) if p is not None and g is not None and p.requires_grad
+    ]
     if wanted:
         torch.autograd.backward([p for p, _ in wanted], [g for _, g in wanted])
 

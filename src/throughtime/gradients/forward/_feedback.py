@@ -68,8 +68,8 @@ def _output_errors(model: AbstractModel, hs: Tensor, batch: Batch) -> tuple[Tens
     """
     if model.has_own("losses"):
         raise NotImplementedError(
-            f"RandomFeedback sends the error at the head's output back, and {type(model).__name__} has losses of its own, which need not be "
-            "the head's. Symmetric() differentiates them as they are."
+            f"RandomFeedback sends the error at the head's output back, and {type(model).__name__} has losses of its own, which need not "
+            "be the head's. Symmetric() differentiates them as they are."
         )
     with torch.enable_grad():
         o = model.head(model.dropout(hs.detach()))

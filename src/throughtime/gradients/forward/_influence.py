@@ -23,8 +23,8 @@ from torch import Tensor
 
 from ... import _check
 from ...models import AbstractModel
-from ._columns import Columns
 from ...nn import LinearisedStep
+from ._columns import Columns
 from ._run import Entry, ForwardRun, restart
 
 CHEAPER = (

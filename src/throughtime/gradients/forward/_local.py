@@ -25,8 +25,8 @@ from torch import Tensor
 from ..._shapes import State
 from ...data import Batch
 from ...models import AbstractModel
-from .._base import Carry, Outcome
 from ...nn import LayerTrace
+from .._base import Carry, Outcome
 from ._columns import add_initial, add_unit_gradients, unit_inputs
 from ._feedback import AbstractFeedback
 from ._run import Entry, ForwardRun, enter, learns_initial, restart, run_forward

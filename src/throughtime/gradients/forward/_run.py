@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ... import _check
 from ..._shapes import State

@@ -2,8 +2,8 @@
 
 T time · B batch · I input · r rows that have occurred.
 
-x_t = Σ_v p_tv e_v, p_t one-hot where inputs are indices. A row that has not occurred in any stream has no influence on any state and takes no memory;
-where distributions come in, every row takes part.
+x_t = Σ_v p_tv e_v, p_t one-hot where inputs are indices. A row that has not occurred in any stream has no influence on any state and
+takes no memory; where distributions come in, every row takes part.
 """
 
 from collections.abc import Mapping
