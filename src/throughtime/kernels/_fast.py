@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from .._shapes import State
-from ..cells import GRU, LSTM, AbstractCell, Elman, Identity, Relu, Sigmoid, Tanh
+from ..cells import AbstractCell
+from ._table import TABLE, known
 from ._types import FORWARD, Gradients, Parameters, Run, Traversal
 
 _missing: str | None = None  # why there is no extension; nothing below is called without a look at it
@@ -39,8 +40,8 @@ def supports(cell: AbstractCell, xs: Tensor) -> str | None:
     """Why these kernels cannot serve ``cell`` on ``xs``; None when they can."""
     if _missing is not None:
         return _missing
-    if _kind(cell) is None:
-        return f"there is no kernel for {cell}; there are for GRU, LSTM and Elman with Tanh, Relu, Identity or Sigmoid"
+    if known(cell) is None:
+        return f"there is no kernel for {cell}; there are for {', '.join(str(row.cell) for row in TABLE)}"
     if xs.device.type != "cpu":
         return f"the input is on {xs.device}; the kernels run on the CPU"
     if xs.dtype not in (torch.float32, torch.float64):
@@ -66,14 +67,15 @@ def forward(
     ``clean``: what the kernels leave untouched in it (padding, finished sequences) is 0, so that it can be compared.
     ``threads`` follows ``torch.get_num_threads()`` when None.
     """
-    kind, (T, B), H = _known(cell), xs.shape[:2], state[0].shape[-1]
+    kind, (T, B), H = _number(cell), xs.shape[:2], state[0].shape[-1]
     xs, parameters, traversal = xs.contiguous(), _dense_parameters(parameters), _dense_traversal(traversal)
     state = tuple(s.contiguous() for s in state)
     h0, c0 = _two(state)
     hs = xs.new_empty(T, B, H)
     last = tuple(xs.new_empty(B, H) for _ in state)
     new = xs.new_zeros if clean else xs.new_empty
-    residuals = new(residual_numbers(cell, xs.dtype, (T, B, H), keep, arch)) if kind > _LAST_ELMAN else None
+    size = residual_numbers(cell, xs.dtype, (T, B, H), keep, arch)
+    residuals = new(size) if size else None  # the simple network's output is enough
     _kernels.forward(
         kind, xs, h0, c0, *parameters, traversal.lengths, traversal.reset, *_two(traversal.restart), traversal.reverse, keep,
         hs, *_two(last), residuals, threads or torch.get_num_threads(), arch,
@@ -97,7 +99,7 @@ def backward(
     arch: str | None = None,
 ) -> Gradients:
     """The recursion of the plain loop. ``keep`` and ``arch`` are those of the forward call."""
-    kind, S = _known(cell), cell.states
+    kind, S = _number(cell), cell.states
     xs, parameters, traversal = xs.contiguous(), _dense_parameters(parameters), _dense_traversal(traversal)
     state, residuals = run.residuals[:S], run.residuals[S] if len(run.residuals) > S else None
     W, R, b_ih, b_hh = parameters
@@ -113,9 +115,20 @@ def backward(
     return Gradients(dxs, dstate, d, drestart)
 
 
+def states(cell: AbstractCell, state: State, run: Run) -> State:
+    """LSTM's h and c around every step of a run forward in time, S tensors (T + 1, B, H), from ``hs`` and the gates that it kept."""
+    assert cell.states == 2, "the other cells have h alone"
+    (T, B, H), gates = run.hs.shape, run.residuals[cell.states]
+    numbers = 5  # csrc/cells/lstm.hpp keeps i, f, g, o and the c before the step
+    width = int(residual_numbers(cell, run.hs.dtype, (1, 1, 1), "fast")) // numbers
+    i, f, g, _, c = gates.view(T, -1, B, numbers, width).permute(3, 0, 2, 1, 4).flatten(3)[..., :H]
+    after = torch.addcmul(i * g, f, c)  # lstm.hpp (5)
+    return torch.cat((state[0].unsqueeze(0), run.hs)), torch.cat((state[1].unsqueeze(0), after))
+
+
 def residual_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep: Keep, arch: str | None = None) -> int | torch.SymInt:
     """How many numbers ``forward`` leaves beside its output, for ``shape`` (T, B, H); T and B may be symbols where gates are kept."""
-    (T, B, H), kind, float64 = shape, _known(cell), dtype == torch.float64
+    (T, B, H), kind, float64 = shape, _number(cell), dtype == torch.float64
     if keep == "fast":
         return T * B * _kernels.kept_size(kind, 1, 1, int(H), keep, float64, arch)
     return _kernels.kept_size(kind, int(T), int(B), int(H), keep, float64, arch)
@@ -133,30 +146,13 @@ def cross_entropy(o: Tensor, targets: Tensor, g: Tensor | None, *, gradient: boo
     return losses
 
 
-def _known(cell: AbstractCell) -> int:
-    kind = _kind(cell)
-    assert kind is not None, "callers have asked supports()"
-    return kind
-
-
-def _kind(cell: AbstractCell) -> int | None:
+def _number(cell: AbstractCell) -> int:
     """The extension's number for a cell."""
-    if isinstance(cell, GRU):
-        return _kernels.GRU
-    if isinstance(cell, LSTM):
-        return _kernels.LSTM
-    if isinstance(cell, Elman):
-        kinds: dict[type, int] = {
-            Tanh: _kernels.ELMAN_TANH,
-            Relu: _kernels.ELMAN_RELU,
-            Identity: _kernels.ELMAN_IDENTITY,
-            Sigmoid: _kernels.ELMAN_SIGMOID,
-        }
-        return kinds.get(type(cell.activation))
-    return None
+    row = known(cell)
+    assert row is not None, "callers have asked supports()"
+    return getattr(_kernels, row.name.upper())
 
 
-_LAST_ELMAN = 3  # the simple network keeps nothing but its output
 _MaybeState = tuple[Tensor | None, ...]
 
 
