@@ -16,24 +16,10 @@ from _truth import assert_close, rounding
 
 import throughtime as tt
 from throughtime.cells import GRU
-from throughtime.gradients import CheckpointedBPTT, FullBPTT, TruncatedBPTT, WithOmega
+from throughtime.gradients import FullBPTT
 from throughtime.nn import Learnable, Random, Zeros
 
 REASON = re.compile(r"embed|losses|recurrence|station")
-
-# What walks round a station today. The forward methods read the inputs or the table themselves; ``enter`` looks an embedding's rows up
-# without asking whether ``embed`` does more. An entry that is mended fails its test: delete it.
-FORWARD = ["RTRL()", "BlockRTRL(block=5)", "SnAp(order=100)", "RFLO(feedback=Symmetric())", "EProp(feedback=Symmetric())", "UORO(seed=0)", "KFRTRL(seed=0)"]  # fmt: skip
-BY_ENTER = [
-    FullBPTT(), *(TruncatedBPTT(*ks) for ks in ((4,), (5,), (5, 7), (5, 100))), CheckpointedBPTT(), CheckpointedBPTT(every=5),
-    WithOmega(FullBPTT(), 0.7), "test_full_bptt_is_not_refused",
-]  # fmt: skip
-KNOWN = {"Features": {*FORWARD}, "Squashed": {*FORWARD, *map(str, BY_ENTER)}, "Penalised": set()}
-
-
-def expect_what_is_known(request, kind, what) -> None:
-    if str(what) in KNOWN[kind.__name__]:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="walks round the model's own station"))
 
 
 def unless_refused(find):
@@ -54,17 +40,15 @@ def agrees_or_refuses(row, model, batch) -> None:
 
 @pytest.mark.parametrize("row", DEFINED, ids=str)
 @pytest.mark.parametrize("kind", OWN, ids=lambda kind: kind.__name__)
-def test_a_model_of_ones_own(request, kind, row):
-    expect_what_is_known(request, kind, row)
+def test_a_model_of_ones_own(kind, row):
     model, batch = own(kind, row.cells[-1], row.layers)
     agrees_or_refuses(row, model, ragged(batch))
 
 
 @pytest.mark.parametrize("row", DRAWN, ids=str)
 @pytest.mark.parametrize("kind", OWN, ids=lambda kind: kind.__name__)
-def test_a_model_of_ones_own_by_drawing(request, kind, row):
+def test_a_model_of_ones_own_by_drawing(kind, row):
     """One step of each stream has no past: the loss, and the head's gradient, are exact whatever is drawn."""
-    expect_what_is_known(request, kind, row)
     model, batch = own(kind, GRU(), row.layers)
     one = batch.steps(0, 1)
     got = unless_refused(lambda: calls(row.method, model, [one])[0])
@@ -101,8 +85,7 @@ def test_flow_sees_the_model_as_it_is(kind):
 
 
 @pytest.mark.parametrize("kind", OWN, ids=lambda kind: kind.__name__)
-def test_full_bptt_is_not_refused(request, kind):
+def test_full_bptt_is_not_refused(kind):
     """Or the contract would hold for a library that refuses everything."""
-    expect_what_is_known(request, kind, "test_full_bptt_is_not_refused")
     model, batch = own(kind, GRU(), 2)
     assert_close(calls(FullBPTT(), model, [batch])[0], whole_past(model, [batch]))
