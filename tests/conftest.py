@@ -32,6 +32,12 @@ def shapes_unchecked():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+def pytest_collection_modifyitems(items):
+    """A test is to have one name in every process, or pytest-xdist cannot share the tests out."""
+    if changing := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"an address stands in the name of {changing[0]}; give the test ids=name, of tests/support/_tables.py.")
+
+
 def pytest_terminal_summary(terminalreporter):
     """How much of PyTorch's own battery ran, and how much of that passed."""
     counts = {

@@ -1,7 +1,7 @@
 """The one table of cells: whatever the extension and torch know is in it, by the name that they use."""
 
 import pytest
-from _tables import Coupled, bump
+from _tables import Coupled, bump, name
 from torch import _VF
 
 from throughtime import _kernels
@@ -22,6 +22,6 @@ def test_a_row_is_found_by_its_cell_and_names_what_exists(row):
     assert sorted(row.onnx.gates) == list(range(row.cell.gates))
 
 
-@pytest.mark.parametrize("cell", [Coupled(), Elman(bump), Leaky(1.0, Tanh())], ids=str)
+@pytest.mark.parametrize("cell", [Coupled(), Elman(bump), Leaky(1.0, Tanh())], ids=name)
 def test_a_cell_of_ones_own_has_none(cell):
     assert known(cell) is None
