@@ -75,10 +75,10 @@ def test_truncation_of_any_size(k1, more, T, B, layers):
 @over([row for row in DEFINED if row.window], KINDS[1:3])
 def test_the_carry_makes_many_calls_one(row, cell):
     """Stretches that are multiples of k1, the parameters unchanged: the sum of the calls is one long call."""
-    (k1, _), T = row.window, 60
+    (k1, _), T = row.window, 30
     model, batch = language_model(cell, reduction="sum"), text(T)
     got = found(row.method, model, cut(batch, (0, k1, 2 * k1, 5 * k1, T)))
-    assert_close(got, row.definition(model, [batch]), rounding(path(T, 17, 2)))
+    assert_close(got, row.definition(model, [batch]), rounding(path(T, 17, layers=2)))
 
 
 # windows of the whole and of the stretches 0–5–15–20 coincide
