@@ -71,34 +71,40 @@ def backward(
 ) -> Gradients:
     """The recursion (4)–(13). ``dhs`` (T, B, H) arrives at every output, ``dlast`` at the last state; either may be None."""
     wxs, rhs, *states = run.residuals
-    R_rows = parameters.R.flatten(0, 1)  # (G·H, H)
-    dwxs, drhs = torch.empty_like(wxs), torch.empty_like(rhs)
-    h_before = torch.empty_like(run.hs)  # (T, B, H) the h that R multiplied at t
+    dwxs, drhs, h_before = torch.empty_like(wxs), torch.empty_like(rhs), torch.empty_like(run.hs)
     carry: State = tuple(torch.zeros_like(s[0]) for s in states) if dlast is None else dlast
-    drestart = None if traversal.restart is None else [torch.zeros_like(s) for s in traversal.restart]
+    drestart: State | None = None if traversal.restart is None else tuple(torch.zeros_like(s) for s in traversal.restart)
     for k, t in reversed(list(enumerate(_order(len(wxs), traversal)))):
-        before = _starting_state(states, k, t, traversal)
-        after = tuple(row[k + 1] for row in states)
-        h_before[t] = before[0]
+        before, after = _starting_state(states, k, t, traversal), tuple(row[k + 1] for row in states)
         adjoint = carry if dhs is None else (carry[0] + dhs[t], *carry[1:])  # (4)
-        if clip is not None:
-            adjoint = clip_adjoint(adjoint, clip)  # (5)
+        adjoint = adjoint if clip is None else clip_adjoint(adjoint, clip)  # (5)
         dwx, drh, dbefore = cell.step_vjp(wxs[t], rhs[t], before, after, adjoint)  # (6)
-        dbefore = (dbefore[0] + drh.flatten(1) @ R_rows, *dbefore[1:])  # (7)
-        if traversal.lengths is not None:  # a sequence that has ended, or not begun, passes its adjoint on untouched
-            active = (t < traversal.lengths).unsqueeze(1)
-            dwx, drh = (torch.where(active.unsqueeze(2), d, 0) for d in (dwx, drh))
-            dbefore = tuple(torch.where(active, new, old) for new, old in zip(dbefore, carry, strict=True))
-        if traversal.reset is not None:  # the state was replaced here: its gradient goes to the replacement
-            cut = _restarts(traversal, t).unsqueeze(1)
-            if drestart is not None:
-                drestart = [d + torch.where(cut, new, 0) for d, new in zip(drestart, dbefore, strict=True)]
-            dbefore = tuple(torch.where(cut, 0, d) for d in dbefore)
-        dwxs[t], drhs[t], carry = dwx, drh, dbefore
-    weights = _weight_gradients(parameters, xs, h_before, dwxs, drhs)
-    return Gradients(
-        _input_gradient(parameters.W, dwxs) if needs_dxs else None, carry, weights, None if drestart is None else tuple(drestart)
-    )  # (8)
+        dbefore = (dbefore[0] + drh.flatten(1) @ parameters.R.flatten(0, 1), *dbefore[1:])  # (7)
+        if traversal.lengths is not None:
+            active = t < traversal.lengths
+            dwx, drh, dbefore = _where_active(active, (dwx, drh, *dbefore), (torch.zeros_like(dwx), torch.zeros_like(drh), *carry))
+        carry, drestart = _at_restart(dbefore, drestart, t, traversal)
+        dwxs[t], drhs[t], h_before[t] = dwx, drh, before[0]  # h_before: what R multiplied at t
+    dxs = _input_gradient(parameters.W, dwxs) if needs_dxs else None
+    return Gradients(dxs, carry, _weight_gradients(parameters, xs, h_before, dwxs, drhs), drestart)  # (8)
+
+
+def _where_active(active: Tensor, found: State, otherwise: State) -> tuple[Tensor, Tensor, State]:
+    """dwx, drh and the adjoint before the step; a sequence that has ended, or not begun, passes its adjoint on untouched."""
+    dwx, drh, *dbefore = (
+        torch.where(active.view(-1, *[1] * (new.ndim - 1)), new, old) for new, old in zip(found, otherwise, strict=True)
+    )
+    return dwx, drh, tuple(dbefore)
+
+
+def _at_restart(dbefore: State, drestart: State | None, t: int, traversal: Traversal) -> tuple[State, State | None]:
+    """Where the state was replaced before step t, its adjoint goes to the replacement."""
+    if traversal.reset is None:
+        return dbefore, drestart
+    cut = _restarts(traversal, t).unsqueeze(1)
+    if drestart is not None:
+        drestart = tuple(d + torch.where(cut, new, 0) for d, new in zip(drestart, dbefore, strict=True))
+    return tuple(torch.where(cut, 0, d) for d in dbefore), drestart
 
 
 def clip_adjoint(adjoint: State, limit: float) -> State:
