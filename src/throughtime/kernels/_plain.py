@@ -91,9 +91,7 @@ def backward(
 
 def _where_active(active: Tensor, found: State, otherwise: State) -> tuple[Tensor, Tensor, State]:
     """dwx, drh and the adjoint before the step; a sequence that has ended, or not begun, passes its adjoint on untouched."""
-    dwx, drh, *dbefore = (
-        torch.where(active.view(-1, *[1] * (new.ndim - 1)), new, old) for new, old in zip(found, otherwise, strict=True)
-    )
+    dwx, drh, *dbefore = (torch.where(active.view(-1, *[1] * (new.ndim - 1)), new, old) for new, old in zip(found, otherwise, strict=True))
     return dwx, drh, tuple(dbefore)
 
 
