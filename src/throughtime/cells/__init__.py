@@ -12,6 +12,7 @@ from ._activations import (
     Tanh as Tanh,
 )
 from ._derivative import StepDerivative as StepDerivative
+from ._pullback import AbstractPullback as AbstractPullback
 from ._base import AbstractCell as AbstractCell, Gate as Gate, derivative as derivative
 from ._elman import Elman as Elman
 from ._gru import GRU as GRU

@@ -14,6 +14,7 @@ from torch import Tensor
 from .._shapes import State
 from ._activations import AbstractActivation
 from ._derivative import StepDerivative
+from ._pullback import AbstractPullback, DiagonalPullback, WholePullback
 
 
 @final
@@ -101,6 +102,12 @@ class AbstractCell(abc.ABC):
         rows = [_row(self, wx, rh, state, after, p) for p in range(self.states)]
         by_wx, by_rh, by_state = (torch.stack(parts) for parts in zip(*rows, strict=True))
         return StepDerivative(by_wx, by_rh, by_state, self.elementwise)
+
+    def pullback(self, wx: Float[Tensor, "N G H"], rh: Float[Tensor, "N G H"], state: State) -> AbstractPullback:
+        """The transposed derivative at N points, for adjoints that are taken back again and again; ``state`` S tensors (N, H)."""
+        if self.elementwise:
+            return DiagonalPullback(self.derivative(wx, rh, state))
+        return WholePullback(self.step_vjp, wx, rh, state, self.step(wx, rh, state))
 
 
 def derivative(cell: AbstractCell, wx: Tensor, rh: Tensor, state: State) -> StepDerivative:

@@ -14,6 +14,10 @@ Differentiated by hand, with δh = ∂L/∂h' and δc = ∂L/∂c' as they arriv
     da_o = δh ⊙ tanh c' ⊙ o ⊙ (1 − o)       (11)    from (6), (4)
     dwx  = drh = (da_i, da_f, da_g, da_o)   (12)
     dc   = dc' ⊙ f                          (13)    ∂L/∂h = Rᵀ drh is the time loop's
+
+The two states meet in c', so that with all that is not δ multiplied out beforehand (7)–(13) are five products in place of nine:
+
+    dc' = δc + δh ⊙ a,   da_{i,f,g} = dc' ⊙ P,   da_o = δh ⊙ Q,   dc = dc' ⊙ f      (14)
 """
 
 from dataclasses import dataclass
@@ -26,6 +30,7 @@ from .._shapes import State
 from ._activations import Sigmoid, Tanh
 from ._base import AbstractCell, Gate
 from ._derivative import StepDerivative
+from ._pullback import AbstractPullback
 
 
 class Coefficients(NamedTuple):
@@ -108,3 +113,24 @@ class LSTM(AbstractCell):
             d_o=tanh_c * (o * (1 - o)),  # (11)
             f=f,
         )
+
+    def pullback(self, wx: Tensor, rh: Tensor, state: State) -> AbstractPullback:
+        return LSTMPullback(self.coefficients(wx, rh, state))
+
+
+@final
+class LSTMPullback(AbstractPullback):
+    """(7)–(13) with c' left in the middle: da_{i,f,g} = dc' ⊙ (d_i, d_f, d_g)."""
+
+    def __init__(self, coefficients: Coefficients) -> None:
+        self.m, d_i, d_f, d_g, self.d_o, self.f = coefficients
+        self.d_ifg = torch.stack((d_i, d_f, d_g), 1)  # (N, 3, H)
+        self.drh = self.dwx = d_i.new_empty(len(d_i), LSTM.gates, d_i.shape[1])  # (12)
+
+    def apply(self, rows: slice, adjoint: State, into: State, *, wants_dwx: bool) -> bool:
+        dh, dc = adjoint
+        dc = torch.addcmul(dc, dh, self.m[rows], out=into[0])  # (7); into[0] is free until the path through R is added
+        torch.mul(self.d_ifg[rows], dc.unsqueeze(1), out=self.drh[rows, :3])  # (8)–(10)
+        torch.mul(self.d_o[rows], dh, out=self.drh[rows, 3])  # (11)
+        torch.mul(self.f[rows], dc, out=into[1])  # (13)
+        return False

@@ -115,6 +115,17 @@ def backward(
     return Gradients(dxs, dstate, d, drestart)
 
 
+def states(cell: AbstractCell, state: State, run: Run) -> State:
+    """LSTM's h and c around every step of a run forward in time, S tensors (T + 1, B, H), from ``hs`` and the gates that it kept."""
+    assert cell.states == 2, "the other cells have h alone"
+    (T, B, H), gates = run.hs.shape, run.residuals[cell.states]
+    numbers = 5  # csrc/cells/lstm.hpp keeps i, f, g, o and the c before the step
+    width = int(residual_numbers(cell, run.hs.dtype, (1, 1, 1), "fast")) // numbers
+    i, f, g, _, c = gates.view(T, -1, B, numbers, width).permute(3, 0, 2, 1, 4).flatten(3)[..., :H]
+    after = torch.addcmul(i * g, f, c)  # lstm.hpp (5)
+    return torch.cat((state[0].unsqueeze(0), run.hs)), torch.cat((state[1].unsqueeze(0), after))
+
+
 def residual_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep: Keep, arch: str | None = None) -> int | torch.SymInt:
     """How many numbers ``forward`` leaves beside its output, for ``shape`` (T, B, H); T and B may be symbols where gates are kept."""
     (T, B, H), kind, float64 = shape, _number(cell), dtype == torch.float64
