@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import _VF, Tensor
+from torch import Tensor
 
 from .._shapes import State
 from ..cells import AbstractCell
@@ -59,4 +59,4 @@ def backward(graph: Graph, parameters: Parameters, dhs: Tensor | None, dlast: tu
 
 def _call_of(cell: AbstractCell) -> Callable[..., Any] | None:
     row = known(cell)
-    return None if row is None or row.native is None else getattr(_VF, row.native)
+    return None if row is None or row.native is None else getattr(torch, row.native)

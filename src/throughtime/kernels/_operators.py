@@ -10,14 +10,14 @@ Optional tensors are None; lists of S tensors may be empty for ``restart``. What
 [hs, *last, residuals], the backward one's [dxs, *dstate, dW?, dR, db_ih?, db_hh?, *drestart], where dxs may have no elements.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from .._shapes import State
+from .._torch_private import functorch_is_active
 from ..cells import AbstractCell
 from . import _fast
 from ._choice import get_threads
@@ -171,10 +171,10 @@ def _listed(found: Callable[[str], Tensor | None], name: str, like: Sequence[Ten
 
 def _call(op: Callable[..., list[Tensor]], gradient: Callable[..., Any], *inputs: Any) -> Sequence[Tensor]:
     """The operator; under torch.func, which does not see a derivative that is registered with the library, as a function of autograd's."""
-    if not torch._C._are_functorch_transforms_active():
+    if not functorch_is_active():
         return op(*inputs)
-    leaves, structure = tree_flatten(list(inputs))
-    call = _Call(op, gradient, [_HERE if isinstance(x, Tensor) else x for x in leaves], structure)
+    leaves = _leaves(inputs)
+    call = _Call(op, gradient, [_HERE if isinstance(x, Tensor) else x for x in leaves], _structure(inputs))
     return _Node.apply(call, *(x for x in leaves if isinstance(x, Tensor)))  # type: ignore[return-value]
 
 
@@ -191,7 +191,7 @@ class _Call(NamedTuple):
 
     def inputs(self, tensors: Sequence[Tensor]) -> list[Any]:
         rest = iter(tensors)
-        return tree_unflatten([next(rest) if x is _HERE else x for x in self.leaves], self.structure)
+        return _nested(iter([next(rest) if x is _HERE else x for x in self.leaves]), self.structure)
 
 
 class _Node(torch.autograd.Function):
@@ -208,12 +208,12 @@ class _Node(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        found = tree_flatten(list(ctx.call.gradient(ctx, grads)))[0]
+        found = _leaves(ctx.call.gradient(ctx, grads))
         return None, *(g for g, x in zip(found, ctx.call.leaves, strict=True) if x is _HERE)
 
 
 def _save(ctx: Any, inputs: Sequence[Any], output: list[Tensor]) -> None:
-    leaves, ctx.structure = tree_flatten((list(inputs), output))
+    leaves, ctx.structure = _leaves((inputs, output)), _structure((inputs, output))
     ctx.options = [None if isinstance(x, Tensor) else x for x in leaves]
     ctx.save_for_backward(*(x if isinstance(x, Tensor) else None for x in leaves))
 
@@ -221,7 +221,23 @@ def _save(ctx: Any, inputs: Sequence[Any], output: list[Tensor]) -> None:
 def _restored(ctx: Any) -> tuple[list[Any], list[Tensor]]:
     """An operator's inputs and what it gave."""
     leaves = [option if tensor is None else tensor for tensor, option in zip(ctx.saved_tensors, ctx.options, strict=True)]
-    return tree_unflatten(leaves, ctx.structure)
+    inputs, output = _nested(iter(leaves), ctx.structure)
+    return inputs, output
+
+
+def _leaves(nested: Any) -> list[Any]:
+    """What stands in lists of lists, in order."""
+    return [leaf for x in nested for leaf in (_leaves(x) if isinstance(x, (list, tuple)) else (x,))]
+
+
+def _structure(nested: Any) -> list[Any]:
+    """The lists alone, with None in every place."""
+    return [_structure(x) if isinstance(x, (list, tuple)) else None for x in nested]
+
+
+def _nested(leaves: Iterator[Any], structure: list[Any]) -> list[Any]:
+    """The leaves in their lists again."""
+    return [next(leaves) if x is None else _nested(leaves, x) for x in structure]
 
 
 def _one_by_one(op: Callable[..., list[Tensor]]) -> Callable[..., tuple[list[Tensor], list[int]]]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from .._shapes import State
+from .._torch_private import forward_mode_is_active, functorch_is_active
 from ..cells import AbstractCell
 from . import _fast
 from ._choice import get_kernels
@@ -48,7 +48,7 @@ def recurrence(
     Returns:
         ``hs`` (T, B, H) and the last state, both differentiable as often as one likes.
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+    if torch.compiler.is_compiling() or functorch_is_active() or forward_mode_is_active():
         return _transformed(cell, xs, state, parameters, traversal, clip_adjoint, memory)
     restart, keep = traversal.restart or (), memory if torch.is_grad_enabled() else "none"
     hs, *last = _Recurrence.apply(cell, traversal, clip_adjoint, keep, len(state), xs, *state, *parameters, *restart)  # type: ignore[misc]
@@ -68,11 +68,11 @@ def _transformed(
 ) -> tuple[Tensor, State]:
     """Where a transform of torch looks on."""
     parameters = _with_gate_axis(cell, *stored)
-    forward_mode = forward_ad._current_level >= 0
+    forward_mode = forward_mode_is_active()
     if forward_mode or get_kernels() == "plain" or _fast.supports(cell, xs) is not None:
         refuse_clipped_adjoint(clip)
         return unrolled(cell, xs, state, parameters, traversal)
-    keep = memory if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active() else "none"
+    keep = memory if torch.is_grad_enabled() or functorch_is_active() else "none"
     return operator(cell, xs, state, parameters, traversal, clip=clip, keep=keep)
 
 

@@ -15,14 +15,17 @@ from torch.nn.utils.rnn import PackedSequence
 from .. import _check
 from .._check import InputError
 from .._shapes import State
+from .._torch_private import let_compile_see
 from ..cells import GRU as GRUStep, LSTM as LSTMStep, AbstractCell
 from ..kernels import Memory, Parameters, Traversal, Variation, recurrence, unrolled
 from ._border import TimeFirst, kind_of, to_caller_layout, to_time_first
 from ._cells import NAMED, elman
-from ._compile import let_compile_see
 from ._normalised import NormalisedLSTM
 
 Nonlinearity = Literal["tanh", "relu", "identity", "sigmoid"] | Callable[[Tensor], Tensor]
+
+
+OURS_ALONE = ("identity", "sigmoid")
 
 
 class Layers(nn.RNNBase, abc.ABC):
@@ -292,17 +295,49 @@ class RNN(Layers, nn.RNN):
     (torch.Size([7, 4, 5]), torch.Size([1, 4, 5]))
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        given = args[3] if len(args) > 3 else kwargs.get("nonlinearity", "tanh")
-        if not isinstance(given, str) and not callable(given):
-            raise InputError(f"nonlinearity is {given!r}; expected {', '.join(map(repr, NAMED))} or a callable.")
-        ours = not isinstance(given, str) or given in ("identity", "sigmoid")
-        if ours and len(args) > 3:
-            args = (*args[:3], "tanh", *args[4:])
-        elif ours:
-            kwargs["nonlinearity"] = "tanh"
-        super().__init__(*args, **kwargs)
-        self.nonlinearity = given
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: Nonlinearity = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        learn_h0: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        layer_norm: bool = False,
+        state_batch_first: bool = False,
+        memory: Memory = "fast",
+        proj_size: int = 0,  # for torch's own sentence about it
+    ) -> None:
+        _refuse_projection(proj_size)
+        if not callable(nonlinearity) and not isinstance(nonlinearity, str):
+            raise InputError(f"nonlinearity is {nonlinearity!r}; expected {', '.join(map(repr, NAMED))} or a callable.")
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            nonlinearity="tanh" if callable(nonlinearity) or nonlinearity in OURS_ALONE else nonlinearity,  # torch refuses other words
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            device=device,
+            dtype=dtype,
+            learn_h0=learn_h0,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+            layer_norm=layer_norm,
+            state_batch_first=state_batch_first,
+            memory=memory,
+        )
+        self.nonlinearity = nonlinearity
 
     def _step(self) -> AbstractCell:
         phi: Any = self.nonlinearity
@@ -336,6 +371,45 @@ class GRU(Layers, nn.GRU):
     (torch.Size([4, 7, 5]), torch.Size([1, 4, 5]))
     """
 
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        learn_h0: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        layer_norm: bool = False,
+        state_batch_first: bool = False,
+        memory: Memory = "fast",
+        proj_size: int = 0,  # for torch's own sentence about it
+    ) -> None:
+        _refuse_projection(proj_size)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            device=device,
+            dtype=dtype,
+            learn_h0=learn_h0,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+            layer_norm=layer_norm,
+            state_batch_first=state_batch_first,
+            memory=memory,
+        )
+
     def _step(self) -> AbstractCell:
         return GRUStep()
 
@@ -358,6 +432,45 @@ class LSTM(Layers, nn.LSTM):
     (torch.Size([7, 4, 10]), torch.Size([2, 4, 5]), torch.Size([2, 4, 5]))
     """
 
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        learn_h0: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        layer_norm: bool = False,
+        state_batch_first: bool = False,
+        memory: Memory = "fast",
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            proj_size=proj_size,
+            device=device,
+            dtype=dtype,
+            learn_h0=learn_h0,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+            layer_norm=layer_norm,
+            state_batch_first=state_batch_first,
+            memory=memory,
+        )
+
     def _step(self) -> AbstractCell:
         return LSTMStep()
 
@@ -368,6 +481,11 @@ class LSTM(Layers, nn.LSTM):
             NotImplementedError: an option that torch's lacks, by name.
         """
         return self._to_torch(nn.LSTM, proj_size=self.proj_size)
+
+
+def _refuse_projection(proj_size: int) -> None:
+    if proj_size:
+        raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
 
 
 let_compile_see(Layers)
