@@ -11,7 +11,7 @@ from torch import Tensor
 from .._shapes import State
 from ..cells import AbstractCell
 from ._table import TABLE, known
-from ._types import FORWARD, Gradients, Parameters, Run, Traversal
+from ._types import FORWARD, Gradients, LayerParameters, Run, Traversal, flat
 
 _missing: str | None = None  # why there is no extension; nothing below is called without a look at it
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def forward(
     cell: AbstractCell,
     xs: Tensor,
     state: State,
-    parameters: Parameters,
+    parameters: LayerParameters,
     traversal: Traversal = FORWARD,
     *,
     keep: Keep = "fast",
@@ -68,7 +68,7 @@ def forward(
     ``threads`` follows ``torch.get_num_threads()`` when None.
     """
     kind, (T, B), H = _number(cell), xs.shape[:2], state[0].shape[-1]
-    xs, parameters, traversal = xs.contiguous(), _dense_parameters(parameters), _dense_traversal(traversal)
+    xs, parameters, traversal = xs.contiguous(), parameters.map(Tensor.contiguous), _dense_traversal(traversal)
     state = tuple(s.contiguous() for s in state)
     h0, c0 = _two(state)
     hs = xs.new_empty(T, B, H)
@@ -77,7 +77,7 @@ def forward(
     size = residual_numbers(cell, xs.dtype, (T, B, H), keep, arch)
     residuals = new(size) if size else None  # the simple network's output is enough
     _kernels.forward(
-        kind, xs, h0, c0, *parameters, traversal.lengths, traversal.reset, *_two(traversal.restart), traversal.reverse, keep,
+        kind, xs, h0, c0, *flat(parameters), traversal.lengths, traversal.reset, *_two(traversal.restart), traversal.reverse, keep,
         hs, *_two(last), residuals, threads or torch.get_num_threads(), arch,
     )  # fmt: skip
     return Run(hs, last, (*state, *(() if residuals is None else (residuals,))))
@@ -86,7 +86,7 @@ def forward(
 def backward(
     cell: AbstractCell,
     xs: Tensor,
-    parameters: Parameters,
+    parameters: LayerParameters,
     run: Run,
     dhs: Tensor | None,
     dlast: tuple[Tensor | None, ...] | None,
@@ -100,17 +100,16 @@ def backward(
 ) -> Gradients:
     """The recursion of the plain loop. ``keep`` and ``arch`` are those of the forward call."""
     kind, S = _number(cell), cell.states
-    xs, parameters, traversal = xs.contiguous(), _dense_parameters(parameters), _dense_traversal(traversal)
+    xs, parameters, traversal = xs.contiguous(), parameters.map(Tensor.contiguous), _dense_traversal(traversal)
     state, residuals = run.residuals[:S], run.residuals[S] if len(run.residuals) > S else None
-    W, R, b_ih, b_hh = parameters
     dxs = torch.empty_like(xs) if needs_dxs else None
     dstate = tuple(torch.empty_like(s) for s in state)
     drestart = None if traversal.restart is None else tuple(torch.empty_like(s) for s in traversal.restart)
-    d = Parameters(_like(W), torch.empty_like(R), _like(b_ih), _like(b_hh))
+    d = parameters.map(torch.empty_like)
     _kernels.backward(
-        kind, xs, *_two(state), *parameters, traversal.lengths, traversal.reset, *_two(traversal.restart), traversal.reverse, keep,
+        kind, xs, *_two(state), *flat(parameters), traversal.lengths, traversal.reset, *_two(traversal.restart), traversal.reverse, keep,
         run.hs, residuals, None if dhs is None else dhs.contiguous(), *_two(_dense(dlast)), -1.0 if clip is None else clip,
-        dxs, *d, *_two(dstate), *_two(drestart), threads or torch.get_num_threads(), arch,
+        dxs, *flat(d), *_two(dstate), *_two(drestart), threads or torch.get_num_threads(), arch,
     )  # fmt: skip
     return Gradients(dxs, dstate, d, drestart)
 
@@ -160,17 +159,8 @@ def _contiguous(t: Tensor | None) -> Tensor | None:
     return None if t is None else t.contiguous()
 
 
-def _like(t: Tensor | None) -> Tensor | None:
-    return None if t is None else torch.empty_like(t)
-
-
 def _dense(state: _MaybeState | None) -> _MaybeState:
     return () if state is None else tuple(map(_contiguous, state))
-
-
-def _dense_parameters(parameters: Parameters) -> Parameters:
-    W, R, b_ih, b_hh = parameters
-    return Parameters(_contiguous(W), R.contiguous(), _contiguous(b_ih), _contiguous(b_hh))
 
 
 def _dense_traversal(traversal: Traversal) -> Traversal:

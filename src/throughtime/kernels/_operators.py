@@ -22,7 +22,7 @@ from ..cells import AbstractCell
 from . import _fast
 from ._choice import get_threads
 from ._table import BY_NAME, known
-from ._types import Parameters, Run, Traversal
+from ._types import LayerParameters, Run, Traversal, flat, from_flat
 from ._unrolled import named, pulled_back
 
 _LAYER = (
@@ -55,8 +55,8 @@ class _Layer(NamedTuple):
     keep: _fast.Keep
 
     @property
-    def parameters(self) -> Parameters:
-        return Parameters(self.W, self.R, self.b_ih, self.b_hh)
+    def parameters(self) -> LayerParameters:
+        return from_flat(self.W, self.R, self.b_ih, self.b_hh)
 
     @property
     def traversal(self) -> Traversal:
@@ -70,13 +70,13 @@ _FIELDS = len(_Layer._fields)
 
 
 def operator(
-    cell: AbstractCell, xs: Tensor, state: State, parameters: Parameters, traversal: Traversal, *, clip: float | None, keep: _fast.Keep
+    cell: AbstractCell, xs: Tensor, state: State, parameters: LayerParameters, traversal: Traversal, *, clip: float | None, keep: _fast.Keep
 ) -> tuple[Tensor, State]:
     """One layer as a node of the graph; parameters with the gate axis. ``cell`` is one that the kernels support."""
     restart = list(traversal.restart or ())
     row = known(cell)
     assert row is not None, "the caller has asked supports(), which answers from the same table"
-    layer = _Layer(row.name, xs, list(state), *parameters, traversal.lengths, traversal.reset, restart, traversal.reverse, clip, keep)
+    layer = _Layer(row.name, xs, list(state), *flat(parameters), traversal.lengths, traversal.reset, restart, traversal.reverse, clip, keep)
     hs, *last, _ = _call(torch.ops.throughtime.recurrence, _forward_gradient, *layer)
     return hs, tuple(last)
 
@@ -109,7 +109,7 @@ def _forward_gradient(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ..
     inputs = (*layer, hs, residuals, dhs, dlast, needs_dxs)
     d = iter(_call(torch.ops.throughtime.recurrence_backward, _backward_gradient, *inputs))
     dxs, dstate = next(d), [next(d) for _ in layer.state]
-    weights = [None if p is None else next(d) for p in layer.parameters]
+    weights = [None if p is None else next(d) for p in flat(layer.parameters)]
     return (None, dxs if needs_dxs else None, dstate, *weights, None, None, list(d), None, None, None)
 
 
@@ -124,7 +124,7 @@ def _backward(*arguments: Any) -> list[Tensor]:
         keep=layer.keep, threads=get_threads(),
     )  # fmt: skip
     dxs = layer.xs.new_empty(0) if d.dxs is None else d.dxs
-    return [dxs, *d.dstate, *(p for p in d.parameters if p is not None), *(d.drestart or ())]
+    return [dxs, *d.dstate, *(p for p in flat(d.parameters) if p is not None), *(d.drestart or ())]
 
 
 def _backward_fake(*arguments: Any) -> list[Tensor]:

@@ -160,14 +160,13 @@ class Layers(nn.RNNBase, abc.ABC):
     def _layer(self, suffix: str, xs: Tensor, state: State, traversal: Traversal, dtype: torch.dtype) -> tuple[Tensor, State]:
         """One layer in one direction."""
         cell = self._step()
-        stored = Parameters(*(self._named(f"{name}_{suffix}", dtype) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")))  # type: ignore[arg-type]
+        W, R, b_ih, b_hh = (self._named(f"{name}_{suffix}", dtype) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+        assert W is not None, "torch's modules have all their weights"
+        assert R is not None, "as above"
+        stored = Parameters(W, R, b_ih, b_hh)
         if not (self.proj_size or self.layer_norm or self.zoneout or (self.recurrent_dropout and self.training)):
             return recurrence(cell, xs, state, stored, traversal=traversal, memory=self.memory)
-        W, R, b_ih, b_hh = stored
-        assert W is not None, "torch's modules have all their weights"
-        gates = (cell.gates, self.hidden_size)
-        biases = (None if b is None else b.unflatten(0, gates) for b in (b_ih, b_hh))
-        parameters = Parameters(W.unflatten(0, gates), R.unflatten(0, gates), *biases)
+        parameters = stored.map(lambda p: p.unflatten(0, (cell.gates, self.hidden_size)))
         if self.layer_norm and isinstance(cell, LSTMStep):
             gain, offset = (self._named(f"{name}_{suffix}", dtype) for name in ("norm_c", "norm_c_bias"))
             assert gain is not None, "it was registered with layer_norm"
