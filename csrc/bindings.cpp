@@ -5,16 +5,13 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <atomic>
-#include <chrono>
 #include <cstdlib>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "arrays.hpp"
 #include "dispatch.hpp"
-#include "parallel.hpp"
+#include "gil.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -23,36 +20,6 @@ using namespace throughtime;
 namespace {
 
 ArchName chosen;  // at import
-
-// Drops the GIL for a scope. A daemon thread that comes back while the interpreter ends must not ask for the GIL again:
-// Python would unwind it through C++ frames, which ends the process. It sleeps instead, and dies with the process.
-class WithoutGil {
- public:
-  WithoutGil() : state_(PyEval_SaveThread()) {}
-  ~WithoutGil() {
-    returning().fetch_add(1);
-    while (ending().load()) {
-      if (!counted_out_) returning().fetch_sub(1), counted_out_ = true;
-      std::this_thread::sleep_for(std::chrono::hours(1));
-    }
-    PyEval_RestoreThread(state_);
-    returning().fetch_sub(1);
-  }
-
-  // At exit, on the main thread, with the GIL: lets those through that had already asked for it.
-  static void end() {
-    ending().store(true);
-    nb::gil_scoped_release nogil;
-    for (int ms = 0; ms < 1000 && returning().load() > 0; ++ms) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    shut_down();
-  }
-
- private:
-  static std::atomic<bool>& ending() { static std::atomic<bool> flag{false}; return flag; }
-  static std::atomic<int>& returning() { static std::atomic<int> count{0}; return count; }
-  PyThreadState* state_;
-  bool counted_out_ = false;
-};
 
 template <class T> constexpr Element element_for = sizeof(T) == 4 ? Element::float32 : Element::float64;
 
@@ -336,5 +303,5 @@ NB_MODULE(_kernels, m) {
           is_double(x, "x") ? apply<double>(x, y, arch, &Functions<double>::sigmoid) : apply<float>(x, y, arch, &Functions<float>::sigmoid);
         }, "x"_a, "y"_a, "arch"_a.none() = nb::none(), "y = 1 / (1 + exp(-x)), as the kernels compute it.");
 
-  nb::module_::import_("atexit").attr("register")(nb::cpp_function(&WithoutGil::end));
+  nb::module_::import_("atexit").attr("register")(nb::cpp_function(&keep_threads_in_kernels));
 }

@@ -173,9 +173,9 @@ struct Pass {
     const Pass& p = *static_cast<Pass*>(self);
     p.share(p.call, p.split, p.block, group, 0, nullptr);
   }
-  static void member(void* self, int member, int size, Team* team) {
+  static void member(void* self, Member who) {
     const Pass& p = *static_cast<Pass*>(self);
-    p.share(p.call, {1, size}, p.block, 0, member, team);
+    p.share(p.call, {1, who.size}, p.block, 0, who.member, who.team);
   }
 
   void run() {

@@ -78,7 +78,7 @@ struct Geometry {
           member(member_), members(split.members), team(team_) {}
     THROUGHTIME_INLINE Index first(Index total) const { return total * member / members; }
     THROUGHTIME_INLINE Index last(Index total) const { return total * (member + 1) / members; }
-    THROUGHTIME_INLINE void meet() const { if (members > 1) team->wait(member); }
+    THROUGHTIME_INLINE void meet() const { if (members > 1) throughtime::meet(*team, member); }
   };
 
   // The rows of one chunk: steps first_step … first_step + steps − 1 in the order of travel.

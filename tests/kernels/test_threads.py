@@ -71,16 +71,32 @@ def test_fork_after_use():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("ending", ["pass", "raise SystemExit(0)", "threading.Thread(target=forever, daemon=True).start(); time.sleep(.2)"])
+BUSY = """
+import threading, time
+def forever():
+    while True: by_kernels(p, threads=2)
+threading.Thread(target=forever, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("ending", ["pass", "raise SystemExit(0)", *(f"{BUSY}time.sleep({s})" for s in (0.05, 0.1, 0.15, 0.2))])
 def test_the_interpreter_ends(ending):
+    """Quietly, also with a daemon thread in a kernel or between two of them."""
+    done = run_python(f"p = problem(LSTM(), (30, 32, 40, 70))\nby_kernels(p, threads=2)\n{ending}")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux lists them")
+def test_a_team_has_its_members():
+    """One sequence on two threads: a worker for the second half of the units is hired on the first call."""
     done = run_python(
-        f"""
-        import threading, time
-        p = problem(LSTM(), (30, 32, 40, 70))
-        def forever():
-            while True: by_kernels(p, threads=2)
+        """
+        import os
+        torch.set_num_threads(1)
+        p = problem(GRU(), (60, 1, 64, 160))
+        before = len(os.listdir("/proc/self/task"))
         by_kernels(p, threads=2)
-        {ending}
+        assert len(os.listdir("/proc/self/task")) == before + 1
         """
     )
     assert done.returncode == 0, done.stderr
