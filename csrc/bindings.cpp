@@ -19,7 +19,43 @@ using namespace throughtime;
 
 namespace {
 
-ArchName chosen;  // at import
+constexpr ArchName all_architectures[] = {ArchName::baseline, ArchName::avx2, ArchName::avx512, ArchName::neon};  // plainest first
+
+std::vector<std::string> supported_architectures() {
+  std::vector<std::string> names;
+  for (ArchName a : all_architectures)
+    if (is_supported(a)) names.push_back(name_of(a));
+  return names;
+}
+
+// Why `name` cannot serve.
+std::string not_an_architecture(const std::string& name) {
+  ArchName known;
+  std::string message = "'" + name + "'" + (parse_architecture(name.c_str(), known) ? ", which this machine cannot run" : "") + "; expected one of ";
+  for (const std::string& other : supported_architectures()) message += "'" + other + "', ";
+  return message + "which are those that this machine runs";
+}
+
+// What serves when a call names no architecture: the best, or the one that THROUGHTIME_ARCH names. Where that cannot
+// serve, no call does: the import goes well, so that the error is not taken for an extension that is missing.
+class Default {
+ public:
+  Default() : arch_(best_architecture()) {
+    const char* forced = std::getenv("THROUGHTIME_ARCH");
+    if (!forced || !*forced || (parse_architecture(forced, arch_) && is_supported(arch_))) return;
+    wrong_ = "THROUGHTIME_ARCH is " + not_an_architecture(forced) + ". Set it to one of them, or unset it to have the best.";
+  }
+  ArchName operator()() const {
+    if (!wrong_.empty()) throw nb::value_error(wrong_.c_str());
+    return arch_;
+  }
+
+ private:
+  ArchName arch_;
+  std::string wrong_;
+};
+
+const Default default_architecture;
 
 template <class T> constexpr Element element_for = sizeof(T) == 4 ? Element::float32 : Element::float64;
 
@@ -69,11 +105,10 @@ CellKind parse_cell(int kind) {
 }
 
 ArchName parse_arch(nb::handle arch) {
-  if (arch.is_none()) return chosen;
+  if (arch.is_none()) return default_architecture();
   ArchName a;
   const std::string name = nb::cast<std::string>(arch);
-  if (!parse_architecture(name.c_str(), a) || !is_supported(a))
-    throw nb::value_error(("arch is '" + name + "', which this machine cannot run; see architectures().").c_str());
+  if (!parse_architecture(name.c_str(), a) || !is_supported(a)) throw nb::value_error(("arch is " + not_an_architecture(name) + ".").c_str());
   return a;
 }
 
@@ -261,13 +296,6 @@ void apply(nb::handle x, nb::handle y, nb::handle arch, void (*Functions<T>::*f)
 NB_MODULE(_kernels, m) {
   m.doc() = "Packed, fused kernels for backpropagation through time on the CPU.";
 
-  if (const char* forced = std::getenv("THROUGHTIME_ARCH"); forced && *forced) {
-    ArchName a;
-    if (!parse_architecture(forced, a) || !is_supported(a))
-      throw nb::import_error(("THROUGHTIME_ARCH is '" + std::string(forced) + "'; expected an architecture that this machine runs, such as 'baseline'. Unset it to have the best.").c_str());
-  }
-  chosen = best_architecture();
-
   m.attr("ELMAN_TANH") = static_cast<int>(CellKind::elman_tanh);
   m.attr("ELMAN_RELU") = static_cast<int>(CellKind::elman_relu);
   m.attr("ELMAN_IDENTITY") = static_cast<int>(CellKind::elman_identity);
@@ -275,13 +303,9 @@ NB_MODULE(_kernels, m) {
   m.attr("GRU") = static_cast<int>(CellKind::gru);
   m.attr("LSTM") = static_cast<int>(CellKind::lstm);
 
-  m.def("architecture", [] { return std::string(name_of(chosen)); }, "The architecture that serves when none is asked for.");
-  m.def("architectures", [] {
-          std::vector<std::string> names;
-          for (ArchName a : {ArchName::baseline, ArchName::avx2, ArchName::avx512, ArchName::neon})
-            if (is_supported(a)) names.push_back(name_of(a));
-          return names;
-        }, "Those that this machine can run, plainest first.");
+  m.def("architecture", [] { return std::string(name_of(default_architecture())); },
+        "The architecture that serves when none is asked for. Raises ValueError where THROUGHTIME_ARCH names none that can.");
+  m.def("architectures", &supported_architectures, "Those that this machine can run, plainest first.");
   m.def("kept_size", &kept_size, "cell"_a, "T"_a, "B"_a, "H"_a, "keep"_a, "float64"_a, "arch"_a.none() = nb::none(),
         "How many elements forward leaves in `kept`.");
   m.def("forward", &forward_any, "cell"_a, "xs"_a, "h0"_a, "c0"_a.none(), "W"_a.none(), "R"_a, "b_ih"_a.none(), "b_hh"_a.none(), "lengths"_a.none(), "reset"_a.none(),

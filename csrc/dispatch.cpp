@@ -55,9 +55,6 @@ bool parse_architecture(const char* name, ArchName& arch) {
 }
 
 ArchName best_architecture() {
-  ArchName forced;
-  const char* wanted = std::getenv("THROUGHTIME_ARCH");
-  if (wanted && parse_architecture(wanted, forced) && is_supported(forced)) return forced;
   for (ArchName a : all_architectures)
     if (is_supported(a)) return a;
   return ArchName::baseline;

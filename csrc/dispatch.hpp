@@ -9,7 +9,7 @@ enum class ArchName { baseline, avx2, avx512, neon };
 
 const char* name_of(ArchName);
 bool is_supported(ArchName);              // built into this extension, and known to this machine
-ArchName best_architecture();             // the best supported, or the one that THROUGHTIME_ARCH names
+ArchName best_architecture();             // the best supported
 bool parse_architecture(const char* name, ArchName& arch);
 
 template <class T> const Kernel<T>& kernel(CellKind, ArchName);

@@ -15,7 +15,9 @@ GRU: int = 4
 LSTM: int = 5
 
 def architecture() -> str:
-    """The architecture that serves when none is asked for."""
+    """
+    The architecture that serves when none is asked for. Raises ValueError where THROUGHTIME_ARCH names none that can.
+    """
 
 def architectures() -> list[str]:
     """Those that this machine can run, plainest first."""

@@ -100,21 +100,3 @@ def test_a_team_has_its_members():
         """
     )
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("arch", _kernels.architectures())
-def test_the_environment_forces_an_architecture(arch):
-    done = subprocess.run(
-        [sys.executable, "-c", "from throughtime import _kernels; print(_kernels.architecture())"],
-        env=os.environ | {"THROUGHTIME_ARCH": arch}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert done.stdout.strip() == arch
-
-
-def test_an_unknown_architecture_is_refused():
-    done = subprocess.run(
-        [sys.executable, "-c", "from throughtime import _kernels"],
-        env=os.environ | {"THROUGHTIME_ARCH": "vax"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode != 0
-    assert "THROUGHTIME_ARCH is 'vax'" in done.stderr

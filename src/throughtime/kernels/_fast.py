@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from .._check import InputError
 from .._shapes import State
 from ..cells import GRU, LSTM, AbstractCell, Elman, Identity, Relu, Sigmoid, Tanh
 from ._types import FORWARD, Gradients, Parameters, Run, Walk
 
 _missing: str | None = None  # why there is no extension; nothing below is called without a look at it
+_misled: str | None = None  # what is wrong with THROUGHTIME_ARCH
 if TYPE_CHECKING:
     from .. import _kernels
 else:
@@ -20,6 +22,11 @@ else:
         import throughtime._kernels as _kernels
     except ImportError as error:  # built without a compiler, or for another machine
         _missing = f"the extension is not there ({error}); reinstall with a C++20 compiler at hand to have it"
+    else:
+        try:
+            _kernels.architecture()
+        except ValueError as error:
+            _misled = str(error)
 
 Keep = Literal["fast", "lean", "none"]
 Sizes = tuple[int | torch.SymInt, int | torch.SymInt, int | torch.SymInt]
@@ -27,6 +34,7 @@ Sizes = tuple[int | torch.SymInt, int | torch.SymInt, int | torch.SymInt]
 
 def architecture() -> str:
     """The instructions that the kernels use here: "baseline", "avx2", "avx512" or "neon"."""
+    _check_architecture()
     return _kernels.architecture()
 
 
@@ -37,6 +45,7 @@ def architectures() -> list[str]:
 
 def supports(cell: AbstractCell, xs: Tensor) -> str | None:
     """Why these kernels cannot serve ``cell`` on ``xs``; None when they can."""
+    _check_architecture()
     if _missing is not None:
         return _missing
     if _kind(cell) is None:
@@ -123,6 +132,7 @@ def kept_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep: Kee
 
 def has_cross_entropy(o: Tensor) -> bool:
     """Whether ``cross_entropy`` can serve these logits."""
+    _check_architecture()
     return _missing is None and o.device.type == "cpu" and o.dtype in (torch.float32, torch.float64)
 
 
@@ -131,6 +141,12 @@ def cross_entropy(o: Tensor, targets: Tensor, g: Tensor | None, *, gradient: boo
     losses = o.new_empty(o.shape[0])
     _kernels.cross_entropy(o, targets.contiguous(), None if g is None else g.contiguous(), losses, gradient, threads)
     return losses
+
+
+def _check_architecture() -> None:
+    """Raises at the first use, not at the import: the package can still be asked, and ``set_kernels("plain")`` still serves."""
+    if _misled is not None:
+        raise InputError(_misled)
 
 
 def _known(cell: AbstractCell) -> int:
