@@ -7,6 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 from throughtime import _kernels
 from throughtime.cells import GRU, LSTM, Elman, Identity, Relu, Sigmoid, Tanh
+from throughtime.kernels import _fast
 
 CELLS = [Elman(Tanh()), Elman(Relu()), Elman(Identity()), Elman(Sigmoid()), GRU(), LSTM()]
 ARCHITECTURES = _kernels.architectures()
@@ -153,9 +154,13 @@ def test_what_else_is_in_the_batch_does_not_matter():
         torch.testing.assert_close(alone.hs[:, 0], run.hs[:, b], rtol=1e-13, atol=1e-14)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("keep", ["fast", "lean"])
-def test_backward_scratch_does_not_grow_with_time(keep):
-    """What lean keeps beside hs is a small part of it, whatever T."""
-    T, B, H = 10_000, 16, 128
-    gates = _kernels.kept_size(_kernels.LSTM, T, B, H, keep, False)
-    assert gates <= (5 if keep == "fast" else 0.15) * T * B * H
+@pytest.mark.parametrize("cell", [Elman(Tanh()), GRU(), LSTM()], ids=str)
+def test_scratch_does_not_grow_with_time(cell, keep, threads):
+    """Of either direction: what the extension takes for 10,000 steps is what it takes for 1,000. What lean leaves is small."""
+    kind = _fast._known(cell)
+    sizes = [_kernels.scratch_size(kind, (T, 16, 64, 128), keep, False, threads) for T in (1_000, 10_000)]
+    assert sizes[0] == sizes[1]
+    assert min(sizes[0]) > 4 * cell.gates * 128 * (64 + 128)  # bytes of the packed weights alone
+    assert _kernels.residuals_size(kind, (10_000, 16, 128), "lean", False) <= 0.15 * 10_000 * 16 * 128

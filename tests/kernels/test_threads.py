@@ -1,6 +1,5 @@
 """One region of threads per call: bits, re-entrance, forks, the end of the interpreter."""
 
-import os
 import subprocess
 import sys
 import textwrap
@@ -11,7 +10,6 @@ import pytest
 import torch
 from _problems import arrays, by_kernels, problem
 
-from throughtime import _kernels
 from throughtime.cells import GRU, LSTM, Elman, Tanh
 
 CELLS = [Elman(Tanh()), GRU(), LSTM()]

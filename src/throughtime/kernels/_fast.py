@@ -75,19 +75,14 @@ def forward(
     ``clean``: what the kernels leave untouched in it (padding, finished sequences) is 0, so that it can be compared.
     ``threads`` follows ``torch.get_num_threads()`` when None.
     """
-    kind, (T, B), H = _known(cell), xs.shape[:2], state[0].shape[-1]
-    xs, parameters, walk = xs.contiguous(), _dense_parameters(parameters), _dense_walk(walk)
-    state = tuple(s.contiguous() for s in state)
-    h0, c0 = _two(state)
+    (T, B), H = xs.shape[:2], state[0].shape[-1]
+    xs, state = xs.contiguous(), _dense(state)
     hs = xs.new_empty(T, B, H)
     last = tuple(xs.new_empty(B, H) for _ in state)
     new = xs.new_zeros if clean else xs.new_empty
-    kept = new(kept_numbers(cell, xs.dtype, (T, B, H), keep, arch)) if kind > _LAST_ELMAN else None
-    _kernels.forward(
-        kind, xs, h0, c0, *parameters, walk.lengths, walk.reset, *_two(walk.restart), walk.reverse, keep,
-        hs, *_two(last), kept, threads or torch.get_num_threads(), arch,
-    )  # fmt: skip
-    return Run(hs, last, (*state, *(() if kept is None else (kept,))))
+    residuals = None if isinstance(cell, Elman) else new(kept_numbers(cell, xs.dtype, (T, B, H), keep, arch))
+    _kernels.forward(_call(cell, xs, state, parameters, walk, keep, threads, arch), (hs, last, residuals))
+    return Run(hs, last, state if residuals is None else (*state, residuals))
 
 
 def backward(
@@ -106,19 +101,19 @@ def backward(
     arch: str | None = None,
 ) -> Gradients:
     """The recursion of the plain loop. ``keep`` and ``arch`` are those of the forward call."""
-    kind, S = _known(cell), cell.states
-    xs, parameters, walk = xs.contiguous(), _dense_parameters(parameters), _dense_walk(walk)
-    state, kept = run.kept[:S], run.kept[S] if len(run.kept) > S else None
-    W, R, b_ih, b_hh = parameters
+    xs = xs.contiguous()
+    state, (residuals,) = run.kept[: cell.states], run.kept[cell.states :] or (None,)
     dxs = torch.empty_like(xs) if needs_dxs else None
     dstate = tuple(torch.empty_like(s) for s in state)
     drestart = None if walk.restart is None else tuple(torch.empty_like(s) for s in walk.restart)
+    W, R, b_ih, b_hh = parameters
     d = Parameters(_like(W), torch.empty_like(R), _like(b_ih), _like(b_hh))
     _kernels.backward(
-        kind, xs, *_two(state), *parameters, walk.lengths, walk.reset, *_two(walk.restart), walk.reverse, keep,
-        run.hs, kept, None if dhs is None else dhs.contiguous(), *_two(_dense(dlast)), -1.0 if clip is None else clip,
-        dxs, *d, *_two(dstate), *_two(drestart), threads or torch.get_num_threads(), arch,
-    )  # fmt: skip
+        _call(cell, xs, state, parameters, walk, keep, threads, arch),
+        (run.hs, residuals),
+        (_contiguous(dhs), None if dlast is None else _dense(dlast), clip),
+        (dxs, dstate, d, drestart),
+    )
     return Gradients(dxs, dstate, d, drestart)
 
 
@@ -126,8 +121,8 @@ def kept_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep: Kee
     """How many numbers ``forward`` leaves beside its output, for ``shape`` (T, B, H); T and B may be symbols where gates are kept."""
     (T, B, H), kind, float64 = shape, _known(cell), dtype == torch.float64
     if keep == "fast":
-        return T * B * _kernels.kept_size(kind, 1, 1, int(H), keep, float64, arch)
-    return _kernels.kept_size(kind, int(T), int(B), int(H), keep, float64, arch)
+        return T * B * _kernels.residuals_size(kind, (1, 1, int(H)), keep, float64, arch)
+    return _kernels.residuals_size(kind, (int(T), int(B), int(H)), keep, float64, arch)
 
 
 def has_cross_entropy(o: Tensor) -> bool:
@@ -139,7 +134,7 @@ def has_cross_entropy(o: Tensor) -> bool:
 def cross_entropy(o: Tensor, targets: Tensor, g: Tensor | None, *, gradient: bool, threads: int) -> Tensor:
     """(N,) losses of contiguous logits ``o`` (N, V); with ``gradient`` they become (softmax − one-hot) · g."""
     losses = o.new_empty(o.shape[0])
-    _kernels.cross_entropy(o, targets.contiguous(), None if g is None else g.contiguous(), losses, gradient, threads)
+    _kernels.cross_entropy((o, targets.contiguous(), _contiguous(g), losses, gradient, threads, None))
     return losses
 
 
@@ -172,8 +167,15 @@ def _kind(cell: AbstractCell) -> int | None:
     return None
 
 
-_LAST_ELMAN = 3  # the simple network keeps nothing but its output
-_MaybeState = tuple[Tensor | None, ...]
+def _call(
+    cell: AbstractCell, xs: Tensor, state: State, parameters: Parameters, walk: Walk, keep: Keep, threads: int | None, arch: str | None
+) -> tuple[object, ...]:
+    """What both directions are told."""
+    W, R, b_ih, b_hh = parameters
+    weights = (_contiguous(W), R.contiguous(), _contiguous(b_ih), _contiguous(b_hh))
+    restart = None if walk.restart is None else _dense(walk.restart)
+    lengths, reset = _contiguous(walk.lengths), _contiguous(walk.reset)
+    return _known(cell), xs, state, weights, lengths, reset, restart, walk.reverse, keep, threads or torch.get_num_threads(), arch
 
 
 def _contiguous(t: Tensor | None) -> Tensor | None:
@@ -184,23 +186,5 @@ def _like(t: Tensor | None) -> Tensor | None:
     return None if t is None else torch.empty_like(t)
 
 
-def _dense(state: _MaybeState | None) -> _MaybeState:
-    return () if state is None else tuple(map(_contiguous, state))
-
-
-def _dense_parameters(parameters: Parameters) -> Parameters:
-    W, R, b_ih, b_hh = parameters
-    return Parameters(_contiguous(W), R.contiguous(), _contiguous(b_ih), _contiguous(b_hh))
-
-
-def _dense_walk(walk: Walk) -> Walk:
-    if walk is FORWARD:
-        return walk
-    restart = None if walk.restart is None else tuple(s.contiguous() for s in walk.restart)
-    return Walk(_contiguous(walk.lengths), _contiguous(walk.reset), restart, walk.reverse)
-
-
-def _two(state: _MaybeState | None) -> tuple[Tensor | None, Tensor | None]:
-    """h and c, either of which may be missing."""
-    h, c = (*(state or ()), None, None)[:2]
-    return h, c
+def _dense(state: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    return tuple(map(_contiguous, state))
