@@ -3,9 +3,11 @@
 Called once, at the public border. Nothing inside checks again.
 """
 
+import json
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -119,6 +121,20 @@ def memory(needed: int, what: str, remedy: str) -> None:
         return  # a system that does not say
     if needed > there:
         raise InputError(f"{what} takes about {needed / 2**30:,.1f} GiB; this machine has {there / 2**30:,.1f} GiB. {remedy}")
+
+
+def json_file(path: Path) -> object:
+    """A JSON file.
+
+    Raises:
+        InputError: it is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); expected a file that throughtime wrote. Check the path.") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON ({error}); expected the file that throughtime wrote. Restore it, or train again.") from None
 
 
 def lengths(given: Tensor, T: int, B: int, *, look: bool) -> None:

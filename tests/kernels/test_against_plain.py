@@ -1,8 +1,10 @@
 """The kernels against the plain loop, in value and gradient: every cell, architecture, element type and walk."""
 
+import itertools
+
 import pytest
 import torch
-from _problems import arrays, assert_close, by_kernels, by_plain, problem
+from _problems import arrays, assert_close, by_kernels, by_plain, problem, rounding
 from hypothesis import given, settings, strategies as st
 
 from throughtime import _kernels
@@ -28,28 +30,28 @@ WALKS = [
     {"reset": True, "lengths": True, "reverse": True},
 ]
 
-exact = 1e-12  # relative, in float64: rounding of at most some hundred terms, with room
-
 
 def walk_id(walk: dict) -> str:
     return "-".join(f"{k}={v}" for k, v in walk.items()) or "plain"
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("walk", WALKS, ids=walk_id)
-@pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_float64_is_the_plain_loop(cell, walk, arch):
+# The cells that differ in their activation alone walk the same loops: bare, and with everything at once.
+WALKED = [(c, w) for c in CELLS for w in (WALKS if c in (CELLS[0], *CELLS[4:]) else (WALKS[0], WALKS[-2]))]
+
+
+@pytest.mark.parametrize(("cell", "walk"), WALKED, ids=lambda v: walk_id(v) if isinstance(v, dict) else str(v))
+def test_float64_is_the_plain_loop(cell, walk):
     for sizes in [(6, 3, 5, 7), (9, 9, 17, 19)]:
         p = problem(cell, sizes, **walk)
         truth = arrays(*by_plain(p))
-        for keep in ("fast", "lean"):
-            assert_close(arrays(*by_kernels(p, keep=keep, arch=arch)), truth, exact)
+        for keep, arch in itertools.product(("fast", "lean"), ARCHITECTURES):
+            assert_close(arrays(*by_kernels(p, keep=keep, arch=arch)), truth, rounding(sizes))
 
 
 size = st.sampled_from([1, 2, 3, 5, 7, 8, 9, 16, 17, 31, 33, 50])
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     cell=st.sampled_from(CELLS),
     arch=st.sampled_from(ARCHITECTURES),
@@ -71,30 +73,27 @@ size = st.sampled_from([1, 2, 3, 5, 7, 8, 9, 16, 17, 31, 33, 50])
 )
 def test_any_sizes_and_masks(cell, arch, keep, sizes, walk):
     p = problem(cell, sizes, **walk)
-    assert_close(arrays(*by_kernels(p, keep=keep, arch=arch)), arrays(*by_plain(p)), exact)
+    assert_close(arrays(*by_kernels(p, keep=keep, arch=arch)), arrays(*by_plain(p)), rounding(sizes))
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
+# Each large enough for a second thread: that shares the units (B < 8) or the batch; the last is longer than a chunk.
 @pytest.mark.parametrize("walk", [{}, {"lengths": True, "reset": True, "clip": 0.5}, {"lengths": True, "reverse": True}], ids=walk_id)
-@pytest.mark.parametrize("sizes", [(40, 1, 64, 160), (30, 5, 20, 190), (20, 33, 40, 70), (300, 9, 16, 33)], ids=str)
+@pytest.mark.parametrize("sizes", [(12, 1, 64, 160), (5, 5, 20, 190), (8, 33, 40, 70), (60, 9, 16, 33)], ids=str)
 @pytest.mark.parametrize("cell", [Elman(Tanh()), GRU(), LSTM()], ids=str)
-def test_threads_share_the_batch_or_the_units(cell, sizes, walk, threads):
+def test_threads_share_the_batch_or_the_units(cell, sizes, walk):
     p = problem(cell, sizes, **walk)
     truth = arrays(*by_plain(p))
-    for keep in ("fast", "lean"):
-        assert_close(arrays(*by_kernels(p, keep=keep, threads=threads)), truth, exact)
+    for keep, threads in itertools.product(("fast", "lean"), (1, 2, 3)):
+        assert_close(arrays(*by_kernels(p, keep=keep, threads=threads)), truth, rounding(sizes))
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("sizes", [(100, 1, 32, 32), (50, 4, 17, 31), (20, 40, 33, 48), (1, 1, 1, 1)], ids=str)
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_float32_is_within_rounding_of_float64(cell, sizes, arch):
+def test_float32_is_within_rounding_of_float64(cell, sizes):
     p = problem(cell, sizes, lengths=True, reset=True)
-    T, _, I, H = sizes
-    # Rounding grows at most like the terms of the sums that a gradient has been through: c·eps·T, with a c that also
-    # covers the sums over I + H inside one step.
-    tolerance = torch.finfo(torch.float32).eps * T * (4 + (I + H) / 16)
-    assert_close(arrays(*by_kernels(p.to(torch.float32), arch=arch)), arrays(*by_plain(p)), tolerance)
+    truth = arrays(*by_plain(p))
+    for arch in ARCHITECTURES:
+        assert_close(arrays(*by_kernels(p.to(torch.float32), arch=arch)), truth, rounding(sizes, torch.float32))
 
 
 @pytest.mark.parametrize(("cell", "module"), [(Elman(Tanh()), torch.nn.RNN), (GRU(), torch.nn.GRU), (LSTM(), torch.nn.LSTM)], ids=str)
@@ -114,7 +113,7 @@ def test_torch_nn_by_autograd(cell, module):
     truth = {"hs": hs, "dxs": xs.grad} | {f"last[{k}]": s[0] for k, s in enumerate(last)}
     truth |= {f"dstate[{k}]": s.grad[0] for k, s in enumerate(state)}
     truth |= {f"d{n}": q.grad.view(cell.gates, 9, *q.shape[1:]) for n, q in zip(p.parameters._fields, layer.parameters(), strict=True)}
-    assert_close(arrays(run, d), {k: v.detach() for k, v in truth.items()}, exact)
+    assert_close(arrays(run, d), {k: v.detach() for k, v in truth.items()}, rounding((7, 4, 5, 9)))
 
 
 @pytest.mark.parametrize("cell", [Elman(Tanh()), GRU(), LSTM()], ids=str)
@@ -124,7 +123,7 @@ def test_a_checker_that_can_fail(cell):
     truth = arrays(*by_plain(p))
     wrong = {name: a * 1.001 if name == "dR" else a for name, a in truth.items()}
     with pytest.raises(AssertionError, match="dR"):
-        assert_close(wrong, truth, exact)
+        assert_close(wrong, truth, rounding((5, 3, 4, 6)))
 
 
 @pytest.mark.parametrize("cell", [Elman(Tanh()), GRU(), LSTM()], ids=str)
@@ -136,12 +135,12 @@ def test_strides_at_the_border(cell):
         p.xs.transpose(0, 1).contiguous().transpose(0, 1),
         tuple(s.T.contiguous().T for s in p.state),
         p.parameters._replace(R=p.parameters.R.transpose(1, 2).contiguous().transpose(1, 2)),
-        p.walk,
+        p.traversal,
         p.dhs[:1].expand_as(p.dhs),
         p.dlast,
     )
     truth = arrays(*by_plain(turned))
-    assert_close(arrays(*by_kernels(turned)), truth, exact)
+    assert_close(arrays(*by_kernels(turned)), truth, rounding((6, 4, 5, 7)))
 
 
 def test_what_else_is_in_the_batch_does_not_matter():
@@ -149,9 +148,9 @@ def test_what_else_is_in_the_batch_does_not_matter():
     run, _ = by_kernels(p)
     for b in range(8):
         alone, _ = by_kernels(
-            p.__class__(p.cell, p.xs[:, b : b + 1], tuple(s[b : b + 1] for s in p.state), p.parameters, p.walk, None, None)
+            p.__class__(p.cell, p.xs[:, b : b + 1], tuple(s[b : b + 1] for s in p.state), p.parameters, p.traversal, None, None)
         )
-        torch.testing.assert_close(alone.hs[:, 0], run.hs[:, b], rtol=1e-13, atol=1e-14)
+        torch.testing.assert_close(alone.hs[:, 0], run.hs[:, b], rtol=0, atol=rounding((12, 1, 6, 20)))  # |h| ≤ 1
 
 
 @pytest.mark.parametrize("threads", [1, 2])

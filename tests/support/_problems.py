@@ -10,7 +10,7 @@ pytest.importorskip("throughtime._kernels", reason="the extension is not built h
 
 from throughtime.cells import AbstractCell
 from throughtime.kernels import _fast, _plain
-from throughtime.kernels._types import Gradients, Parameters, Run, Walk
+from throughtime.kernels._types import Gradients, Parameters, Run, Traversal
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Problem:
     xs: Tensor  # (T, B, I)
     state: tuple[Tensor, ...]
     parameters: Parameters
-    walk: Walk
+    traversal: Traversal
     dhs: Tensor | None
     dlast: tuple[Tensor, ...] | None
     clip: float | None = None
@@ -33,13 +33,13 @@ class Problem:
         def several(xs: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
             return None if xs is None else tuple(map(one, xs))  # type: ignore[arg-type]
 
-        walk = replace(self.walk, restart=several(self.walk.restart))
+        traversal = replace(self.traversal, restart=several(self.traversal.restart))
         return replace(
             self,
             xs=one(self.xs),
             state=several(self.state),
             parameters=Parameters(*map(one, self.parameters)),
-            walk=walk,
+            traversal=traversal,
             dhs=one(self.dhs),
             dlast=several(self.dlast),
         )
@@ -79,7 +79,7 @@ def problem(
             normal(G, H, scale=0.3) if bias else None,
             normal(G, H, scale=0.3) if bias else None,
         ),
-        Walk(
+        Traversal(
             ends if lengths else None,
             torch.rand(T, B, generator=generator) < 0.3 if reset else None,
             tuple(normal(B, H) for _ in range(S)) if reset and restart else None,
@@ -92,13 +92,15 @@ def problem(
 
 
 def by_plain(p: Problem) -> tuple[Run, Gradients]:
-    run = _plain.forward(p.cell, p.xs, p.state, p.parameters, p.walk)
-    return run, _plain.backward(p.cell, p.xs, p.parameters, run, p.dhs, p.dlast, p.walk, clip=p.clip)
+    run = _plain.forward(p.cell, p.xs, p.state, p.parameters, p.traversal)
+    return run, _plain.backward(p.cell, p.xs, p.parameters, run, p.dhs, p.dlast, p.traversal, clip=p.clip)
 
 
 def by_kernels(p: Problem, *, keep: str = "fast", threads: int = 1, arch: str | None = None) -> tuple[Run, Gradients]:
-    run = _fast.forward(p.cell, p.xs, p.state, p.parameters, p.walk, keep=keep, threads=threads, arch=arch)
-    gradients = _fast.backward(p.cell, p.xs, p.parameters, run, p.dhs, p.dlast, p.walk, clip=p.clip, keep=keep, threads=threads, arch=arch)
+    run = _fast.forward(p.cell, p.xs, p.state, p.parameters, p.traversal, keep=keep, threads=threads, arch=arch)
+    gradients = _fast.backward(
+        p.cell, p.xs, p.parameters, run, p.dhs, p.dlast, p.traversal, clip=p.clip, keep=keep, threads=threads, arch=arch
+    )
     return run, gradients
 
 
@@ -110,6 +112,18 @@ def arrays(run: Run, d: Gradients) -> dict[str, Tensor]:
     named |= {f"d{name}": g for name, g in d.parameters._asdict().items()}
     named |= {f"drestart[{k}]": s for k, s in enumerate(d.drestart or ())}
     return {name: a for name, a in named.items() if a is not None}
+
+
+def rounding(sizes: tuple[int, int, int, int], dtype: torch.dtype = torch.float64) -> float:
+    """How far two orders of the same arithmetic may lie apart, relative to an array's largest entry.
+
+    A sum of n terms of random sign is off by about √n·eps of its size, whoever computes it (Higham & Mary, SIAM J. Sci. Comput.
+    41(5), 2019). An entry of dW has been through the sum over I + H of a step, T steps one after the other, and the sum over T·B
+    rows; the cell's own functions are off by at most 4 ulp each, a handful to a step: 8. The weights of these problems contract,
+    so that no step enlarges what comes from the one before. Twice four for the tail.
+    """
+    T, B, I, H = sizes
+    return 8 * torch.finfo(dtype).eps * (T + (T * B) ** 0.5 + (I + H) ** 0.5 + 8)
 
 
 def assert_close(got: dict[str, Tensor], truth: dict[str, Tensor], tolerance: float) -> None:

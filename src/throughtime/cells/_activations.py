@@ -74,7 +74,7 @@ class Identity(AbstractActivation):
 
 @final
 @dataclass(frozen=True)
-class OfCallable(AbstractActivation):
+class FromCallable(AbstractActivation):
     """Any torch function from (B, H) to (B, H), differentiated at ``a`` by ``torch.func``.
 
     It need not be elementwise: a function that mixes the units of a sample (softmax, say) is differentiated with

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .._shapes import State
-from ._activations import AbstractActivation, OfCallable, Tanh
+from ._activations import AbstractActivation, FromCallable, Tanh
 from ._base import AbstractCell
 
 
@@ -41,11 +41,11 @@ class Elman(AbstractCell):
     @property
     def phi(self) -> AbstractActivation:
         """The activation, a bare callable made into one."""
-        return self.activation if isinstance(self.activation, AbstractActivation) else OfCallable(self.activation)
+        return self.activation if isinstance(self.activation, AbstractActivation) else FromCallable(self.activation)
 
     @property
     def elementwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]  it depends on the activation
-        return not isinstance(self.phi, OfCallable)
+        return not isinstance(self.phi, FromCallable)
 
     def step(self, wx: Tensor, rh: Tensor, state: State) -> State:
         a = (wx + rh)[:, 0]  # (1)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .. import _check
 from .._shapes import State
-from ._activations import AbstractActivation, OfCallable, Tanh
+from ._activations import AbstractActivation, FromCallable, Tanh
 from ._base import AbstractCell
 
 
@@ -48,7 +48,7 @@ class Leaky(AbstractCell):
 
     @property
     def elementwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]  it depends on the activation
-        return not isinstance(self.activation, OfCallable)
+        return not isinstance(self.activation, FromCallable)
 
     def step(self, wx: Tensor, rh: Tensor, state: State) -> State:
         (h,) = state

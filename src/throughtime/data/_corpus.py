@@ -129,7 +129,7 @@ class Corpus:
         """
         vocabulary = read_vocabulary(folder / "vocabulary.json")
         tokens, sections = folder / "tokens", {}
-        match read_json(tokens / "corpus.json"):
+        match _check.json_file(tokens / "corpus.json"):
             case {"sections": {"train": _, "valid": _, "test": _, **others} as entries} if not others:
                 for name, entry in entries.items():
                     sections[name] = _open_section(tokens / f"{name}.bin", vocabulary, entry)
@@ -151,21 +151,7 @@ def encode_file(path: Path, vocabulary: AbstractVocabulary, into: Path, encoding
 
 def read_vocabulary(path: Path) -> AbstractVocabulary:
     """The vocabulary in a ``vocabulary.json``."""
-    return vocabulary_from_json(read_json(path))
-
-
-def read_json(path: Path) -> object:
-    """A JSON file.
-
-    Raises:
-        InputError: it is missing or no JSON.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); expected a file that throughtime wrote. Check the path.") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON ({error}); expected the file that throughtime wrote. Restore it, or train again.") from None
+    return vocabulary_from_json(_check.json_file(path))
 
 
 class _Writer:

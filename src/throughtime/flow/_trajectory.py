@@ -139,7 +139,7 @@ def _layers(model: AbstractModel, xs: Tensor, before: State) -> Iterator[Layer]:
 def _run(cell: AbstractCell, xs: Tensor, before: State, weights: Parameters) -> tuple[Tensor, Tensor, State]:
     """wx, rh (T, B, G, H) and all states, S of (T + 1, B, H). Where h is the whole state, the packed kernels' output says it all."""
     if cell.states > 1:
-        wx, rh, *states = forward(cell, xs, before, weights).kept
+        wx, rh, *states = forward(cell, xs, before, weights).residuals
         return wx, rh, tuple(states)
     hs, _ = recurrence(cell, xs, before, weights)
     h = torch.cat((before[0].unsqueeze(0), hs))

@@ -11,7 +11,7 @@ from torch import Tensor
 from .._check import InputError
 from .._shapes import State
 from ..cells import GRU, LSTM, AbstractCell, Elman, Identity, Relu, Sigmoid, Tanh
-from ._types import FORWARD, Gradients, Parameters, Run, Walk
+from ._types import FORWARD, Gradients, Parameters, Run, Traversal
 
 _missing: str | None = None  # why there is no extension; nothing below is called without a look at it
 _misled: str | None = None  # what is wrong with THROUGHTIME_ARCH
@@ -62,7 +62,7 @@ def forward(
     xs: Tensor,
     state: State,
     parameters: Parameters,
-    walk: Walk = FORWARD,
+    traversal: Traversal = FORWARD,
     *,
     keep: Keep = "fast",
     clean: bool = False,
@@ -76,12 +76,12 @@ def forward(
     ``threads`` follows ``torch.get_num_threads()`` when None.
     """
     (T, B), H = xs.shape[:2], state[0].shape[-1]
-    xs, state = xs.contiguous(), _dense(state)
+    xs, state = xs.contiguous(), tuple(s.contiguous() for s in state)
     hs = xs.new_empty(T, B, H)
     last = tuple(xs.new_empty(B, H) for _ in state)
     new = xs.new_zeros if clean else xs.new_empty
-    residuals = None if isinstance(cell, Elman) else new(kept_numbers(cell, xs.dtype, (T, B, H), keep, arch))
-    _kernels.forward(_call(cell, xs, state, parameters, walk, keep, threads, arch), (hs, last, residuals))
+    residuals = None if isinstance(cell, Elman) else new(residual_numbers(cell, xs.dtype, (T, B, H), keep, arch))
+    _kernels.forward(_call(cell, xs, state, parameters, traversal, keep, threads, arch), (hs, last, residuals))
     return Run(hs, last, state if residuals is None else (*state, residuals))
 
 
@@ -92,7 +92,7 @@ def backward(
     run: Run,
     dhs: Tensor | None,
     dlast: tuple[Tensor | None, ...] | None,
-    walk: Walk = FORWARD,
+    traversal: Traversal = FORWARD,
     *,
     clip: float | None = None,
     needs_dxs: bool = True,
@@ -102,14 +102,14 @@ def backward(
 ) -> Gradients:
     """The recursion of the plain loop. ``keep`` and ``arch`` are those of the forward call."""
     xs = xs.contiguous()
-    state, (residuals,) = run.kept[: cell.states], run.kept[cell.states :] or (None,)
+    state, (residuals,) = run.residuals[: cell.states], run.residuals[cell.states :] or (None,)
     dxs = torch.empty_like(xs) if needs_dxs else None
     dstate = tuple(torch.empty_like(s) for s in state)
-    drestart = None if walk.restart is None else tuple(torch.empty_like(s) for s in walk.restart)
+    drestart = None if traversal.restart is None else tuple(torch.empty_like(s) for s in traversal.restart)
     W, R, b_ih, b_hh = parameters
     d = Parameters(_like(W), torch.empty_like(R), _like(b_ih), _like(b_hh))
     _kernels.backward(
-        _call(cell, xs, state, parameters, walk, keep, threads, arch),
+        _call(cell, xs, state, parameters, traversal, keep, threads, arch),
         (run.hs, residuals),
         (_contiguous(dhs), None if dlast is None else _dense(dlast), clip),
         (dxs, dstate, d, drestart),
@@ -117,7 +117,7 @@ def backward(
     return Gradients(dxs, dstate, d, drestart)
 
 
-def kept_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep: Keep, arch: str | None = None) -> int | torch.SymInt:
+def residual_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep: Keep, arch: str | None = None) -> int | torch.SymInt:
     """How many numbers ``forward`` leaves beside its output, for ``shape`` (T, B, H); T and B may be symbols where gates are kept."""
     (T, B, H), kind, float64 = shape, _known(cell), dtype == torch.float64
     if keep == "fast":
@@ -168,14 +168,21 @@ def _kind(cell: AbstractCell) -> int | None:
 
 
 def _call(
-    cell: AbstractCell, xs: Tensor, state: State, parameters: Parameters, walk: Walk, keep: Keep, threads: int | None, arch: str | None
+    cell: AbstractCell,
+    xs: Tensor,
+    state: State,
+    parameters: Parameters,
+    traversal: Traversal,
+    keep: Keep,
+    threads: int | None,
+    arch: str | None,
 ) -> tuple[object, ...]:
     """What both directions are told."""
     W, R, b_ih, b_hh = parameters
     weights = (_contiguous(W), R.contiguous(), _contiguous(b_ih), _contiguous(b_hh))
-    restart = None if walk.restart is None else _dense(walk.restart)
-    lengths, reset = _contiguous(walk.lengths), _contiguous(walk.reset)
-    return _known(cell), xs, state, weights, lengths, reset, restart, walk.reverse, keep, threads or torch.get_num_threads(), arch
+    restart = None if traversal.restart is None else _dense(traversal.restart)
+    lengths, reset = _contiguous(traversal.lengths), _contiguous(traversal.reset)
+    return _known(cell), xs, state, weights, lengths, reset, restart, traversal.reverse, keep, threads or torch.get_num_threads(), arch
 
 
 def _contiguous(t: Tensor | None) -> Tensor | None:

@@ -13,7 +13,7 @@ from torch import _VF, Tensor
 
 from .._shapes import State
 from ..cells import GRU, LSTM, AbstractCell, Elman, Relu, Tanh
-from ._types import Gradients, Parameters, Run, Walk
+from ._types import Gradients, Parameters, Run, Traversal
 
 # What the same call is named for each cell.
 _CALLS: dict[AbstractCell, str] = {Elman(Tanh()): "rnn_tanh", Elman(Relu()): "rnn_relu", GRU(): "gru", LSTM(): "lstm"}
@@ -26,10 +26,10 @@ class Graph(NamedTuple):
     outputs: list[Tensor]  # hs, *last
 
 
-def serves(cell: AbstractCell, parameters: Parameters, walk: Walk, clip: float | None) -> bool:
+def serves(cell: AbstractCell, parameters: Parameters, traversal: Traversal, clip: float | None) -> bool:
     """Whether torch has this layer."""
     W, _, b_ih, b_hh = parameters
-    bare = walk.lengths is None and walk.reset is None and clip is None
+    bare = traversal.lengths is None and traversal.reset is None and clip is None
     return bare and W is not None and (b_ih is None) == (b_hh is None) and _call_of(cell) is not None
 
 

@@ -140,7 +140,7 @@ def walk(model: AbstractModel, batch: Batch, entry: Entry) -> Trajectory:
         mask = _mask(below, model.dropout.p, model.training) if l == 0 else _mask(below, r.dropout, r.training)
         xs = below if mask is None else below * mask
         run = _plain.forward(r.cell, xs, tuple(s[l] for s in entry.state), r.parameters_of(l))
-        layers.append(_linearise(model, l, xs, mask, run.kept))
+        layers.append(_linearise(model, l, xs, mask, run.residuals))
         below = run.hs
         lasts.append(run.last)
     last = tuple(torch.stack(parts) for parts in zip(*lasts, strict=True))

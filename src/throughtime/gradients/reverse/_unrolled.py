@@ -26,7 +26,7 @@ from torch.nn import functional
 from ..._shapes import State
 from ...cells import AbstractCell
 from ...data import Batch
-from ...kernels import Parameters, Walk
+from ...kernels import Parameters, Traversal
 from ...kernels._plain import clip_adjoint, forward
 from ...models import AbstractModel
 from ._stretch import Stretch
@@ -72,9 +72,9 @@ class Unrolled:
                 kept = functional.dropout(torch.ones_like(below), stack.dropout)
                 below = below * kept
             parameters = Parameters(*(None if p is None else p.detach() for p in stack.parameters_of(i)))  # type: ignore[arg-type]
-            walk = Walk(reset=self.stretch.fresh, restart=tuple(s[i].detach() for s in self._initial))
+            walk = Traversal(reset=self.stretch.fresh, restart=tuple(s[i].detach() for s in self._initial))
             run = forward(stack.cell, below, tuple(s[i] for s in carried), parameters, walk)
-            wx, rh, *states = run.kept
+            wx, rh, *states = run.residuals
             layers.append(Layer(stack.cell, parameters, below, kept, wx, rh, tuple(states), walk))
             below = run.hs
         return layers
@@ -139,7 +139,7 @@ class Layer:
     wx: Tensor
     rh: Tensor
     states: State
-    walk: Walk
+    walk: Traversal
 
     @property
     def after(self) -> State:
