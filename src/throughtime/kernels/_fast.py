@@ -103,11 +103,11 @@ def backward(
     """The recursion of the plain loop. ``keep`` and ``arch`` are those of the forward call."""
     xs = xs.contiguous()
     state, (residuals,) = run.residuals[: cell.states], run.residuals[cell.states :] or (None,)
-    dxs = torch.empty_like(xs) if needs_dxs else None
-    dstate = tuple(torch.empty_like(s) for s in state)
-    drestart = None if traversal.restart is None else tuple(torch.empty_like(s) for s in traversal.restart)
+    dxs = _like(xs) if needs_dxs else None
+    dstate = tuple(map(_like, state))
+    drestart = None if traversal.restart is None else tuple(map(_like, traversal.restart))
     W, R, b_ih, b_hh = parameters
-    d = Parameters(_like(W), torch.empty_like(R), _like(b_ih), _like(b_hh))
+    d = Parameters(_maybe_like(W), _like(R), _maybe_like(b_ih), _maybe_like(b_hh))
     _kernels.backward(
         _call(cell, xs, state, parameters, traversal, keep, threads, arch),
         (run.hs, residuals),
@@ -189,8 +189,12 @@ def _contiguous(t: Tensor | None) -> Tensor | None:
     return None if t is None else t.contiguous()
 
 
-def _like(t: Tensor | None) -> Tensor | None:
-    return None if t is None else torch.empty_like(t)
+def _like(t: Tensor) -> Tensor:
+    return torch.empty_like(t, memory_format=torch.contiguous_format)
+
+
+def _maybe_like(t: Tensor | None) -> Tensor | None:
+    return None if t is None else _like(t)
 
 
 def _dense(state: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
