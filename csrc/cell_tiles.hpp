@@ -69,11 +69,11 @@ struct CellTiles {
     }
   }
 
-  // The adjoint ds of row r's state after the step becomes gate gradients, and ds_prev beside them.
-  THROUGHTIME_INLINE static void one_block(const Back& b, const BackwardStep<T>& at, Index ub, Index r, const V* ds, V* ds_prev) {
+  // The adjoint ds of row r's state after the step becomes gate gradients, and itself what reaches the state before.
+  THROUGHTIME_INLINE static void one_block(const Back& b, const BackwardStep<T>& at, Index ub, Index r, V* ds) {
     const Shape<T, Arch>& n = b.n;
     const Index chunk_row = (at.base + r) * W;
-    V residuals[C + 1], h_prev[1], h[1], d_wx[G], d_rh[G];
+    V residuals[C + 1], h_prev[1], h[1], d_wx[G], d_rh[G], ds_prev[S];
     for (int k = 0; k < C; ++k) residuals[k] = V::load(b.residuals.at(n, at.step, ub, r) + k * W);
     if constexpr (Cell::needs_h_prev) h_prev[0] = V::load(b.s.h_prev + n.in_chunk(0, ub) + chunk_row);
     if constexpr (Cell::needs_h) h[0] = b.share.load_units(b.call.hs + b.share.at(at.t, r) * n.H, ub);
@@ -83,6 +83,7 @@ struct CellTiles {
       d_rh[g].store(b.s.D + n.in_chunk(Cell::rh_slot(g), ub) + chunk_row);
       if (Cell::wx_slot(g) != Cell::rh_slot(g)) d_wx[g].store(b.s.D + n.in_chunk(Cell::wx_slot(g), ub) + chunk_row);
     }
+    for (int k = 0; k < S; ++k) ds[k] = ds_prev[k];
   }
 
   static void backward(const Back& b, const BackwardStep<T>& at, const BackwardTile<T>& tile) {
@@ -96,7 +97,7 @@ struct CellTiles {
         const Index ub = tile.ub + v;
         T* const carry = b.s.carry + n.in_tile(0, ub) + r * W;
         const Index state = n.in_tile(1, 0);
-        V ds[S], ds_prev[S];
+        V ds[S];
         ds[0] = V::load(tile.product + (i * nv + v) * W);
         if (carried) ds[0] += V::load(carry);
         for (int k = 1; k < S; ++k) ds[k] = V::load(carry + k * state);
@@ -105,8 +106,8 @@ struct CellTiles {
         if (b.call.dhs) ds[0] += b.share.load_units(b.call.dhs + b.share.at(at.t, r) * n.H, ub);
         if (at.scale)
           for (int k = 0; k < S; ++k) ds[k] = at.scale[r] * ds[k];
-        one_block(b, at, ub, r, ds, ds_prev);
-        for (int k = carried ? 0 : 1; k < S; ++k) ds_prev[k].store(carry + k * state);
+        one_block(b, at, ub, r, ds);
+        for (int k = carried ? 0 : 1; k < S; ++k) ds[k].store(carry + k * state);
       }
     }
   }
