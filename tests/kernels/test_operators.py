@@ -13,7 +13,7 @@ from _truth import assert_close, unrolled
 
 from throughtime.cells import GRU, LSTM, Elman, Identity, Relu, Sigmoid
 from throughtime.kernels import Parameters, Traversal, recurrence
-from throughtime.kernels._operators import _CELLS
+from throughtime.kernels._table import known
 
 PACKED = [Elman(), Elman(Relu()), Elman(Identity()), Elman(Sigmoid()), GRU(), LSTM()]
 SIZES = (5, 3, 2, 4)
@@ -24,7 +24,7 @@ def arguments(cell, *, bias=True, walked=True, keep="fast", clip=None, dtype=tor
     """What the first operator is called with; everything that may need a gradient does."""
     p = problem(cell, SIZES, bias=bias, lengths=walked, reset=walked, reverse=walked).to(dtype)
     asking = lambda x: None if x is None else x.requires_grad_()
-    key = next(k for k, known in _CELLS.items() if known == cell)
+    key = known(cell).name
     restart = [asking(s) for s in p.traversal.restart or ()]
     rest = (p.traversal.lengths, p.traversal.reset, restart, p.traversal.reverse, clip, keep)
     return (key, asking(p.xs), [asking(s) for s in p.state], *map(asking, p.parameters), *rest)

@@ -11,8 +11,9 @@ from ._activations import (
     Sigmoid as Sigmoid,
     Tanh as Tanh,
 )
-from ._base import AbstractCell as AbstractCell
-from ._derivative import StepDerivative as StepDerivative, derivative as derivative
+from ._derivative import StepDerivative as StepDerivative
+from ._pullback import AbstractPullback as AbstractPullback
+from ._base import AbstractCell as AbstractCell, Gate as Gate, derivative as derivative
 from ._elman import Elman as Elman
 from ._gru import GRU as GRU
 from ._leaky import Leaky as Leaky

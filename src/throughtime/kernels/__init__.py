@@ -8,9 +8,11 @@ from ._choice import (
     set_threads as set_threads,
 )
 from ._cross_entropy import linear_cross_entropy as linear_cross_entropy
+from ._dispatch import backward as backward, forward as forward, states as states
 from ._fast import architecture as architecture, architectures as architectures
 from ._recurrence import recurrence as recurrence, serves as serves
 from ._types import (
+    FORWARD as FORWARD,
     Gradients as Gradients,
     Memory as Memory,
     Parameters as Parameters,

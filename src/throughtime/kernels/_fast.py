@@ -10,7 +10,8 @@ from torch import Tensor
 
 from .._check import InputError
 from .._shapes import State
-from ..cells import GRU, LSTM, AbstractCell, Elman, Identity, Relu, Sigmoid, Tanh
+from ..cells import AbstractCell
+from ._table import TABLE, known
 from ._types import FORWARD, Gradients, Parameters, Run, Traversal
 
 _missing: str | None = None  # why there is no extension; nothing below is called without a look at it
@@ -48,8 +49,8 @@ def supports(cell: AbstractCell, xs: Tensor) -> str | None:
     _check_architecture()
     if _missing is not None:
         return _missing
-    if _kind(cell) is None:
-        return f"there is no kernel for {cell}; there are for GRU, LSTM and Elman with Tanh, Relu, Identity or Sigmoid"
+    if known(cell) is None:
+        return f"there is no kernel for {cell}; there are for {', '.join(str(row.cell) for row in TABLE)}"
     if xs.device.type != "cpu":
         return f"the input is on {xs.device}; the kernels run on the CPU"
     if xs.dtype not in (torch.float32, torch.float64):
@@ -80,7 +81,8 @@ def forward(
     hs = xs.new_empty(T, B, H)
     last = tuple(xs.new_empty(B, H) for _ in state)
     new = xs.new_zeros if clean else xs.new_empty
-    residuals = None if isinstance(cell, Elman) else new(residual_numbers(cell, xs.dtype, (T, B, H), keep, arch))
+    size = residual_numbers(cell, xs.dtype, (T, B, H), keep, arch)
+    residuals = new(size) if size else None  # the simple network's output is enough
     _kernels.forward(_call(cell, xs, state, parameters, traversal, keep, threads, arch), (hs, last, residuals))
     return Run(hs, last, state if residuals is None else (*state, residuals))
 
@@ -117,9 +119,20 @@ def backward(
     return Gradients(dxs, dstate, d, drestart)
 
 
+def states(cell: AbstractCell, state: State, run: Run) -> State:
+    """LSTM's h and c around every step of a run forward in time, S tensors (T + 1, B, H), from ``hs`` and the gates that it kept."""
+    assert cell.states == 2, "the other cells have h alone"
+    (T, B, H), gates = run.hs.shape, run.residuals[cell.states]
+    numbers = 5  # csrc/cells/lstm.hpp keeps i, f, g, o and the c before the step
+    width = int(residual_numbers(cell, run.hs.dtype, (1, 1, 1), "fast")) // numbers
+    i, f, g, _, c = gates.view(T, -1, B, numbers, width).permute(3, 0, 2, 1, 4).flatten(3)[..., :H]
+    after = torch.addcmul(i * g, f, c)  # lstm.hpp (5)
+    return torch.cat((state[0].unsqueeze(0), run.hs)), torch.cat((state[1].unsqueeze(0), after))
+
+
 def residual_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep: Keep, arch: str | None = None) -> int | torch.SymInt:
     """How many numbers ``forward`` leaves beside its output, for ``shape`` (T, B, H); T and B may be symbols where gates are kept."""
-    (T, B, H), kind, float64 = shape, _known(cell), dtype == torch.float64
+    (T, B, H), kind, float64 = shape, _number(cell), dtype == torch.float64
     if keep == "fast":
         return T * B * _kernels.residuals_size(kind, (1, 1, int(H)), keep, float64, arch)
     return _kernels.residuals_size(kind, (int(T), int(B), int(H)), keep, float64, arch)
@@ -144,27 +157,11 @@ def _check_architecture() -> None:
         raise InputError(_misled)
 
 
-def _known(cell: AbstractCell) -> int:
-    kind = _kind(cell)
-    assert kind is not None, "callers have asked supports()"
-    return kind
-
-
-def _kind(cell: AbstractCell) -> int | None:
+def _number(cell: AbstractCell) -> int:
     """The extension's number for a cell."""
-    if isinstance(cell, GRU):
-        return _kernels.GRU
-    if isinstance(cell, LSTM):
-        return _kernels.LSTM
-    if isinstance(cell, Elman):
-        kinds: dict[type, int] = {
-            Tanh: _kernels.ELMAN_TANH,
-            Relu: _kernels.ELMAN_RELU,
-            Identity: _kernels.ELMAN_IDENTITY,
-            Sigmoid: _kernels.ELMAN_SIGMOID,
-        }
-        return kinds.get(type(cell.activation))
-    return None
+    row = known(cell)
+    assert row is not None, "callers have asked supports()"
+    return getattr(_kernels, row.name.upper())
 
 
 def _call(
@@ -182,7 +179,7 @@ def _call(
     weights = (_contiguous(W), R.contiguous(), _contiguous(b_ih), _contiguous(b_hh))
     restart = None if traversal.restart is None else _dense(traversal.restart)
     lengths, reset = _contiguous(traversal.lengths), _contiguous(traversal.reset)
-    return _known(cell), xs, state, weights, lengths, reset, restart, traversal.reverse, keep, threads or torch.get_num_threads(), arch
+    return _number(cell), xs, state, weights, lengths, reset, restart, traversal.reverse, keep, threads or torch.get_num_threads(), arch
 
 
 def _contiguous(t: Tensor | None) -> Tensor | None:

@@ -12,11 +12,9 @@ import torch
 from torch import _VF, Tensor
 
 from .._shapes import State
-from ..cells import GRU, LSTM, AbstractCell, Elman, Relu, Tanh
+from ..cells import AbstractCell
+from ._table import known
 from ._types import Gradients, Parameters, Run, Traversal
-
-# What the same call is named for each cell.
-_CALLS: dict[AbstractCell, str] = {Elman(Tanh()): "rnn_tanh", Elman(Relu()): "rnn_relu", GRU(): "gru", LSTM(): "lstm"}
 
 
 class Graph(NamedTuple):
@@ -60,7 +58,5 @@ def backward(graph: Graph, parameters: Parameters, dhs: Tensor | None, dlast: tu
 
 
 def _call_of(cell: AbstractCell) -> Callable[..., Any] | None:
-    try:
-        return getattr(_VF, _CALLS[cell])
-    except (KeyError, TypeError):  # a cell of one's own, which may not be hashable
-        return None
+    row = known(cell)
+    return None if row is None or row.native is None else getattr(_VF, row.native)

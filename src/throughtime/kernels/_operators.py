@@ -18,20 +18,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from .._shapes import State
-from ..cells import GRU, LSTM, AbstractCell, Elman, Identity, Relu, Sigmoid, Tanh
+from ..cells import AbstractCell
 from . import _fast
 from ._choice import get_threads
+from ._table import BY_NAME, known
 from ._types import Parameters, Run, Traversal
 from ._unrolled import named, pulled_back
-
-_CELLS: dict[str, AbstractCell] = {
-    "gru": GRU(),
-    "lstm": LSTM(),
-    "elman_tanh": Elman(Tanh()),
-    "elman_relu": Elman(Relu()),
-    "elman_identity": Elman(Identity()),
-    "elman_sigmoid": Elman(Sigmoid()),
-}
 
 _LAYER = (
     "str cell, Tensor xs, Tensor[] state, Tensor? W, Tensor R, Tensor? b_ih, Tensor? b_hh, "
@@ -82,8 +74,9 @@ def operator(
 ) -> tuple[Tensor, State]:
     """One layer as a node of the graph; parameters with the gate axis. ``cell`` is one that the kernels support."""
     restart = list(traversal.restart or ())
-    name = next(name for name, known in _CELLS.items() if known == cell)
-    layer = _Layer(name, xs, list(state), *parameters, traversal.lengths, traversal.reset, restart, traversal.reverse, clip, keep)
+    row = known(cell)
+    assert row is not None, "the caller has asked supports(), which answers from the same table"
+    layer = _Layer(row.name, xs, list(state), *parameters, traversal.lengths, traversal.reset, restart, traversal.reverse, clip, keep)
     hs, *last, _ = _call(torch.ops.throughtime.recurrence, _forward_gradient, *layer)
     return hs, tuple(last)
 
@@ -93,7 +86,7 @@ def operator(
 
 def _forward(*arguments: Any) -> list[Tensor]:
     layer = _Layer(*arguments)
-    cell = _CELLS[layer.cell]
+    cell = BY_NAME[layer.cell].cell
     run = _fast.forward(
         cell, layer.xs, tuple(layer.state), layer.parameters, layer.traversal, keep=layer.keep, clean=True, threads=get_threads()
     )
@@ -104,7 +97,7 @@ def _forward(*arguments: Any) -> list[Tensor]:
 def _forward_fake(*arguments: Any) -> list[Tensor]:
     layer = _Layer(*arguments)
     T, B, H = *layer.xs.shape[:2], layer.R.shape[-1]
-    size = _fast.residual_numbers(_CELLS[layer.cell], layer.xs.dtype, (T, B, H), layer.keep)
+    size = _fast.residual_numbers(BY_NAME[layer.cell].cell, layer.xs.dtype, (T, B, H), layer.keep)
     return [layer.xs.new_empty(T, B, H), *(layer.xs.new_empty(B, H) for _ in layer.state), layer.xs.new_empty(size)]
 
 
@@ -127,7 +120,7 @@ def _backward(*arguments: Any) -> list[Tensor]:
     layer, (hs, residuals, dhs, dlast, needs_dxs) = _Layer(*arguments[:_FIELDS]), arguments[_FIELDS:]
     run = Run(hs, (), (*(s.contiguous() for s in layer.state), residuals))
     d = _fast.backward(
-        _CELLS[layer.cell], layer.xs, layer.parameters, run, dhs, tuple(dlast), layer.traversal, clip=layer.clip, needs_dxs=needs_dxs,
+        BY_NAME[layer.cell].cell, layer.xs, layer.parameters, run, dhs, tuple(dlast), layer.traversal, clip=layer.clip, needs_dxs=needs_dxs,
         keep=layer.keep, threads=get_threads(),
     )  # fmt: skip
     dxs = layer.xs.new_empty(0) if d.dxs is None else d.dxs
@@ -151,7 +144,7 @@ def _backward_gradient(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, .
     def first(given: dict[str, Tensor]) -> dict[str, Tensor]:
         ends = tuple(given.get(f"dlast.{k}") for k in range(len(dlast)))
         own = {name: leaf for name, leaf in given.items() if name not in arriving}
-        return pulled_back(_CELLS[layer.cell], own, layer.traversal, given.get("dhs"), ends)
+        return pulled_back(BY_NAME[layer.cell].cell, own, layer.traversal, given.get("dhs"), ends)
 
     gradients, pull = torch.func.vjp(first, leaves)  # pyright: ignore[reportAssignmentType]
     asked = {name: g for (name, d), g in zip(gradients.items(), grads, strict=True) if g is not None and g.shape == d.shape}

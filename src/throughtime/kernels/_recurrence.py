@@ -8,7 +8,7 @@ torch's own operations (``_unrolled``). A gradient of the gradient is a differen
 """
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,8 +16,9 @@ from torch.autograd import forward_ad
 
 from .._shapes import State
 from ..cells import AbstractCell
-from . import _fast, _native, _plain
-from ._choice import get_kernels, get_threads
+from . import _fast
+from ._choice import get_kernels
+from ._dispatch import backward, forward
 from ._operators import operator, refuse_clipped_adjoint
 from ._types import FORWARD, Gradients, Memory, Parameters, Run, Traversal
 from ._unrolled import named, pulled_back, unrolled
@@ -75,17 +76,6 @@ def _transformed(
     return operator(cell, xs, state, parameters, traversal, clip=clip, keep=keep)
 
 
-def _way(
-    cell: AbstractCell, xs: Tensor, parameters: Parameters, traversal: Traversal, clip: float | None
-) -> Literal["packed", "native", "plain"]:
-    """The packed kernels where they serve, torch's own on another device where they do, and the plain loop everywhere else."""
-    if get_kernels() == "plain":
-        return "plain"
-    if _fast.supports(cell, xs) is None:
-        return "packed"
-    return "native" if xs.device.type != "cpu" and _native.serves(cell, parameters, traversal, clip) else "plain"
-
-
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -94,13 +84,8 @@ class _Recurrence(torch.autograd.Function):
         state, stored = rest[:S], rest[S : S + 4]
         parameters = _with_gate_axis(cell, *stored)
         keep = keep if any(ctx.needs_input_grad) else "none"
-        ctx.way, ctx.graph = _way(cell, xs, parameters, traversal, clip), None
-        if ctx.way == "packed":
-            run = _fast.forward(cell, xs, state, parameters, traversal, keep=keep, threads=get_threads())
-        elif ctx.way == "native":
-            run, ctx.graph = _native.forward(cell, xs, state, parameters, traversal.reverse)
-        else:
-            run = _plain.forward(cell, xs, state, parameters, traversal)
+        run = forward(cell, xs, state, parameters, traversal, clip=clip, keep=keep)
+        ctx.kernels, ctx.graph = run.kernels, run.graph
         ctx.cell, ctx.traversal, ctx.clip, ctx.keep, ctx.S = cell, traversal, clip, keep, S
         ctx.set_materialize_grads(False)
         if keep != "none":
@@ -113,21 +98,13 @@ class _Recurrence(torch.autograd.Function):
         xs, *saved = ctx.saved_tensors
         state, stored, restart = tuple(saved[:S]), saved[S : S + 4], tuple(saved[S + 4 : S + 4 + restarts])
         hs, *residuals = saved[S + 4 + restarts :]
-        run = Run(hs, (), tuple(residuals))
+        run = Run(hs, (), tuple(residuals), ctx.kernels, ctx.graph)
         traversal = replace(ctx.traversal, restart=restart) if restarts else ctx.traversal
         parameters, needs_dxs = _with_gate_axis(ctx.cell, *stored), ctx.needs_input_grad[5]
         if torch.is_grad_enabled():  # create_graph: this gradient is to be differentiated itself
             d = _differentiable(ctx.cell, xs, state, parameters, traversal, ctx.clip, dhs, dlast)
-        elif ctx.way == "native":
-            d = _native.backward(ctx.graph, parameters, dhs, dlast)
-        elif ctx.way == "packed":
-            d = _fast.backward(
-                ctx.cell, xs, parameters, run, dhs, dlast, traversal, clip=ctx.clip, needs_dxs=needs_dxs,
-                keep=ctx.keep, threads=get_threads(),
-            )  # fmt: skip
         else:
-            ends = tuple(hs.new_zeros(hs.shape[1:]) if s is None else s for s in dlast)
-            d = _plain.backward(ctx.cell, xs, parameters, run, dhs, ends, traversal, clip=ctx.clip, needs_dxs=needs_dxs)
+            d = backward(ctx.cell, xs, parameters, run, dhs, dlast, traversal, clip=ctx.clip, needs_dxs=needs_dxs, keep=ctx.keep)
         weights = (None if g is None else g.view(p.shape) for p, g in zip(stored, d.parameters, strict=True))
         return None, None, None, None, None, d.dxs, *d.dstate, *weights, *(d.drestart or ())
 

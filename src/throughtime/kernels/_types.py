@@ -4,7 +4,7 @@ T time · B batch · I input · H hidden · G gates · S states.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
@@ -49,6 +49,8 @@ class Run(NamedTuple):
     hs: Tensor  # (T, B, H) every step's h
     last: State  # S tensors (B, H): each sequence's state at its own end
     residuals: tuple[Tensor, ...]  # what backward needs; private to the implementation that made it
+    kernels: Literal["packed", "native", "plain"] = "plain"  # which implementation that was
+    graph: Any = None  # what torch's own kernels leave in place of residuals
 
 
 class Gradients(NamedTuple):

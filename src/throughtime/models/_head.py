@@ -41,7 +41,7 @@ class Head(nn.Module):
         loss: AbstractLoss = CrossEntropy(),  # noqa: B008  a frozen dataclass
     ) -> None:
         super().__init__()
-        linear = nn.Linear(_check.positive("hidden size", hidden_size), _check.positive("output size", size), bias=bias)
+        linear = nn.Linear(_check.positive("hidden_size", hidden_size), _check.positive("output size", size), bias=bias)
         self.weight, self.bias = linear.weight, linear.bias
         self.output, self.loss = output, loss
 

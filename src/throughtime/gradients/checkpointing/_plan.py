@@ -1,4 +1,4 @@
-"""What checkpointing will hold and recompute, known before it runs; and the choice of units within a budget of bytes.
+"""What checkpointing will hold and recompute, known before it runs; and the choice of segments within a budget of bytes.
 
 T time · B batch · I input · G gates · H hidden · V outputs · L layers · S states.
 """
@@ -107,8 +107,8 @@ class Plan:
         return cls(T, unit, schedule, found.kept, found.recorded, peak, found.advances * unit)
 
     def __str__(self) -> str:
-        units, snapshots = _count(ceil(self.T / self.unit), "unit"), _count(self.snapshots, "state")
-        recorded, stored = _count(self.recorded, "recorded unit"), bytes_text(self.stored)
+        units, snapshots = _count(ceil(self.T / self.unit), "segment"), _count(self.snapshots, "state")
+        recorded, stored = _count(self.recorded, "recorded segment"), bytes_text(self.stored)
         return (
             f"{self.T:,} steps in {units} of {self.unit:,}: at most {snapshots} and {recorded} are held at once, {stored} in all; "
             f"{self.extra_steps:,} extra forward steps ({self.extra_steps / self.T:.2f} a step)"
