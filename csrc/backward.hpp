@@ -74,11 +74,11 @@ struct BackwardTraversal {
   using V = Vec<T, Arch>;
   static constexpr int W = V::width;
   const BackwardCall<T>& call;
-  const Share<T, Arch>& share;
-  const Shape<T, Arch>& n;
+  const Share<T, Arch> share;
   const BackwardWeights<T, Arch>& weights;
   BackwardScratch<T, Arch> s;
   Residuals<T, Arch> residuals;
+  const Shape<T, Arch>& n = share.n;
   Index after = -1, live_after = 0;  // of the step done last: its time, and how many of its rows were live
 
   THROUGHTIME_INLINE bool is_frozen(const BackwardStep<T>& at, Index r) const { return r >= at.live || !share.is_live(at.t, r); }
@@ -311,7 +311,7 @@ struct BackwardPass {
     const T* from[max_states];
     for (int k = 0; k < n.states; ++k) from[k] = call.residuals + (chunk.index * n.states + k) * n.B * n.H;
     if (share.member == 0) share.pack_states(from, mine.forward.s_prev);
-    ForwardTraversal<T, Arch>{share, n, forward_weights, mine.forward, nullptr, gates}.walk(chunk);
+    ForwardTraversal<T, Arch>{share, forward_weights, mine.forward, nullptr, gates}.walk(chunk);
   }
 
   static void share(const Job<Call>& job, Place place) {
@@ -321,7 +321,7 @@ struct BackwardPass {
     const Group mine = pass.group(place);
     const Share<T, Arch> share(c, n, job.split, place);
     const auto& [dW, dR, db_ih, db_hh] = mine.sums;
-    BackwardTraversal<T, Arch> way{c, share, n, pass.weights, mine.s, {const_cast<T*>(c.residuals), n.B, share.b0, 0}};
+    BackwardTraversal<T, Arch> way{c, share, pass.weights, mine.s, {const_cast<T*>(c.residuals), n.B, share.b0, 0}};
     WeightGradients<T, Arch> gradients{share, n, way.s.D, {n.wx_slot, way.s.x, n.I, dW, db_ih}, {n.rh_slot, way.s.h_prev, n.H, dR, db_hh}};
     if (share.member == 0) way.start();
     share.meet();

@@ -16,7 +16,7 @@ struct CellTiles {
   static constexpr int W = V::width, G = Cell::gates, S = Cell::states, C = Cell::residuals, slots = Cell::slots;
 
   static void forward(const ForwardTraversal<T, Arch>& f, const ForwardStep<T>& at, const ForwardTile<T>& tile) {
-    const Shape<T, Arch>& n = f.n;
+    const Shape<T, Arch>& n = f.share.n;
     const int nv = n.nv_forward;
     for (int i = 0; i < tile.rows; ++i) {
       const Index r = tile.r0 + i;
@@ -40,15 +40,15 @@ struct CellTiles {
 
   // Asks for what the next step backward will read of this row and block.
   THROUGHTIME_INLINE static void prefetch_next(const Back& b, const BackwardStep<T>& at, Index ub, Index r) {
-    const Index next = (b.share.at(at.t, r) + at.ahead) * b.n.H + ub * W;
+    const Index next = (b.share.at(at.t, r) + at.ahead) * b.share.n.H + ub * W;
     if (b.call.dhs) __builtin_prefetch(b.call.dhs + next);
     if constexpr (Cell::needs_h) __builtin_prefetch(b.call.hs + next);
-    for (int k = 0; k < C; ++k) __builtin_prefetch(b.residuals.at(b.n, at.step - 1, ub, r) + k * W);
+    for (int k = 0; k < C; ++k) __builtin_prefetch(b.residuals.at(b.share.n, at.step - 1, ub, r) + k * W);
   }
 
   // A row whose adjoint does not pass the step as usual. Returns whether the row is done with.
   static bool unusual_row(const Back& b, const BackwardStep<T>& at, Index ub, Index r, V* ds) {
-    const Shape<T, Arch>& n = b.n;
+    const Shape<T, Arch>& n = b.share.n;
     if (b.is_cut(at, r)) hand_to_restart(b, ub, r, ds);
     if (!b.is_frozen(at, r)) return false;
     for (int k = 0; k < S; ++k) ds[k].store(b.s.carry + n.in_tile(k, ub) + r * W);
@@ -59,10 +59,10 @@ struct CellTiles {
   }
 
   static void hand_to_restart(const Back& b, Index ub, Index r, V* ds) {
-    const int units = b.n.units_in(ub);
+    const int units = b.share.n.units_in(ub);
     for (int k = 0; k < S; ++k) {
       if (b.call.drestart[k]) {
-        T* to = b.call.drestart[k] + (b.share.b0 + r) * b.n.H + ub * W;
+        T* to = b.call.drestart[k] + (b.share.b0 + r) * b.share.n.H + ub * W;
         (V::load(to, units) + ds[k]).store(to, units);
       }
       ds[k] = V::zero();
@@ -71,7 +71,7 @@ struct CellTiles {
 
   // The adjoint ds of row r's state after the step becomes gate gradients, and itself what reaches the state before.
   THROUGHTIME_INLINE static void one_block(const Back& b, const BackwardStep<T>& at, Index ub, Index r, V* ds) {
-    const Shape<T, Arch>& n = b.n;
+    const Shape<T, Arch>& n = b.share.n;
     const Index chunk_row = (at.base + r) * W;
     V residuals[C + 1], h_prev[1], h[1], d_wx[G], d_rh[G], ds_prev[S];
     for (int k = 0; k < C; ++k) residuals[k] = V::load(b.residuals.at(n, at.step, ub, r) + k * W);
@@ -87,7 +87,7 @@ struct CellTiles {
   }
 
   static void backward(const Back& b, const BackwardStep<T>& at, const BackwardTile<T>& tile) {
-    const Shape<T, Arch>& n = b.n;
+    const Shape<T, Arch>& n = b.share.n;
     const bool plain = !b.call.lengths && !b.call.reset && at.step >= 0;
     const bool carried = Cell::direct_h || !plain || at.after < 0;  // else it is zero, and stays so
     const int nv = n.nv_backward;

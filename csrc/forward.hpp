@@ -61,12 +61,12 @@ template <class T, class Arch>
 struct ForwardTraversal {
   using V = Vec<T, Arch>;
   static constexpr int W = V::width;
-  const Share<T, Arch>& share;
-  const Shape<T, Arch>& n;
+  const Share<T, Arch> share;     // by value, as in backward.hpp: a tile reads it after every store
   const ForwardWeights<T, Arch>& weights;
   ForwardScratch<T, Arch> s;
   T* hs;                          // the caller's (T, B, H), or null when only the gates are wanted
   Residuals<T, Arch> residuals;
+  const Shape<T, Arch>& n = share.n;
 
   // ① where the caller has made it.
   void copy_input_half(const Chunk& chunk, Index p) const {
@@ -204,7 +204,7 @@ struct ForwardPass {
     const Share<T, Arch> share(c, pass.n, job.split, place);
     const bool leaves = pass.n.residuals > 0 && share.member == 0 && c.keep == Keep::lean;
     T* const gates = pass.n.residuals > 0 && c.keep == Keep::fast ? c.residuals : nullptr;
-    ForwardTraversal<T, Arch> way{share, pass.n, pass.weights, s, c.hs, {gates, pass.n.B, share.b0, 0}};
+    ForwardTraversal<T, Arch> way{share, pass.weights, s, c.hs, {gates, pass.n.B, share.b0, 0}};
     if (share.member == 0) share.pack_states(c.state, s.s_prev);
     share.meet();
     for (Index j = 0; j < pass.n.chunks(); ++j) {

@@ -103,7 +103,7 @@ struct Share {
   using V = Vec<T, Arch>;
   static constexpr int W = V::width;
   const Layer<T>& call;
-  const Shape<T, Arch>& n;
+  const Shape<T, Arch> n;
   Index b0, R;
   int member, members;
   Team* team;
