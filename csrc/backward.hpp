@@ -79,6 +79,7 @@ struct BackwardTraversal {
   BackwardScratch<T, Arch> s;
   Residuals<T, Arch> residuals;
   const Shape<T, Arch>& n = share.n;
+  const Tiles<T>& tiles = tiles_of<T, Arch>(n.nv_backward);
   Index after = -1, live_after = 0;  // of the step done last: its time, and how many of its rows were live
 
   THROUGHTIME_INLINE bool is_frozen(const BackwardStep<T>& at, Index r) const { return r >= at.live || !share.is_live(at.t, r); }
@@ -115,7 +116,6 @@ struct BackwardTraversal {
 
   // Rᵀ d(rh) of the step after, for `rows` rows from r and one panel.
   THROUGHTIME_INLINE void recurrent_product(const BackwardStep<T>& at, Index p, Index r, int rows, T* out) const {
-    const Tiles<T>& tiles = tiles_of<T, Arch>(n.nv_backward);
     const auto product = n.B == 1 && at.step % 2 ? tiles.row_backward : tiles.times_panel[rows];
     const Index K = n.gate_units();
     product(at.after >= 0 ? K : 0, {s.d_next + r * W, n.tile_stride()}, weights.R + p * K * n.backward_width(), nullptr, out);
@@ -137,7 +137,7 @@ struct BackwardTraversal {
   // The adjoints of `touched` rows in one panel, and the sums of their squares.
   void find_norms(const BackwardStep<T>& at, Index p, Index touched) const {
     const int nv = n.nv_backward;
-    each_tile(touched, tiles_of<T, Arch>(nv).most, [&](Index r0, int rows) {
+    each_tile(touched, tiles.most, [&](Index r0, int rows) {
       T* product = s.adjoint + (p * n.R + r0) * nv * W;
       recurrent_product(at, p, r0, rows, product);
       for (Index r = r0; r < r0 + rows; ++r, product += nv * W) {
@@ -168,7 +168,6 @@ struct BackwardTraversal {
 
   // ④ for one step. `touched` rows may have something to pass on.
   void step(BackwardStep<T> at, Index touched) const {
-    const Tiles<T>& tiles = tiles_of<T, Arch>(n.nv_backward);
     const auto tile = tile_of(*call.kernel);
     const bool clipped = call.clipped && at.step >= 0;
     if (clipped) {
@@ -211,11 +210,11 @@ struct BackwardTraversal {
   void input_gradients(const Chunk& chunk) const {
     const Index K = n.gate_units(), width = n.dx_width();
     const T* d_wx = s.D + n.in_chunk(n.slots - n.gates, 0);
-    const Tiles<T>& tiles = tiles_of<T, Arch>(n.nv_dx);
+    const Tiles<T>& dx_tiles = tiles_of<T, Arch>(n.nv_dx);
     alignas(64) T out[most_vectors * W];
     for (Index p : share.of(n.dx_panels()))
-      each_tile(chunk.rows, tiles.most, [&](Index r, int rows) {
-        tiles.times_panel[rows](K, {d_wx + r * W, n.chunk_stride()}, weights.W + p * K * width, nullptr, out);
+      each_tile(chunk.rows, dx_tiles.most, [&](Index r, int rows) {
+        dx_tiles.times_panel[rows](K, {d_wx + r * W, n.chunk_stride()}, weights.W + p * K * width, nullptr, out);
         const Index i = p * width, left = n.I - i, count = left < width ? left : width;
         for (int j = 0; j < rows; ++j) unpack_row<T, Arch>(out + j * width, W, count, call.dxs + chunk.row_of[r + j] * n.I + i);
       });
