@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from _tables import Coupled, bump
+from _tables import Coupled, bump, name
 
 from throughtime import _kernels
 from throughtime.cells import Elman, Leaky, Tanh
@@ -22,6 +22,6 @@ def test_a_row_is_found_by_its_cell_and_names_what_exists(row):
     assert sorted(row.onnx.gates) == list(range(row.cell.gates))
 
 
-@pytest.mark.parametrize("cell", [Coupled(), Elman(bump), Leaky(1.0, Tanh())], ids=str)
+@pytest.mark.parametrize("cell", [Coupled(), Elman(bump), Leaky(1.0, Tanh())], ids=name)
 def test_a_cell_of_ones_own_has_none(cell):
     assert known(cell) is None

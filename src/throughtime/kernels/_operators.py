@@ -22,7 +22,7 @@ from ..cells import AbstractCell
 from . import _fast
 from ._choice import get_threads
 from ._table import BY_NAME, known
-from ._types import LayerParameters, Run, Traversal, flat, from_flat
+from ._types import LayerParameters, Parameters, Run, Traversal, flat, from_flat
 from ._unrolled import named, pulled_back
 
 _LAYER = (
