@@ -38,7 +38,7 @@ class Problem:
             self,
             xs=one(self.xs),
             state=several(self.state),
-            parameters=Parameters(*map(one, self.parameters)),
+            parameters=self.parameters.map(one),
             traversal=traversal,
             dhs=one(self.dhs),
             dlast=several(self.dlast),
