@@ -71,30 +71,25 @@ struct WeightGradients {
   void add_matrix(const Half<T>& half, Index rows) const {
     const Index blocks = ceil_div(half.cols, W);
     for (Index block = 0; block < blocks;) {
-      const Index left = blocks - block;
-      const int nv = left == NV + 1 && NV > 2 ? 2 : left < NV ? static_cast<int>(left) : NV;
-      add_columns(half, rows, block, nv);
+      const Index left = blocks - block, nv = left == NV + 1 && NV > 2 ? 2 : left < NV ? left : NV;
+      if (nv == 1) add_columns<1>(half, rows, block);
+      else if (nv == 2) add_columns<2>(half, rows, block);
+      else if constexpr (NV >= 3) add_columns<3>(half, rows, block);
       block += nv;
     }
   }
 
   // The columns of nv blocks.
-  void add_columns(const Half<T>& half, Index rows, Index block, int nv) const {
+  template <int nv>
+  void add_columns(const Half<T>& half, Index rows, Index block) const {
     const Range mine = share.of(n.UB);
-    const Index last = mine.last * W < n.H ? mine.last * W : n.H, left = half.cols - block * W;
-    const auto product = product_of(nv);
+    const Index last = mine.last * W < n.H ? mine.last * W : n.H, left = half.cols - block * W, stride = n.chunk_stride();
     for (int g = 0; g < n.gates; ++g)
       for (Index u = mine.first * W; u < last; u += MR) {
         const Target<T> to = {half.dW + (g * n.H + u) * half.cols + block * W, half.cols, last - u < MR ? static_cast<int>(last - u) : MR,
                               left < nv * W ? left : nv * W, nothing_yet};
-        product(rows, D + n.in_chunk(half.slot[g], u / W) + u % W, {half.X + block * n.chunk_stride(), n.chunk_stride()}, to);
+        outer_product<T, Arch, MR, nv>(rows, D + n.in_chunk(half.slot[g], u / W) + u % W, {half.X + block * stride, stride}, to);
       }
-  }
-
-  static auto product_of(int nv) {
-    if constexpr (NV >= 3)
-      if (nv == 3) return &outer_product<T, Arch, MR, 3>;
-    return nv == 2 ? &outer_product<T, Arch, MR, 2> : &outer_product<T, Arch, MR, 1>;
   }
 
   // db[g][u] (+)= Σ_rows D[slot[g]][row][u].
