@@ -28,14 +28,9 @@ KNOWN_PRIVATE_IMPORTS = {
     "throughtime.models._onnx → throughtime.kernels._table",
     "throughtime.training._export → throughtime.models._onnx",
 }
-KNOWN_TORCH_PRIVATE = {
+KNOWN_TORCH_PRIVATE: set[str] = {
     "throughtime.flow._trajectory",
-    "throughtime.kernels._native",
-    "throughtime.kernels._operators",
-    "throughtime.kernels._recurrence",
     "throughtime.nn._accelerate",
-    "throughtime.nn._border",
-    "throughtime.nn._stack",
 }
 
 
