@@ -17,20 +17,14 @@ FILES = {".".join((HOUSE.name, *f.relative_to(HOUSE).with_suffix("").parts)).rem
 # What is not mended yet. An entry that is no longer needed fails its test as well: delete it.
 KNOWN_CIRCLES = [
     {f"throughtime.flow.{name}" for name in ("_figure", "_flow", "_frame", "_json", "_page")},
-    {f"throughtime.nn.{name}" for name in ("_rows", "_stack", "_trace")},
 ]
 KNOWN_PRIVATE_IMPORTS = {
     "throughtime.flow._measure → throughtime.gradients._base",
     "throughtime.flow._trajectory → throughtime.gradients._base",
     "throughtime.flow._trajectory → throughtime.kernels._plain",
-    "throughtime.gradients.checkpointing._plan → throughtime.kernels._memory",
-    "throughtime.models._head → throughtime.kernels._cross_entropy",
-    "throughtime.models._onnx → throughtime.kernels._table",
-    "throughtime.training._export → throughtime.models._onnx",
 }
 KNOWN_TORCH_PRIVATE: set[str] = {
     "throughtime.flow._trajectory",
-    "throughtime.nn._accelerate",
 }
 
 

@@ -13,7 +13,7 @@ from ..cells import GRU, LSTM, AbstractCell, Elman, Identity, Relu, Sigmoid, Tan
 @final
 @dataclass(frozen=True)
 class OnnxOperator:
-    """How ONNX spells a cell: (1)–(3) of ``models/_onnx.py``."""
+    """How ONNX spells a cell: (1)–(3) of ``models/onnx.py``."""
 
     name: str
     gates: tuple[int, ...]  # ONNX's k-th gate is our gates[k]-th

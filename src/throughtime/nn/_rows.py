@@ -7,14 +7,13 @@ T time · B batch · I input · V rows of the table · G gates · H hidden.
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from ._stack import Recurrence
+from ..kernels import Parameters
 
 
 @final
@@ -70,16 +69,15 @@ class TableProduct:
     """W table + b of a stack's first layer, and the gradient that gathers on it.
 
     Args:
-        stack: whose first layer it is.
+        weights: the first layer's, as they are stored, (G·H, ·).
         table: (V, I).
 
     Attributes:
         value: (V, G·H), without a graph.
     """
 
-    def __init__(self, stack: "Recurrence", table: Tensor) -> None:
-        self.table = table
-        self._W, _, self._b, _ = stack.stored_parameters_of(0)
+    def __init__(self, weights: Parameters, table: Tensor) -> None:
+        self.table, self._W, self._b = table, weights.W, weights.b_ih
         with torch.no_grad():
             self.value = functional.linear(table, self._W, self._b)
         self._gradient: Tensor | None = None

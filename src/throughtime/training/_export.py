@@ -41,7 +41,7 @@ def export_onnx(model: AbstractModel, path: Path | str, *, about: Mapping[str, s
     path = Path(path)
     _check_new_file(path)
     try:
-        from ..models._onnx import to_onnx
+        from ..models.onnx import to_onnx
     except ModuleNotFoundError as error:
         if error.name != "onnx":
             raise

@@ -27,7 +27,7 @@ from torch import Tensor
 from .._check import InputError
 from .._version import __version__
 from ..cells import AbstractCell
-from ..kernels._table import TABLE, OnnxOperator, known
+from ..kernels import TABLE, OnnxOperator, known
 from ..nn import Given, Learnable, Recurrence, Zeros
 from ._base import AbstractModel
 from ._head import Head
