@@ -1,15 +1,15 @@
-"""The checks that several rooms share: each message says what was got, what was expected, what to do about it.
+"""The checks that several rooms share. Each message says what was got, what was expected, and what to do.
 
 Where ``InputError`` is raised:
 
-    * here, where a check is asked for in more than one place, or says nothing that only one place knows;
-    * beside the code that knows what went wrong, everywhere else: a file's reader, an object's constructor.
+    * here, if several places need the check, or if it needs no knowledge of one place;
+    * otherwise beside the code that knows what went wrong, such as the reader of a file or a constructor.
 
-Both are public borders: a constructor, a call that users make, a file that they name. Nothing inside checks again. ``ValueError`` and
-``RuntimeError`` are raised as they are where torch raises them, and ``NotImplementedError`` names a pair that would work.
+All of these are public borders: a constructor, a call that users make, a file that they name. Inner code does not check again.
+Where torch raises ``ValueError`` or ``RuntimeError``, the same type is raised. ``NotImplementedError`` names a combination that works.
 
-A message speaks Python. An argument that is a flag at the shell stands in backquotes, `seed`, alone or as `seed=1`, so that the shell
-can spell it as its own.
+Messages are written for Python. An argument that is also a flag of the command is in backquotes, `seed` or `seed=1`, and the command
+replaces it by its flag.
 """
 
 import json
@@ -97,7 +97,7 @@ def sequence_input(shape: Sequence[int], input_size: int) -> None:
 
 
 def state(given: State, wanted: Sequence[tuple[int, ...]]) -> None:
-    """A recurrent state against the shapes that the stack and the batch ask for."""
+    """A recurrent state of the shapes ``wanted`` by the stack and the batch."""
     shapes = [tuple(s.shape) for s in given]
     if shapes != list(wanted):
         B = wanted[0][1]
@@ -110,7 +110,7 @@ def state(given: State, wanted: Sequence[tuple[int, ...]]) -> None:
 def indices(name: str, values: Tensor, size: int) -> None:
     """Vocabulary indices in [0, size).
 
-    On the CPU alone. To look at values on a GPU would make every step wait for it; there torch's own lookup refuses them.
+    Checked on the CPU only. Reading values from a GPU would synchronise at every step; there torch's own lookup refuses them.
     """
     if not values.numel() or values.device.type != "cpu":
         return
@@ -129,7 +129,7 @@ def flags(name: str, values: Tensor | None) -> None:
 
 
 def per_step(name: str, values: Tensor | None, T: int, B: int) -> None:
-    """A (T, B) companion of a batch: mask, weights."""
+    """A tensor (T, B) of a batch: mask or weights."""
     if values is not None and tuple(values.shape) != (T, B):
         raise InputError(f"{name} has shape {tuple(values.shape)}; expected (T, B) = ({T}, {B}), one number a step and stream.")
 
@@ -148,7 +148,7 @@ def json_file(path: Path) -> object:
     """A JSON file.
 
     Raises:
-        InputError: it is missing or no JSON.
+        InputError: the file is missing or is not JSON.
     """
     try:
         return json.loads(path.read_bytes())
@@ -159,7 +159,7 @@ def json_file(path: Path) -> object:
 
 
 def instance(name: str, value: object, kind: type, examples: str) -> None:
-    """An object of ours where a class, a word or something else may have been given."""
+    """An instance of ``kind``, not the class itself or a string."""
     if not isinstance(value, kind):
         got = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
         raise InputError(f"{name} is {got:.200}; expected an object such as {examples}.")
@@ -174,13 +174,13 @@ def tensor(name: str, value: object) -> None:
         )
 
 
-def lengths(given: Tensor, T: int, B: int, *, look: bool) -> None:
-    """Steps of each sequence of a batch, (B,), 0 to T; ``look``: at the values too."""
+def lengths(given: Tensor, T: int, B: int, *, check_values: bool) -> None:
+    """Steps of each sequence of a batch, (B,), 0 to T; without ``check_values`` only type and shape are checked."""
     if given.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8) or tuple(given.shape) != (B,):
         raise InputError(
             f"lengths are {given.dtype} of shape {tuple(given.shape)}; expected integers of shape (B,) = ({B},), one a sequence."
         )
-    if look and B and (int(given.min()) < 0 or int(given.max()) > T):
+    if check_values and B and (int(given.min()) < 0 or int(given.max()) > T):
         raise InputError(
             f"lengths go from {int(given.min())} to {int(given.max())}; expected 0 to T = {T}, the steps that the input has. "
             "Cut them to the input's length, or pad the input."
@@ -197,7 +197,7 @@ def reset(given: Tensor, T: int, B: int) -> None:
 
 
 def same_device(input: torch.device, weights: torch.device) -> None:
-    """An input must be where the weights are."""
+    """The input and the weights are on one device."""
     if input != weights:
         raise RuntimeError(
             f"the input is on {input} and the layer's weights are on {weights}; expected one device. "

@@ -1,8 +1,8 @@
-"""The alphabet of shapes, used everywhere with one meaning each.
+"""The letters for sizes. Each has one meaning everywhere.
 
 T time · B batch · I input · H hidden · G gates · S states · V vocabulary · L layers
 
-Arrays are time first: ``xs`` is (T, B, I). One step of it is ``x`` (B, I). The gate axis stays an axis: (T, B, G, H).
+Time is the first axis: ``xs`` is (T, B, I). One step of it is ``x`` (B, I). Gates have an axis of their own: (T, B, G, H).
 A recurrent state is a tuple of S tensors with ``h`` first: ``(h,)`` for the simple network and the GRU, ``(h, c)`` for the LSTM;
 (B, H) each inside one layer, (L, B, H) each for a stack of layers.
 """

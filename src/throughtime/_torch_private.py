@@ -1,6 +1,6 @@
-"""Every private place of torch that is touched, each with the reason and with what happens when it moves. The only file that does.
+"""Every use of torch's private interfaces, each with the reason and with what happens if torch changes it. No other file uses any.
 
-``tests/test_torch_private.py`` has a canary for each, which says what has moved.
+``tests/test_torch_private.py`` has a test for each, which fails with the name of what has changed.
 """
 
 import importlib.machinery
@@ -20,32 +20,32 @@ _BUILDER = "torch._dynamo.variables.builder"
 
 
 def functorch_is_active() -> bool:
-    """Whether a transform of ``torch.func`` is at work, which must see an operator and not our node of autograd.
+    """Whether a transform of ``torch.func`` is active. Such a transform needs an operator instead of a node of autograd.
 
-    torch has no public way to ask. When this one moves the answer is always yes: what is right under a transform is right without one,
-    and slower.
+    torch has no public function for this. If torch's private one disappears, the answer is always True: an operator is also correct
+    without a transform, only slower.
     """
     return True if _functorch is None else _functorch()
 
 
 def forward_mode_is_active() -> bool:
-    """Whether forward-mode derivatives are being taken, which our node of autograd does not give.
+    """Whether forward-mode differentiation is active, which this package's node of autograd does not support.
 
-    torch has no public way to ask without a tensor in hand. When this one moves the answer is always no, and torch itself refuses
-    forward mode through the node.
+    torch has no public function for this that works without a tensor. If torch's private one disappears, the answer is always False, and
+    torch itself refuses forward mode through the node.
     """
     return getattr(forward_ad, "_current_level", -1) >= 0
 
 
 def let_compile_see(kind: type[nn.Module]) -> None:
-    """Let torch.compile trace instances of ``kind``, now or when torch's tracer is imported.
+    """Let torch.compile trace instances of ``kind``, now or once torch's tracer is imported.
 
-    Its tracer refuses whatever is an ``nn.RNN``, ``GRU`` or ``LSTM``, by its type alone: torch's own forward would fall apart into
-    thousands of nodes. Ours is one node a layer and direction, but it *is* an ``nn.GRU`` too. The public flag
-    ``torch._dynamo.config.allow_rnn`` lifts the refusal for all; here it is lifted while one of our layers is being wrapped, and torch's
-    own are treated as ever. The tracer takes seconds to import, so it is met when somebody else imports it.
+    The tracer refuses every instance of ``nn.RNN``, ``GRU`` or ``LSTM``, because torch's own forward would become thousands of nodes.
+    This package's layers are one node for each layer and direction, but they are instances of ``nn.GRU`` and so on too. The public flag
+    ``torch._dynamo.config.allow_rnn`` permits all such layers. Here it is set only while one of this package's layers is wrapped, so
+    torch's own layers are treated as before. The tracer takes seconds to import, so it is patched when it is imported for another reason.
 
-    When the tracer's method moves nothing is done, and torch's refusal names the flag.
+    If the tracer's method disappears, nothing is patched, and torch's refusal names the flag.
     """
     if _BUILDER in sys.modules:
         _lift(sys.modules[_BUILDER], kind)
@@ -55,7 +55,7 @@ def let_compile_see(kind: type[nn.Module]) -> None:
 
 @final
 class _Watcher(MetaPathFinder):
-    """Sees the tracer's import, once."""
+    """Waits for the first import of the tracer."""
 
     def __init__(self, kind: type[nn.Module]) -> None:
         self.kind = kind
@@ -80,7 +80,7 @@ class _Watcher(MetaPathFinder):
 
 
 def _lift(builder: Any, kind: type[nn.Module]) -> None:
-    """Wrap the tracer's own way of taking a module in."""
+    """Wrap the tracer's method that wraps modules."""
     theirs = getattr(builder.VariableBuilder, "wrap_module", None)
     if theirs is None:
         return

@@ -83,7 +83,7 @@ def test_one_step_back_from_every_step_at_once(cell, rows):
     into, dxs = trace.zeros(T), torch.empty(T * B, I)
     trace.pull(0, T, adjoint, into, dxs=dxs)
     for t in range(T):
-        before = tuple(s.detach().requires_grad_() for s in trace.entering(t))
+        before = tuple(s.detach().requires_grad_() for s in trace.state_after(t))
         before = state if t == 0 else before
         before = tuple(s.requires_grad_() for s in before)
         x = xs[t : t + 1].clone().requires_grad_()

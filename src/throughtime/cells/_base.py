@@ -1,4 +1,4 @@
-"""What a cell owes: one time step of elementwise mathematics, forward and backward.
+"""The interface of a cell: one time step of elementwise mathematics, forward and backward.
 
 B batch · G gates · H hidden · S states.
 """
@@ -20,12 +20,16 @@ from ._pullback import AbstractPullback, DiagonalPullback, WholePullback
 @final
 @dataclass(frozen=True)
 class Gate:
-    """What is known of one gate.
+    """A gate of a cell.
 
     Attributes:
         name: its letter in the cell's equations.
-        function: what its pre-activation goes through; None: not known.
-        opens: whether it scales something else by its value, from 0 (shut) to 1 (open).
+        function: the activation of its pre-activation; None if unknown.
+        opens: True if its value, from 0 (shut) to 1 (open), multiplies another quantity.
+
+    >>> from throughtime.cells import GRU
+    >>> [gate.name for gate in GRU().named_gates if gate.opens]
+    ['r', 'z']
     """
 
     name: str
@@ -36,13 +40,13 @@ class Gate:
 class AbstractCell(abc.ABC):
     """One step of a recurrent network, without its matrix products.
 
-    A cell is handed both halves of every gate's pre-activation, ``wx = W x + b_ih`` and ``rh = R h + b_hh``: LSTM adds
-    them, GRU multiplies one by the reset gate. The products themselves, and the gradients of W and R, belong to the time
-    loop, so that they can be batched over time.
+    A cell receives both halves of every gate's pre-activation, ``wx = W x + b_ih`` and ``rh = R h + b_hh``. LSTM adds
+    them; GRU multiplies one of them by the reset gate. The time loop computes the products and the gradients of W and R, so
+    that they can be batched over time.
 
-    Your own cell needs ``gates``, ``states`` and ``step``; ``step_vjp`` and ``derivative`` are then found by ``torch.func``. Everything
-    else here is what the cell says about itself: name its gates, and ``gradient_flow`` reports how open and how saturated they are; name
-    its ``memory_gate``, and ``nn.ForgetBias`` and ``nn.Chrono`` know which bias to set.
+    Your own cell defines ``gates``, ``states`` and ``step``. By default ``torch.func`` derives ``step_vjp`` and ``derivative``. The other
+    members describe the cell: ``gradient_flow`` reports how open and how saturated its ``named_gates`` are, and ``nn.ForgetBias``
+    and ``nn.Chrono`` set the bias of its ``memory_gate``.
 
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True)
@@ -61,19 +65,19 @@ class AbstractCell(abc.ABC):
     """
 
     gates: ClassVar[int]  # G: rows of W and R, per hidden unit
-    states: ClassVar[int]  # S: state vectors; state 0 is h, the one that R multiplies and the next layer sees
+    states: ClassVar[int]  # S: state vectors; state 0 is h, which R multiplies and which is the next layer's input
     memory_gate: ClassVar[int | None] = None  # the gate whose positive bias makes memory last, if the cell has one
-    input_gate: ClassVar[int | None] = None  # the gate that lets news in, if it is a gate of its own
+    input_gate: ClassVar[int | None] = None  # the gate that scales what enters the memory, if it is not the memory gate itself
     elementwise: bool = False  # True: unit j of the new state depends on unit j of wx, rh and state alone; derivatives are then cheaper
-    adds_halves: ClassVar[bool] = False  # True: wx and rh enter as their sum alone, so that dL/dwx = dL/drh
+    adds_halves: ClassVar[bool] = False  # True: the step depends on wx + rh alone, so that dL/dwx = dL/drh
 
     @property
     def named_gates(self) -> tuple[Gate, ...]:
-        """What is known of each of the G gates, in the order of the weights' rows."""
+        """The G gates, in the order of the weights' rows."""
         return tuple(Gate(str(g)) for g in range(self.gates))
 
     def gate_values(self, wx: Float[Tensor, "N G H"], rh: Float[Tensor, "N G H"]) -> tuple[Float[Tensor, "N H"], ...]:
-        """Each gate's value, in the same order; empty for a cell that does not say."""
+        """Each gate's value, in the order of ``named_gates``; empty unless the cell defines it."""
         return ()
 
     @abc.abstractmethod
@@ -90,7 +94,7 @@ class AbstractCell(abc.ABC):
     ) -> tuple[Float[Tensor, "B G H"], Float[Tensor, "B G H"], State]:
         """The gradients of ``wx``, ``rh`` and the elementwise part of ``state``, given those of ``state_next``.
 
-        The part of dL/dh_prev that travels through ``R`` is not in it: the time loop adds ``Rᵀ drh``.
+        The path of dL/dh_prev through ``R`` is not included: the time loop adds ``Rᵀ drh``.
         """
         pull = torch.func.vjp(self.step, wx, rh, state)[1]
         dwx, drh, dprev = pull(dstate)
@@ -104,7 +108,7 @@ class AbstractCell(abc.ABC):
         return StepDerivative(by_wx, by_rh, by_state, self.elementwise)
 
     def pullback(self, wx: Float[Tensor, "N G H"], rh: Float[Tensor, "N G H"], state: State) -> AbstractPullback:
-        """The transposed derivative at N points, for adjoints that are taken back again and again; ``state`` S tensors (N, H)."""
+        """The transposed derivative at N points, prepared once and applied to many adjoints; ``state`` S tensors (N, H)."""
         if self.elementwise:
             return DiagonalPullback(self.derivative(wx, rh, state))
         return WholePullback(self.step_vjp, wx, rh, state, self.step(wx, rh, state))
@@ -130,7 +134,7 @@ def _row(cell: AbstractCell, wx: Tensor, rh: Tensor, state: State, after: State,
         return dwx.transpose(0, 1), drh.transpose(0, 1), torch.stack(dstate)
 
     if cell.elementwise:
-        return pulled(after[p].new_ones(()))  # each unit of s'_p depends on its own unit alone, so all can be asked at once
+        return pulled(after[p].new_ones(()))  # each unit of s'_p depends on its own unit alone, so one product finds all of them
     units = [pulled(e) for e in torch.eye(after[p].shape[-1], dtype=after[p].dtype, device=after[p].device)]
     dwx, drh, dstate = (torch.stack(parts, -2) for parts in zip(*units, strict=True))
     return dwx, drh, dstate

@@ -1,13 +1,13 @@
-"""One step's derivative at a point: what forward-mode gradients and the diagnosis of gradient flow multiply by.
+"""The derivative of one step at a point. Forward-mode gradient methods and ``gradient_flow`` multiply by it.
 
-N steps side by side (any of time, streams) · G gates · H hidden · S states.
+N points (any steps of any streams) · G gates · H hidden · S states.
 
-A cell's step s' = f(wx, rh, s) has three derivatives. Where it works unit by unit they are diagonal in H:
+A cell's step s' = f(wx, rh, s) has three derivatives. They are diagonal in H if the cell is elementwise:
 
     push:   ds'_p = Σ_g A_pg ⊙ dwx_g + Σ_g E_pg ⊙ drh_g + Σ_q D_pq ⊙ ds_q       (1)     with fixed coefficients A, E, D
     pull:   λwx_g = Σ_p A_pg ⊙ λ_p,   λrh_g = Σ_p E_pg ⊙ λ_p,   λ_q = Σ_p D_pq ⊙ λ_p    (2)     its transpose
 
-A cell that mixes units has full (H, H) blocks in their place. The paths through ``R`` (rh = R h) and ``W`` are their owner's to add.
+A cell that mixes units has full (H, H) blocks instead. The layer adds the paths through ``R`` (rh = R h) and ``W``.
 """
 
 import functools
@@ -25,10 +25,19 @@ class StepDerivative:
     """∂s'/∂(wx, rh, s) at N points.
 
     Attributes:
-        by_wx: (S, G, N, H), entry [p, g] = ∂s'_p/∂wx_g; or (S, G, N, H, H), where unit [..., i, j] of s' depends on unit j.
-        by_rh: as ``by_wx``; the same tensor where a cell adds the two halves.
+        by_wx: (S, G, N, H), entry [p, g] = ∂s'_p/∂wx_g; or (S, G, N, H, H), entry [p, g, n, i, j] = ∂(unit i of s'_p)/∂(unit j of wx_g).
+        by_rh: as ``by_wx``; the same tensor if the cell adds the two halves.
         by_state: (S, S, N, H) or (S, S, N, H, H), entry [p, q] = ∂s'_p/∂s_q at fixed rh.
-        elementwise: whether the blocks are diagonal and kept as (H,).
+        elementwise: True if the blocks are diagonal and stored as (H,).
+
+    >>> from throughtime.cells import LSTM
+    >>> wx, rh, state = torch.zeros(6, 4, 3), torch.zeros(6, 4, 3), (torch.zeros(6, 3), torch.ones(6, 3))
+    >>> d = LSTM().derivative(wx, rh, state)
+    >>> d.by_state[1, 1].mean().item()  # ∂c'/∂c = f = σ(0)
+    0.5
+    >>> dwx, drh, dstate = d.pull(torch.ones(2, 6, 3))
+    >>> dwx.shape
+    torch.Size([4, 6, 3])
     """
 
     by_wx: Tensor
@@ -50,7 +59,7 @@ class StepDerivative:
         return wx, rh, state
 
     def _times(self, blocks: Tensor, d: Tensor, *, transposed: bool) -> Tensor:
-        """Σ over the leading axis of block times vector, unit by unit or as matrices."""
+        """Σ over the leading axis of block times vector, elementwise or as matrices."""
         if self.elementwise:
             return _sum(block * one for block, one in zip(blocks, d, strict=True))
         equation = "nij,...ni->...nj" if transposed else "nij,...nj->...ni"

@@ -3,10 +3,10 @@
     a  = wx + rh                (1)     wx = W x + b_ih,  rh = R h + b_hh
     h' = φ(a)                   (2)
 
-Differentiated by hand, with δ = ∂L/∂h' (the loss at this step, and all that comes back from later ones):
+The derivative, with δ = ∂L/∂h' (from the loss at this step and from all later steps):
 
     da = (∂φ/∂a)ᵀ δ             (3)     for tanh: δ ⊙ (1 − h'²)
-    dwx = drh = da              (4)     ∂L/∂h = Rᵀ da is the time loop's, and nothing else reaches h
+    dwx = drh = da              (4)     the time loop adds ∂L/∂h = Rᵀ da; h has no other path
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ class Elman(AbstractCell):
 
     @property
     def phi(self) -> AbstractActivation:
-        """The activation, a bare callable made into one."""
+        """The activation; a bare callable is wrapped in ``FromCallable``."""
         return self.activation if isinstance(self.activation, AbstractActivation) else FromCallable(self.activation)
 
     @property

@@ -3,14 +3,14 @@
     r = σ(wx_r + rh_r)              (1)     n  = tanh(wx_n + r ⊙ rh_n)      (3)
     z = σ(wx_z + rh_z)              (2)     h' = (1 − z) ⊙ n + z ⊙ h        (4)
 
-Differentiated by hand, with δ = ∂L/∂h':
+The derivative, with δ = ∂L/∂h':
 
     da_n = δ ⊙ (1 − z) ⊙ (1 − n²)       (5)     from (4), (3)
     da_z = δ ⊙ (h − n) ⊙ z ⊙ (1 − z)    (6)     from (4), (2)
     da_r = da_n ⊙ rh_n ⊙ r ⊙ (1 − r)    (7)     from (3), (1)
     dwx  = (da_r, da_z, da_n)           (8)
-    drh  = (da_r, da_z, da_n ⊙ r)       (9)     the reset gate stands between R h and n
-    dh   = δ ⊙ z, and Rᵀ drh            (10)    the second is the time loop's
+    drh  = (da_r, da_z, da_n ⊙ r)       (9)     the reset gate multiplies rh_n
+    dh   = δ ⊙ z, and Rᵀ drh            (10)    the time loop adds the second
 """
 
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ class GRU(AbstractCell):
         return StepDerivative(by_wx[None], by_rh[None], z[None, None], elementwise=True)  # (10)
 
     def _slopes(self, gates: tuple[Tensor, ...], rh: Tensor, state: State) -> tuple[Tensor, Tensor, Tensor]:
-        """(5)–(7) with δ = 1: how h' follows a_r, a_z and a_n, (N, H) each."""
+        """(5)–(7) with δ = 1: the derivatives of h' by a_r, a_z and a_n, (N, H) each."""
         (h,), (r, z, n) = state, gates
         d_n = (1 - z) * (1 - n * n)  # (5)
         d_z = (h - n) * (z * (1 - z))  # (6)

@@ -1,12 +1,12 @@
-"""The leaky network: units that forget at a rate of their own (Jaeger et al. 2007; Murray 2019).
+"""The leaky network: a simple network whose state decays at a fixed rate (Jaeger et al. 2007; Murray 2019).
 
     a  = wx + rh                    (1)     wx = W x + b_ih,  rh = R h + b_hh
     h' = (1 − α) h + α φ(a)         (2)
 
-Differentiated by hand, with δ = ∂L/∂h':
+The derivative, with δ = ∂L/∂h':
 
     da = α φ′(a) ⊙ δ                (3)     dwx = drh = da
-    dh = (1 − α) δ                  (4)     and Rᵀ da, which is the time loop's
+    dh = (1 − α) δ                  (4)     the time loop adds Rᵀ da
 """
 
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class Leaky(AbstractCell):
     """h' = (1 − α) h + α φ(W x + b_ih + R h + b_hh).
 
     Args:
-        alpha: α in (0, 1], the step over the time constant; 1 is the simple network.
+        alpha: α in (0, 1], the time step divided by the time constant; 1 is the simple network.
         activation: one of ``Tanh() Relu() Identity() Sigmoid()``.
 
     Raises:

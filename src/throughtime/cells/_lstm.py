@@ -5,7 +5,7 @@
     g = tanh(wx_g + rh_g)   (3)
     o = σ(wx_o + rh_o)      (4)
 
-Differentiated by hand, with δh = ∂L/∂h' and δc = ∂L/∂c' as they arrive from above and from later:
+The derivative, with δh = ∂L/∂h' and δc = ∂L/∂c' (from the layer above and from later steps):
 
     dc'  = δc + δh ⊙ o ⊙ (1 − tanh² c')     (7)     from (6)
     da_i = dc' ⊙ g ⊙ i ⊙ (1 − i)            (8)     from (5), (1)
@@ -13,9 +13,9 @@ Differentiated by hand, with δh = ∂L/∂h' and δc = ∂L/∂c' as they arriv
     da_g = dc' ⊙ i ⊙ (1 − g²)               (10)    from (5), (3)
     da_o = δh ⊙ tanh c' ⊙ o ⊙ (1 − o)       (11)    from (6), (4)
     dwx  = drh = (da_i, da_f, da_g, da_o)   (12)
-    dc   = dc' ⊙ f                          (13)    ∂L/∂h = Rᵀ drh is the time loop's
+    dc   = dc' ⊙ f                          (13)    the time loop adds ∂L/∂h = Rᵀ drh
 
-The two states meet in c', so that with all that is not δ multiplied out beforehand (7)–(13) are five products in place of nine:
+Both adjoints pass through c'. With all factors other than δ multiplied out beforehand, (7)–(13) are five products in place of nine:
 
     dc' = δc + δh ⊙ a,   da_{i,f,g} = dc' ⊙ P,   da_o = δh ⊙ Q,   dc = dc' ⊙ f      (14)
 """
@@ -34,14 +34,14 @@ from ._pullback import AbstractPullback
 
 
 class Coefficients(NamedTuple):
-    """What (7)–(13) multiply an adjoint by: dc' = δc + m δh, da_k = d_k dc' for k = i, f, g, da_o = d_o δh, dc = f dc'. All (N, H)."""
+    """The factors of the adjoints in (7)–(13): dc' = δc + m δh, da_k = d_k dc' for k = i, f, g, da_o = d_o δh, dc = f dc'. All (N, H)."""
 
-    m: Tensor  # o ⊙ (1 − tanh² c'): how h' follows c'
-    d_i: Tensor  # how c' follows a_i
+    m: Tensor  # ∂h'/∂c' = o ⊙ (1 − tanh² c')
+    d_i: Tensor  # ∂c'/∂a_i; so with f and g
     d_f: Tensor
     d_g: Tensor
-    d_o: Tensor  # how h' follows a_o at fixed c'
-    f: Tensor  # how c' follows c
+    d_o: Tensor  # ∂h'/∂a_o at fixed c'
+    f: Tensor  # ∂c'/∂c
 
 
 @final
@@ -100,7 +100,7 @@ class LSTM(AbstractCell):
         return StepDerivative(by_halves, by_halves, by_state, elementwise=True)
 
     def coefficients(self, wx: Tensor, rh: Tensor, state: State) -> Coefficients:
-        """The same derivative with c' left in the middle, which takes half of the multiplications."""
+        """The same derivative factored through c', which takes half of the multiplications."""
         _, c = state
         gates = i, f, g, _ = self.gate_values(wx, rh)
         return self._coefficients(gates, c, f * c + i * g)
@@ -124,7 +124,7 @@ class LSTM(AbstractCell):
 
 @final
 class LSTMPullback(AbstractPullback):
-    """(7)–(13) with c' left in the middle: da_{i,f,g} = dc' ⊙ (d_i, d_f, d_g)."""
+    """(7)–(13) factored through c': da_{i,f,g} = dc' ⊙ (d_i, d_f, d_g)."""
 
     def __init__(self, coefficients: Coefficients) -> None:
         self.m, d_i, d_f, d_g, self.d_o, self.f = coefficients

@@ -1,12 +1,12 @@
-"""Adjoints taken back through one layer's step at many points at once, by coefficients that are made once and serve every loss.
+"""The transposed derivative of one layer's step at many points. Its coefficients are computed once and applied to many adjoints.
 
 For rows n = (t, b), with δ the adjoint of the state after the step and A, E, D the coefficients of ``StepDerivative``:
 
     dwx_g = Σ_p A_pg ⊙ δ_p      (1)
     drh_g = Σ_p E_pg ⊙ δ_p      (2)
-    ds_q  = Σ_p D_pq ⊙ δ_p      (3)     at fixed rh: the path through R is the layer's to add
+    ds_q  = Σ_p D_pq ⊙ δ_p      (3)     at fixed rh; the layer adds the path through R
 
-Results go to buffers made once: at these sizes a fresh tensor costs more than the multiplication that fills it.
+Results are written to buffers allocated once: at these sizes allocating a tensor costs more than the multiplication that fills it.
 
 N = T·B rows · G gates · H hidden · S states.
 """
@@ -23,10 +23,18 @@ from ._derivative import StepDerivative
 
 
 class AbstractPullback(abc.ABC):
-    """(1)–(3) for one layer's rows.
+    """(1)–(3) for the N rows of one layer. ``cell.pullback(wx, rh, state)`` makes it.
 
     Attributes:
-        dwx, drh: (N, G, H), valid in the rows of the last call; one tensor where the two are equal.
+        dwx, drh: (N, G, H), valid in the rows of the last call; one tensor if the two are equal.
+
+    >>> from throughtime.cells import GRU
+    >>> pullback = GRU().pullback(torch.zeros(6, 3, 5), torch.zeros(6, 3, 5), (torch.ones(6, 5),))
+    >>> dstate = (torch.empty(6, 5),)
+    >>> pullback.apply(slice(0, 6), (torch.ones(6, 5),), dstate, wants_dwx=True)
+    True
+    >>> dstate[0][0].tolist(), pullback.drh.shape  # ∂h'/∂h at fixed rh = z = σ(0)
+    ([0.5, 0.5, 0.5, 0.5, 0.5], torch.Size([6, 3, 5]))
     """
 
     dwx: Tensor
@@ -34,22 +42,22 @@ class AbstractPullback(abc.ABC):
 
     @abc.abstractmethod
     def apply(self, rows: slice, adjoint: State, into: State, *, wants_dwx: bool) -> bool:
-        """(1)–(3) of some rows.
+        """Compute (1)–(3) for some rows.
 
         Args:
-            rows: of the N.
-            adjoint: δ, S tensors (n, H); left as it is.
-            into: where ds goes, S tensors (n, H).
-            wants_dwx: False leaves (1) out.
+            rows: which of the N rows; n of them.
+            adjoint: δ, S tensors (n, H); not changed.
+            into: receives ds, S tensors (n, H).
+            wants_dwx: False skips (1).
 
         Returns:
-            False where ds_0 is zero; ``into[0]`` then holds anything.
+            False if ds_0 is zero; the content of ``into[0]`` is then undefined.
         """
 
 
 @final
 class DiagonalPullback(AbstractPullback):
-    """For a cell that works unit by unit: products with coefficients, kept in the order in which the matrix products read them."""
+    """For an elementwise cell. The coefficients are stored in the order in which the matrix products read them."""
 
     def __init__(self, linear: StepDerivative) -> None:
         self.E = [block.transpose(0, 1).contiguous() for block in linear.by_rh]  # S × (N, G, H)
@@ -78,7 +86,7 @@ class DiagonalPullback(AbstractPullback):
 
 @final
 class WholePullback(AbstractPullback):
-    """For a cell that mixes its units: its own ``step_vjp`` over all rows, which never forms a Jacobian."""
+    """For a cell that mixes its units. It calls the cell's ``step_vjp`` on all rows, which never forms a Jacobian."""
 
     def __init__(self, step_vjp: Callable[..., tuple[Tensor, Tensor, State]], wx: Tensor, rh: Tensor, before: State, after: State) -> None:
         self.step_vjp, self.wx, self.rh, self.before, self.after = step_vjp, wx, rh, before, after

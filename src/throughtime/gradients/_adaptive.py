@@ -130,7 +130,7 @@ class AdaptiveBPTT(AbstractGradient):
             trace = run_with_steps(model, history.steps(0, history.T), history.state, history.fresh, repr(self), clip=self.clip_adjoint)
             loss, c = model.loss_and_adjoint(trace.hs[history.offset :], history.batch)
             slide(trace, c, window)
-            return Windows(loss, trace.last, trace.entering(keep_from))
+            return Windows(loss, trace.last, trace.state_after(keep_from))
         k1 = window if self.k1 is None else self.k1
         return back_through_windows(model, history, k1, k1 + window - 1, keep_from=keep_from, clip=self.clip_adjoint)
 

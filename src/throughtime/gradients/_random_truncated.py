@@ -31,7 +31,7 @@ from .._check import InputError
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
-from ..nn import Layered, Trace
+from ..nn import LayerStates, Trace
 from ._base import AbstractGradient, Carry, Outcome
 from ._history import History
 from ._stations import run_with_steps
@@ -86,7 +86,7 @@ class RandomTruncatedBPTT(AbstractGradient):
         trace.add_gradients(self._go_back(trace, c, since))  # (4)
         keep_from = history.T - int(since[-1].max())
         draws = {"since": since[keep_from:].clone(), "generator": generator.get_state()}
-        return Outcome(loss, Carry(trace.last, history.kept_from(keep_from, trace.entering(keep_from)) | draws, repr(self)))
+        return Outcome(loss, Carry(trace.last, history.kept_from(keep_from, trace.state_after(keep_from)) | draws, repr(self)))
 
     def probability(self, since: Tensor) -> Tensor:
         """(1): of a cut after a step, given its δ."""
@@ -110,7 +110,7 @@ class RandomTruncatedBPTT(AbstractGradient):
             rows.append(since.unsqueeze(0))
         return torch.cat(rows), generator
 
-    def _go_back(self, trace: Trace, c: Tensor, since: Tensor) -> Layered:
+    def _go_back(self, trace: Trace, c: Tensor, since: Tensor) -> LayerStates:
         """λ̂ at every row."""
         B, offset = trace.B, trace.T - len(c)
         total, v = trace.zeros(trace.T), trace.zeros(1)

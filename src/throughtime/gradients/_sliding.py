@@ -26,7 +26,7 @@ from .. import _check
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
-from ..nn import Layered, Trace
+from ..nn import LayerStates, Trace
 from ._base import AbstractGradient, Carry, Outcome
 from ._history import History
 from ._stations import run_with_steps
@@ -76,7 +76,7 @@ class SlidingBPTT(AbstractGradient):
         loss, c = model.loss_and_adjoint(trace.hs[history.offset :], batch)
         slide(trace, c, self.lags)
         keep_from = max(0, history.T - (self.lags - 1))
-        return Outcome(loss, Carry(trace.last, history.kept_from(keep_from, trace.entering(keep_from)), repr(self)))
+        return Outcome(loss, Carry(trace.last, history.kept_from(keep_from, trace.state_after(keep_from)), repr(self)))
 
 
 def slide(trace: Trace, c: Tensor, lags: int) -> None:
@@ -89,7 +89,7 @@ def slide(trace: Trace, c: Tensor, lags: int) -> None:
     trace.add_gradients(total)  # (3)
 
 
-def _take_back(trace: Trace, c: Tensor, first: int, lags: int, total: Layered) -> None:
+def _take_back(trace: Trace, c: Tensor, first: int, lags: int, total: LayerStates) -> None:
     """(1), (2) for the losses of the steps from ``first`` on."""
     start, stop = first, first + len(c)  # the steps where v stands
     v, before = trace.zeros(len(c)), trace.zeros(len(c))
@@ -103,7 +103,7 @@ def _take_back(trace: Trace, c: Tensor, first: int, lags: int, total: Layered) -
         start, stop = max(0, start - 1), stop - 1
 
 
-def _add(total: Layered, part: Layered, rows: slice) -> None:
+def _add(total: LayerStates, part: LayerStates, rows: slice) -> None:
     """total[rows] += part."""
     for sums, parts in zip(total, part, strict=True):
         for s, p in zip(sums, parts, strict=True):

@@ -22,7 +22,7 @@ from torch import Tensor
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
-from ..nn import Pulled
+from ..nn import StepAdjoints
 from ._base import AbstractGradient, Carry, Outcome
 from .forward._columns import Columns
 from .forward._run import Entry, ForwardRun, enter, learns_initial, restart, run_forward
@@ -106,7 +106,7 @@ class _RankOne:
         rows = {} if self.run.table is None else {"rows": self.run.table.rows}
         return rows | {"column": self.column.movedim(2, 0).contiguous(), "row": self.row} | self.signs.kept()
 
-    def _own_norm(self, t: int, own: list[Pulled]) -> Tensor:
+    def _own_norm(self, t: int, own: list[StepAdjoints]) -> Tensor:
         """‖I_tᵀ ν_t‖ (B,): that of an outer product is the product of the norms."""
         squares = torch.zeros_like(self.row[:, 0])
         for layer, p in zip(self.run.layers, own, strict=True):
@@ -116,7 +116,7 @@ class _RankOne:
             squares += own[0].below.square().sum(1) * self.run.table.share(slice(t, t + 1))[0].square().sum(1)
         return squares.sqrt()
 
-    def _add_own(self, t: int, own: list[Pulled], scale: Tensor) -> None:
+    def _add_own(self, t: int, own: list[StepAdjoints], scale: Tensor) -> None:
         """θ̃ += scale · I_tᵀ ν_t, for ``scale`` (B,)."""
         table, columns = self.run.table, self.columns
         if table is not None:

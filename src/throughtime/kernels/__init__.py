@@ -1,4 +1,4 @@
-"""The recurrence through time: the plain loop, which defines it, the packed kernels, and what stands between them and autograd."""
+"""The recurrence of one layer through time: the plain loop that defines it, the packed kernels, and their nodes in autograd."""
 
 from ._choice import (
     Kernels as Kernels,

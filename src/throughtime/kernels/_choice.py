@@ -1,4 +1,4 @@
-"""Which kernels run, and on how many threads: two settings of the process."""
+"""Two settings of the process: which kernels run, and on how many threads."""
 
 from typing import Literal
 
@@ -13,23 +13,42 @@ _threads: int | None = None
 
 
 def set_kernels(kernels: Kernels) -> None:
-    """Use the packed kernels wherever they can serve ("fast", as at the start), or the plain loop everywhere ("plain")."""
+    """Choose the kernels for the whole process.
+
+    Args:
+        kernels: "fast", the default, uses the packed kernels wherever they support the layer; "plain" uses the plain loop everywhere.
+
+    Raises:
+        InputError: another word.
+
+    >>> set_kernels("plain")
+    >>> get_kernels()
+    'plain'
+    >>> set_kernels("fast")
+    """
     global _kernels
     _check.one_of("kernels", kernels, ("fast", "plain"))
     _kernels = kernels
 
 
 def get_kernels() -> Kernels:
-    """What was set."""
+    """The present setting: "fast" or "plain"."""
     return _kernels
 
 
 def set_threads(threads: int | None) -> None:
-    """How many threads the packed kernels use at most; None, as at the start: as many as ``torch.get_num_threads()``."""
+    """Set the most threads that the packed kernels use.
+
+    Args:
+        threads: 1 to 1,024; None, the default, follows ``torch.get_num_threads()``.
+
+    Raises:
+        InputError: a number of threads outside that range.
+    """
     global _threads
     _threads = None if threads is None else _check.positive("threads", threads, most=1024)
 
 
 def get_threads() -> int:
-    """How many threads the packed kernels use at most."""
+    """The most threads that the packed kernels use."""
     return torch.get_num_threads() if _threads is None else _threads

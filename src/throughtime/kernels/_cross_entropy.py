@@ -1,6 +1,6 @@
-"""A linear head, softmax and cross-entropy in one, with the gradient by hand; the logits of a large vocabulary are never all there.
+"""A linear head, softmax and cross-entropy in one function, with the gradient by hand. Large logits are made one chunk at a time.
 
-    o = V h + c                 (1)     N rows, a chunk of them at a time
+    o = V h + c                 (1)     for a chunk of the N rows at a time
     ℓ = ln Σ_k e^{o_k} − o_y    (2)     = −ln softmax(o)_y
     do = (softmax(o) − e_y) g   (3)     g = ∂L/∂ℓ of the row
     dV = Σ do ⊗ h   (4)         dc = Σ do   (5)         dh = Vᵀ do  (6)
@@ -17,12 +17,12 @@ from torch.autograd.function import once_differentiable
 from . import _fast
 from ._choice import get_threads
 
-_KEPT = 1 << 22  # numbers: logits up to this many are kept for backward, more are computed again
-_CHUNK = 1 << 20  # numbers of a chunk's logits: what stays in the second cache while it is worked on
+_KEPT = 1 << 22  # numbers: logits up to this many are kept for backward; more are recomputed
+_CHUNK = 1 << 20  # numbers in a chunk's logits, which stay in the second-level cache during the work
 
 
 def linear_cross_entropy(hs: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
-    """Every row's cross-entropy in nats, differentiable once.
+    """The cross-entropy of every row, in nats; differentiable once.
 
     Args:
         hs: (N, H) rows.
@@ -32,12 +32,16 @@ def linear_cross_entropy(hs: Tensor, weight: Tensor, bias: Tensor | None, target
 
     Returns:
         (N,) losses.
+
+    >>> losses = linear_cross_entropy(torch.zeros(6, 8), torch.randn(65, 8), None, torch.arange(6))
+    >>> torch.allclose(losses, torch.full((6,), 65.0).log())  # h = 0: every symbol is equally likely
+    True
     """
     return _LinearCrossEntropy.apply(hs, weight, bias, targets)  # type: ignore[return-value]
 
 
 def logits_memory(N: int, V: int) -> int:
-    """How many numbers of logits and of their gradient there are at once, in all of forward and backward."""
+    """The most numbers that logits and their gradient hold at once, in forward and backward."""
     return 2 * N * V if N * V <= _KEPT else _chunks(N, V)[0].stop * V
 
 
@@ -76,7 +80,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def softmax_cross_entropy(o: Tensor, targets: Tensor, g: Tensor | None, *, gradient: bool) -> Tensor:
-    """(N,) losses of the logits ``o`` (N, V), (2); with ``gradient`` the logits become ``do``, (3), ones standing for ``g`` None."""
+    """(N,) losses (2) of the logits ``o`` (N, V). With ``gradient``, ``do`` (3) overwrites the logits; ``g`` None means ones."""
     if _fast.has_cross_entropy(o):
         return _fast.cross_entropy(o, targets, g, gradient=gradient, threads=get_threads())
     at, log_sums = targets.unsqueeze(1), o.logsumexp(1, keepdim=True)

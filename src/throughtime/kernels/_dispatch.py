@@ -1,8 +1,8 @@
-"""One layer run forward, and taken back, by whichever kernels serve: the packed ones, torch's own on another device, or the plain loop.
+"""One layer forward and backward, by the fastest kernels that support it: packed, torch's own on another device, or the plain loop.
 
 T time · B batch · I input · H hidden · G gates · S states.
 
-No graph is built here; ``_recurrence`` makes a node of autograd of these functions, and ``nn.Trace`` calls them as they are.
+These functions build no graph. ``_recurrence`` wraps them in a node of autograd; ``nn.Trace`` calls them directly.
 """
 
 from typing import Literal
@@ -20,7 +20,7 @@ from ._types import FORWARD, Gradients, LayerParameters, Run, Traversal
 def kernels_for(
     cell: AbstractCell, xs: Tensor, parameters: LayerParameters, traversal: Traversal, clip: float | None
 ) -> Literal["packed", "native", "plain"]:
-    """The packed kernels where they serve, torch's own on another device where they do, and the plain loop everywhere else."""
+    """The packed kernels if they support the layer, else torch's own on another device, else the plain loop."""
     if get_kernels() == "plain":
         return "plain"
     if _fast.supports(cell, xs) is None:
@@ -41,8 +41,24 @@ def forward(
     """Run one layer over ``xs`` (T, B, I) from ``state``, S tensors (B, H); parameters with the gate axis.
 
     Args:
-        clip: what ``backward`` will be asked for, since torch's own kernels cannot clip.
-        keep: what is left for ``backward``: the gates ("fast"), enough to compute them again ("lean"), or nothing ("none").
+        cell: the step.
+        xs: inputs; with ``RecurrentParameters``, the input half wx (T, B, G, H).
+        state: the state before the first step.
+        parameters: the layer's weights.
+        traversal: lengths, resets, direction.
+        clip: the ``clip`` that ``backward`` will get. torch's own kernels cannot clip, so it decides which kernels run.
+        keep: the residuals for ``backward``: the gates ("fast"), enough to recompute them ("lean"), or nothing ("none").
+
+    >>> from throughtime.cells import GRU
+    >>> from throughtime.kernels import Parameters
+    >>> weights = Parameters(torch.randn(3, 5, 2), torch.randn(3, 5, 5), None, None)
+    >>> xs = torch.randn(7, 4, 2)
+    >>> run = forward(GRU(), xs, (torch.zeros(4, 5),), weights)
+    >>> run.hs.shape
+    torch.Size([7, 4, 5])
+    >>> d = backward(GRU(), xs, weights, run, torch.ones(7, 4, 5), (None,))
+    >>> d.dxs.shape, d.parameters.R.shape
+    (torch.Size([7, 4, 2]), torch.Size([3, 5, 5]))
     """
     kernels = kernels_for(cell, xs, parameters, traversal, clip)
     if kernels == "packed":
@@ -66,7 +82,16 @@ def backward(
     needs_dxs: bool = True,
     keep: _fast.Keep = "fast",
 ) -> Gradients:
-    """The whole recursion back, for the adjoints of every output and of the last state; as many times as one likes."""
+    """The recursion back through a run. It may be called several times with different adjoints.
+
+    Args:
+        cell: as in ``forward``; so are ``xs``, ``parameters``, ``traversal`` and ``keep``.
+        run: what ``forward`` returned.
+        dhs: the adjoints of every output, (T, B, H); None for zeros.
+        dlast: the adjoint of the last state, S tensors (B, H); None for zeros.
+        clip: the most norm of each sample's adjoint at each step; None: no clipping.
+        needs_dxs: False skips the gradient of ``xs``.
+    """
     if run.kernels == "native":
         return _native.backward(run.graph, parameters, dhs, dlast)
     if run.kernels == "packed":
@@ -80,9 +105,9 @@ def backward(
 def states(
     cell: AbstractCell, xs: Tensor, state: State, parameters: LayerParameters, traversal: Traversal, run: Run, keep: _fast.Keep
 ) -> State:
-    """The state around every step of a run forward in time: S tensors (T + 1, B, H), row t what t steps left.
+    """All states of a run forward in time: S tensors (T + 1, B, H), row t the state after t steps.
 
-    Taken from what the run kept where that tells it; else the layer is run once more.
+    They are read from the run's residuals where these contain them. Otherwise the layer runs once more.
     """
     if run.kernels == "plain":
         return run.residuals[2:]

@@ -1,4 +1,4 @@
-"""The extension: packed, fused CPU kernels for the simple network, GRU and LSTM. The same two functions as the plain loop.
+"""The extension's packed, fused CPU kernels for the simple network, GRU and LSTM: the same two functions as the plain loop.
 
 T time · B batch · I input · H hidden · G gates · S states.
 """
@@ -14,8 +14,8 @@ from ..cells import AbstractCell
 from ._table import TABLE, known
 from ._types import FORWARD, Gradients, LayerParameters, Run, Traversal, flat
 
-_missing: str | None = None  # why there is no extension; nothing below is called without a look at it
-_misled: str | None = None  # what is wrong with THROUGHTIME_ARCH
+_missing: str | None = None  # why there is no extension; every caller checks it first
+_wrong_architecture: str | None = None  # what is wrong with THROUGHTIME_ARCH
 if TYPE_CHECKING:
     from .. import _kernels
 else:
@@ -27,25 +27,25 @@ else:
         try:
             _kernels.architecture()
         except ValueError as error:
-            _misled = str(error)
+            _wrong_architecture = str(error)
 
 Keep = Literal["fast", "lean", "none"]
 Sizes = tuple[int | torch.SymInt, int | torch.SymInt, int | torch.SymInt]
 
 
 def architecture() -> str:
-    """The instructions that the kernels use here: "baseline", "avx2", "avx512" or "neon"."""
+    """The instruction set that the kernels use on this machine: "baseline", "avx2", "avx512" or "neon"."""
     _check_architecture()
     return _kernels.architecture()
 
 
 def architectures() -> list[str]:
-    """All that this machine can run."""
+    """Every instruction set that this machine can run."""
     return _kernels.architectures()
 
 
 def supports(cell: AbstractCell, xs: Tensor) -> str | None:
-    """Why these kernels cannot serve ``cell`` on ``xs``; None when they can."""
+    """Why these kernels do not support ``cell`` on ``xs``; None if they do."""
     _check_architecture()
     if _missing is not None:
         return _missing
@@ -72,9 +72,9 @@ def forward(
 ) -> Run:
     """Step through ``xs`` (T, B, I) from ``state``, S tensors (B, H).
 
-    ``keep`` says what is left for ``backward``: the gates ("fast"), enough to compute them again ("lean"), or nothing.
-    ``clean``: what the kernels leave untouched in it (padding, finished sequences) is 0, so that it can be compared.
-    ``threads`` follows ``torch.get_num_threads()`` when None.
+    ``keep``: the residuals for ``backward``: the gates ("fast"), enough to recompute them ("lean"), or nothing ("none").
+    ``clean``: residuals that the kernels do not write (padding, finished sequences) are 0, so that residuals can be compared.
+    ``threads``: None follows ``torch.get_num_threads()``.
     """
     (T, B), H = xs.shape[:2], state[0].shape[-1]
     xs, state = xs.contiguous(), tuple(s.contiguous() for s in state)
@@ -102,7 +102,7 @@ def backward(
     threads: int | None = None,
     arch: str | None = None,
 ) -> Gradients:
-    """The recursion of the plain loop. ``keep`` and ``arch`` are those of the forward call."""
+    """The recursion of the plain loop. ``keep`` and ``arch`` must be those of the forward call."""
     xs = xs.contiguous()
     state, (residuals,) = run.residuals[: cell.states], run.residuals[cell.states :] or (None,)
     dxs = _like(xs) if needs_dxs else None
@@ -119,7 +119,7 @@ def backward(
 
 
 def states(cell: AbstractCell, state: State, run: Run) -> State:
-    """LSTM's h and c around every step of a run forward in time, S tensors (T + 1, B, H), from ``hs`` and the gates that it kept."""
+    """All states h and c of an LSTM's run forward in time, S tensors (T + 1, B, H), from its ``hs`` and gates."""
     assert cell.states == 2, "the other cells have h alone"
     (T, B, H), gates = run.hs.shape, run.residuals[cell.states]
     numbers = 5  # csrc/cells/lstm.hpp keeps i, f, g, o and the c before the step
@@ -130,7 +130,7 @@ def states(cell: AbstractCell, state: State, run: Run) -> State:
 
 
 def residual_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep: Keep, arch: str | None = None) -> int | torch.SymInt:
-    """How many numbers ``forward`` leaves beside its output, for ``shape`` (T, B, H); T and B may be symbols where gates are kept."""
+    """How many numbers ``forward`` keeps as residuals, for ``shape`` (T, B, H); T and B may be symbols if the gates are kept."""
     (T, B, H), kind, float64 = shape, _number(cell), dtype == torch.float64
     if keep == "fast":
         return T * B * _kernels.residuals_size(kind, (1, 1, int(H)), keep, float64, arch)
@@ -138,22 +138,22 @@ def residual_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep:
 
 
 def has_cross_entropy(o: Tensor) -> bool:
-    """Whether ``cross_entropy`` can serve these logits."""
+    """Whether ``cross_entropy`` supports these logits."""
     _check_architecture()
     return _missing is None and o.device.type == "cpu" and o.dtype in (torch.float32, torch.float64)
 
 
 def cross_entropy(o: Tensor, targets: Tensor, g: Tensor | None, *, gradient: bool, threads: int) -> Tensor:
-    """(N,) losses of contiguous logits ``o`` (N, V); with ``gradient`` they become (softmax − one-hot) · g."""
+    """(N,) losses of contiguous logits ``o`` (N, V). With ``gradient``, (softmax − one-hot) · g overwrites the logits."""
     losses = o.new_empty(o.shape[0])
     _kernels.cross_entropy((o, targets.contiguous(), _contiguous(g), losses, gradient, threads, None))
     return losses
 
 
 def _check_architecture() -> None:
-    """Raises at the first use, not at the import: the package can still be asked, and ``set_kernels("plain")`` still serves."""
-    if _misled is not None:
-        raise InputError(_misled)
+    """Raise at the first use rather than at import, so that the package loads and ``set_kernels("plain")`` works."""
+    if _wrong_architecture is not None:
+        raise InputError(_wrong_architecture)
 
 
 def _number(cell: AbstractCell) -> int:
@@ -173,7 +173,7 @@ def _call(
     threads: int | None,
     arch: str | None,
 ) -> tuple[object, ...]:
-    """What both directions are told."""
+    """The arguments that forward and backward share."""
     weights = tuple(map(_contiguous, flat(parameters)))
     restart = None if traversal.restart is None else _dense(traversal.restart)
     lengths, reset = _contiguous(traversal.lengths), _contiguous(traversal.reset)

@@ -1,4 +1,4 @@
-"""How much memory a layer's recurrence takes, for whoever plans it.
+"""How much memory a layer's recurrence takes. The plans of checkpointing use it.
 
 T time · B batch · H hidden · G gates · S states.
 """
@@ -14,14 +14,14 @@ from ._types import Memory
 
 
 class MemoryUse(NamedTuple):
-    """How many numbers one layer holds beside its input, its output, and their gradients."""
+    """How many numbers one layer holds in addition to its input, its output, and their gradients."""
 
     residuals: int  # from forward to backward
     backward: int  # while backward runs
 
 
 def memory_use(cell: AbstractCell, like: Tensor, shape: tuple[int, int, int], memory: Memory) -> MemoryUse:
-    """What a layer of ``shape`` (T, B, H) on inputs of the type of ``like`` holds."""
+    """The memory of a layer of ``shape`` (T, B, H) on inputs of the dtype and device of ``like``."""
     T, B, H = shape
     if get_kernels() == "fast" and _fast.supports(cell, like) is None:
         return MemoryUse(int(_fast.residual_numbers(cell, like.dtype, shape, memory)), 0)

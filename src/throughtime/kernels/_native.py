@@ -1,8 +1,8 @@
-"""torch's own recurrent kernels, where the packed ones do not reach: cuDNN on CUDA, and what MPS has.
+"""torch's own recurrent kernels, for devices other than the CPU: cuDNN on CUDA, and those of MPS.
 
 T time · B batch · I input · H hidden · G gates · S states.
 
-They know the bare recurrence alone. Resets, lengths, clipped adjoints and gradients of gradients stay with the plain loop.
+They compute the bare recurrence only. Resets, lengths, clipped adjoints and gradients of gradients run on the plain loop.
 """
 
 from collections.abc import Callable
@@ -18,14 +18,14 @@ from ._types import Gradients, LayerParameters, Parameters, Run, Traversal, flat
 
 
 class Graph(NamedTuple):
-    """The call's own little graph, from leaves to outputs."""
+    """The graph of one call, from leaves to outputs."""
 
     leaves: list[Tensor]  # xs, *state, *weights that exist
     outputs: list[Tensor]  # hs, *last
 
 
 def serves(cell: AbstractCell, parameters: LayerParameters, traversal: Traversal, clip: float | None) -> bool:
-    """Whether torch has this layer."""
+    """Whether torch has a kernel for this layer."""
     bare = traversal.lengths is None and traversal.reset is None and clip is None
     return (
         bare
@@ -36,7 +36,7 @@ def serves(cell: AbstractCell, parameters: LayerParameters, traversal: Traversal
 
 
 def forward(cell: AbstractCell, xs: Tensor, state: State, parameters: LayerParameters, reverse: bool) -> tuple[Run, Graph]:
-    """As the plain loop's, with a graph in place of what it keeps."""
+    """As the plain loop's ``forward``, with a graph in place of residuals."""
     call = _call_of(cell)
     assert call is not None, "the caller has asked serves()"
     stored = [xs, *state, *(p.flatten(0, 1) for p in flat(parameters) if p is not None)]
@@ -52,7 +52,7 @@ def forward(cell: AbstractCell, xs: Tensor, state: State, parameters: LayerParam
 
 
 def backward(graph: Graph, parameters: LayerParameters, dhs: Tensor | None, dlast: tuple[Tensor | None, ...]) -> Gradients:
-    """The gradients that torch's kernels give."""
+    """The gradients, by torch's kernels."""
     arrived = [(y, d) for y, d in zip(graph.outputs, (dhs, *dlast), strict=True) if d is not None]
     found = torch.autograd.grad([y for y, _ in arrived], graph.leaves, [d for _, d in arrived], retain_graph=True, materialize_grads=True)
     S = len(dlast)

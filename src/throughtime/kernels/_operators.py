@@ -1,13 +1,13 @@
-"""The packed kernels as two operators of torch's library, for torch.compile, torch.func and whoever walks a graph.
+"""The packed kernels as two operators of ``torch.library``, for torch.compile, torch.func and other transforms of graphs.
 
 T time · B batch · I input · H hidden · G gates · S states.
 
-``throughtime::recurrence`` is one layer forward, ``throughtime::recurrence_backward`` the hand-written recursion; each is one node in
-a graph. Registered with each: a fake kernel (shapes alone), its derivative (of the second: a differentiable recomputation, so that
-there are gradients of gradients), and its rule under vmap (one call an element, so that gradients come out one for each).
+``throughtime::recurrence`` is one layer forward, ``throughtime::recurrence_backward`` the hand-written recursion. Each is one node in
+a graph, and each has three registrations: a fake kernel (shapes only), a derivative (for the second operator a differentiable
+recomputation, which gives gradients of gradients), and a vmap rule (one call for each element, which gives per-sample gradients).
 
-Optional tensors are None; lists of S tensors may be empty for ``restart``. What the forward operator gives back is
-[hs, *last, residuals], the backward one's [dxs, *dstate, dW?, dR, db_ih?, db_hh?, *drestart], where dxs may have no elements.
+Optional tensors may be None; the list ``restart`` may be empty. The forward operator returns [hs, *last, residuals]. The backward
+operator returns [dxs, *dstate, dW?, dR, db_ih?, db_hh?, *drestart], where dxs may have no elements.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ from . import _fast
 from ._choice import get_threads
 from ._table import BY_NAME, known
 from ._types import LayerParameters, Parameters, Run, Traversal, flat, from_flat
-from ._unrolled import named, pulled_back
+from ._unrolled import named_leaves, pulled_back
 
 _LAYER = (
     "str cell, Tensor xs, Tensor[] state, Tensor? W, Tensor R, Tensor? b_ih, Tensor? b_hh, "
@@ -38,7 +38,7 @@ _library.define(
 
 
 class _Layer(NamedTuple):
-    """The arguments that both operators begin with, in the order of the schema."""
+    """The arguments that both operators share, in the order of the schema."""
 
     cell: str
     xs: Tensor  # (T, B, I), or wx (T, B, G, H)
@@ -63,7 +63,7 @@ class _Layer(NamedTuple):
         return Traversal(self.lengths, self.reset, tuple(self.restart) or None, self.reverse)
 
     def leaves(self) -> dict[str, Tensor]:
-        return named(self.xs, tuple(self.state), self.parameters, tuple(self.restart))
+        return named_leaves(self.xs, tuple(self.state), self.parameters, tuple(self.restart))
 
 
 _FIELDS = len(_Layer._fields)
@@ -81,7 +81,7 @@ def operator(
     return hs, tuple(last)
 
 
-# The first operator.
+# The forward operator.
 
 
 def _forward(*arguments: Any) -> list[Tensor]:
@@ -113,7 +113,7 @@ def _forward_gradient(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ..
     return (None, dxs if needs_dxs else None, dstate, *weights, None, None, list(d), None, None, None)
 
 
-# The second.
+# The backward operator.
 
 
 def _backward(*arguments: Any) -> list[Tensor]:
@@ -134,7 +134,7 @@ def _backward_fake(*arguments: Any) -> list[Tensor]:
 
 
 def _backward_gradient(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
-    """The gradient of ⟨grads, what the backward operator gave⟩: that of a graph of torch's own operations which gives the same."""
+    """The gradient of ⟨grads, outputs of the backward operator⟩, by a graph of torch's own operations with the same outputs."""
     inputs, _ = _restored(ctx)
     layer, (_, _, dhs, dlast, _) = _Layer(*inputs[:_FIELDS]), inputs[_FIELDS:]
     refuse_clipped_adjoint(layer.clip)
@@ -166,11 +166,11 @@ def _listed(found: Callable[[str], Tensor | None], name: str, like: Sequence[Ten
     return [found(f"{name}.{k}") for k in range(len(like))]
 
 
-# Both.
+# What both operators share.
 
 
 def _call(op: Callable[..., list[Tensor]], gradient: Callable[..., Any], *inputs: Any) -> Sequence[Tensor]:
-    """The operator; under torch.func, which does not see a derivative that is registered with the library, as a function of autograd's."""
+    """Call the operator. torch.func ignores derivatives registered with ``torch.library``, so there it is an autograd function."""
     if not functorch_is_active():
         return op(*inputs)
     leaves = _leaves(inputs)
@@ -178,11 +178,11 @@ def _call(op: Callable[..., list[Tensor]], gradient: Callable[..., Any], *inputs
     return _Node.apply(call, *(x for x in leaves if isinstance(x, Tensor)))  # type: ignore[return-value]
 
 
-_HERE = object()  # where a tensor stands
+_HERE = object()  # marks the place of a tensor
 
 
 class _Call(NamedTuple):
-    """All of a call but its tensors."""
+    """A call without its tensors."""
 
     op: Callable[..., list[Tensor]]
     gradient: Callable[..., Any]
@@ -219,29 +219,29 @@ def _save(ctx: Any, inputs: Sequence[Any], output: list[Tensor]) -> None:
 
 
 def _restored(ctx: Any) -> tuple[list[Any], list[Tensor]]:
-    """An operator's inputs and what it gave."""
+    """An operator's inputs and outputs."""
     leaves = [option if tensor is None else tensor for tensor, option in zip(ctx.saved_tensors, ctx.options, strict=True)]
     inputs, output = _nested(iter(leaves), ctx.structure)
     return inputs, output
 
 
 def _leaves(nested: Any) -> list[Any]:
-    """What stands in lists of lists, in order."""
+    """The elements of nested lists, in order."""
     return [leaf for x in nested for leaf in (_leaves(x) if isinstance(x, (list, tuple)) else (x,))]
 
 
 def _structure(nested: Any) -> list[Any]:
-    """The lists alone, with None in every place."""
+    """The nested lists with None in place of every element."""
     return [_structure(x) if isinstance(x, (list, tuple)) else None for x in nested]
 
 
 def _nested(leaves: Iterator[Any], structure: list[Any]) -> list[Any]:
-    """The leaves in their lists again."""
+    """The leaves in their nested lists; undoes ``_leaves``."""
     return [next(leaves) if x is None else _nested(leaves, x) for x in structure]
 
 
 def _one_by_one(op: Callable[..., list[Tensor]]) -> Callable[..., tuple[list[Tensor], list[int]]]:
-    """vmap's rule: one call an element of the mapped axis, the results stacked."""
+    """The vmap rule: one call for each element of the mapped axis, and the results stacked."""
 
     def pick(x: Any, dim: Any, k: int) -> Any:
         if isinstance(x, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The plain loop: backpropagation through time as it is defined, one step after another. The truth for every faster path.
+"""The plain loop: backpropagation through time as defined, step by step. Every faster implementation is compared with it.
 
 T time · B batch · I input · H hidden · G gates · S states; weights W (G, H, I), R (G, H, H).
 
@@ -8,10 +8,10 @@ Forward, for t = 1..T:
     rh_t = R h_{t−1} + b_hh         (2)
     s_t  = step(wx_t, rh_t, s_{t−1})    (3)     the cell's equations; h_t is s_t's first part
 
-Backward, for t = T..1, with λ_t = ∂L/∂s_t in all (from the loss at t, and from t+1):
+Backward, for t = T..1, with λ_t = ∂L/∂s_t in total (from the loss at t and from step t+1):
 
     λ_t = ∂L_t/∂s_t + λ^{(t+1→t)},  λ^{(T+1→T)} = ∂L/∂s_T from the caller       (4)
-    λ_t ← λ_t · min(1, clip / ‖λ_t‖)        (5)     only where clipping at each time step is asked for
+    λ_t ← λ_t · min(1, clip / ‖λ_t‖)        (5)     only with clipping at each time step
     dwx_t, drh_t, ds_t = step_vjp(λ_t)      (6)     the cell's equations differentiated
     λ^{(t→t−1)} = ds_t, its h-part + Rᵀ drh_t       (7)
     ∂L/∂s_0 = λ^{(1→0)}                     (8)
@@ -92,7 +92,7 @@ def backward(
 
 
 def _where_active(active: Tensor, found: State, otherwise: State) -> tuple[Tensor, Tensor, State]:
-    """dwx, drh and the adjoint before the step; a sequence that has ended, or not begun, passes its adjoint on untouched."""
+    """dwx, drh and the adjoint before the step. A sequence that has ended, or not begun, passes its adjoint on unchanged."""
     dwx, drh, *dbefore = (torch.where(active.view(-1, *[1] * (new.ndim - 1)), new, old) for new, old in zip(found, otherwise, strict=True))
     return dwx, drh, tuple(dbefore)
 
@@ -125,13 +125,13 @@ def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _restarts(traversal: Traversal, t: int) -> Tensor:
-    """(B,) which sequences are replaced before step t; one that is over, or not begun, is not."""
+    """(B,) True for the sequences whose state is replaced before step t; False for one that has ended or not begun."""
     assert traversal.reset is not None, "the callers ask only where there is a reset mask"
     return traversal.reset[t] if traversal.lengths is None else traversal.reset[t] & (t < traversal.lengths)
 
 
 def _starting_state(states: list[Tensor], k: int, t: int, traversal: Traversal) -> State:
-    """The state that step t starts from: what k steps left, replaced where a reset stands."""
+    """The state that step t starts from: the state after k steps, replaced where ``reset`` is True."""
     before = tuple(row[k] for row in states)
     if traversal.reset is None:
         return before
@@ -141,7 +141,7 @@ def _starting_state(states: list[Tensor], k: int, t: int, traversal: Traversal) 
 
 
 def _input_gradient(parameters: LayerParameters, dwxs: Tensor) -> Tensor:
-    """dxs (T, B, I); dwxs itself where wx was what came in."""
+    """dxs (T, B, I); dwxs itself if the caller gave wx."""
     return dwxs if isinstance(parameters, RecurrentParameters) else dwxs.flatten(2) @ parameters.W.flatten(0, 1)  # (13)
 
 

@@ -1,9 +1,9 @@
-"""One layer's recurrence as torch sees it, by whichever way what surrounds the call can bear.
+"""One layer's recurrence as a differentiable function of torch.
 
 T time · B batch · I input · H hidden · G gates · S states.
 
-Called plainly, it is one node of autograd, whose backward is the hand-written recursion. Under torch.compile and torch.func it is an
-operator of torch's library (``_operators``); in forward mode, or for a cell without a kernel under a transform, it is a graph of
+In eager mode it is one node of autograd, whose backward is the hand-written recursion. Under torch.compile and torch.func it is an
+operator of ``torch.library`` (``_operators``). In forward mode, and under a transform for a cell without a kernel, it is a graph of
 torch's own operations (``_unrolled``). A gradient of the gradient is a differentiable recomputation of the same graph.
 """
 
@@ -21,7 +21,7 @@ from ._choice import get_kernels
 from ._dispatch import backward, forward
 from ._operators import operator, refuse_clipped_adjoint
 from ._types import FORWARD, Gradients, LayerParameters, Memory, Parameters, Run, Traversal, flat, from_flat
-from ._unrolled import named, pulled_back, unrolled
+from ._unrolled import named_leaves, pulled_back, unrolled
 
 
 def recurrence(
@@ -38,15 +38,22 @@ def recurrence(
 
     Args:
         cell: the step.
-        xs: inputs; with ``RecurrentParameters``, the input half (T, B, G, H) already made.
-        state: where to start.
+        xs: inputs; with ``RecurrentParameters``, the input half wx (T, B, G, H).
+        state: the state before the first step.
         parameters: weights, with the gate axis or as torch stores them, (G·H, ·).
         traversal: lengths, resets, direction.
         clip_adjoint: see ``nn.Recurrence``.
-        memory: "fast" keeps the gates for backward; "lean" computes them again. The packed kernels alone tell the two apart.
+        memory: "fast" keeps the gates for backward; "lean" recomputes them. Only the packed kernels have both.
 
     Returns:
-        ``hs`` (T, B, H) and the last state, both differentiable as often as one likes.
+        ``hs`` (T, B, H) and the last state, both differentiable any number of times.
+
+    >>> from throughtime.cells import LSTM
+    >>> weights = Parameters(torch.randn(4, 5, 2), torch.randn(4, 5, 5, requires_grad=True), None, None)
+    >>> hs, (h, c) = recurrence(LSTM(), torch.randn(7, 3, 2), (torch.zeros(3, 5), torch.zeros(3, 5)), weights)
+    >>> hs.sum().backward()
+    >>> weights.R.grad.shape
+    torch.Size([4, 5, 5])
     """
     if torch.compiler.is_compiling() or functorch_is_active() or forward_mode_is_active():
         return _transformed(cell, xs, state, parameters, traversal, clip_adjoint, memory)
@@ -56,7 +63,12 @@ def recurrence(
 
 
 def serves(cell: AbstractCell, xs: Tensor) -> str:
-    """Which kernels run this cell on this input, and why not the fast ones where it is the plain loop."""
+    """Which kernels run this cell on this input: "fast", or "plain: " with the reason.
+
+    >>> from throughtime.cells import Elman
+    >>> serves(Elman(torch.sin), torch.zeros(7, 4, 2)).split(":")[0]  # a bare callable has no packed kernel
+    'plain'
+    """
     if get_kernels() == "plain":
         return "plain: asked for"
     why = _fast.supports(cell, xs)
@@ -66,7 +78,7 @@ def serves(cell: AbstractCell, xs: Tensor) -> str:
 def _transformed(
     cell: AbstractCell, xs: Tensor, state: State, stored: LayerParameters, traversal: Traversal, clip: float | None, memory: Memory
 ) -> tuple[Tensor, State]:
-    """Where a transform of torch looks on."""
+    """The recurrence under torch.compile, torch.func or forward mode."""
     parameters = _with_gate_axis(cell, *flat(stored))
     forward_mode = forward_mode_is_active()
     if forward_mode or get_kernels() == "plain" or _fast.supports(cell, xs) is not None:
@@ -119,9 +131,9 @@ def _differentiable(
     dhs: Tensor | None,
     dlast: tuple[Tensor | None, ...],
 ) -> Gradients:
-    """The same gradients as a function of everything they depend on."""
+    """The same gradients as a differentiable function of everything they depend on."""
     refuse_clipped_adjoint(clip)
-    found = pulled_back(cell, named(xs, state, parameters, traversal.restart), traversal, dhs, dlast).get
+    found = pulled_back(cell, named_leaves(xs, state, parameters, traversal.restart), traversal, dhs, dlast).get
     weights = from_flat(*map(found, Parameters._fields))  # type: ignore[arg-type]
     dstate, drestart = (
         tuple(found(f"{name}.{k}") for k in range(len(s or ()))) for name, s in (("state", state), ("restart", traversal.restart))
@@ -130,7 +142,7 @@ def _differentiable(
 
 
 def _with_gate_axis(cell: AbstractCell, W: Tensor | None, R: Tensor, b_ih: Tensor | None, b_hh: Tensor | None) -> LayerParameters:
-    """Views (G, H, ·) of weights that may be stored as (G·H, ·). Here, out of autograd's sight, they cost it nothing."""
+    """Views (G, H, ·) of weights that may be stored as (G·H, ·). Inside the autograd function they add no nodes to the graph."""
     G, H = cell.gates, R.shape[-1]
     return from_flat(
         None if W is None else W.view(G, H, -1),

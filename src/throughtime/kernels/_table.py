@@ -1,4 +1,4 @@
-"""Every cell that others know too, and what each of them calls it. A cell that gets a kernel gets a row here, and nothing else.
+"""The cells that the extension, torch and ONNX know too, with their names there. A cell with a kernel has a row here and nowhere else.
 
 G gates.
 """
@@ -13,7 +13,7 @@ from ..cells import GRU, LSTM, AbstractCell, Elman, Identity, Relu, Sigmoid, Tan
 @final
 @dataclass(frozen=True)
 class OnnxOperator:
-    """How ONNX spells a cell: (1)–(3) of ``models/onnx.py``."""
+    """ONNX's operator for a cell: (1)–(3) of ``models/onnx.py``."""
 
     name: str
     gates: tuple[int, ...]  # ONNX's k-th gate is our gates[k]-th
@@ -23,12 +23,12 @@ class OnnxOperator:
 @final
 @dataclass(frozen=True)
 class Known:
-    """One cell by its names elsewhere.
+    """One cell and its names elsewhere.
 
     Attributes:
-        cell: ours.
-        name: in the schema of ``torch.ops.throughtime``; in capitals, the extension's constant.
-        native: torch's own function on other devices; None: there is none.
+        cell: the cell.
+        name: its name in the schema of ``torch.ops.throughtime``; in capitals, the extension's constant.
+        native: the name of torch's own function on other devices; None if there is none.
         onnx: ONNX's operator.
     """
 
@@ -55,5 +55,5 @@ BY_NAME = {known.name: known for known in TABLE}
 
 
 def known(cell: AbstractCell) -> Known | None:
-    """The row of a cell; None for a cell of one's own."""
+    """The row of a cell; None for a user's own cell."""
     return next((row for row in TABLE if type(row.cell) is type(cell) and row.cell == cell), None)

@@ -1,9 +1,9 @@
-"""The recurrence as a graph of torch's own operations: slow, and differentiable as often and in whichever direction one likes.
+"""The recurrence as a graph of torch's own operations: slow, and differentiable any number of times in either mode.
 
-T time · B batch · I input · H hidden · P what of h is seen: H, or the projection's size · G gates · S states.
+T time · B batch · I input · H hidden · P output: H, or the projection's size · G gates · S states.
 
-The same equations as the plain loop's (1)–(3), none of them written in place, so that forward mode, vmap, torch.compile and
-gradients of gradients go through. It also serves what the kernels do not know (``Variation``):
+It computes the plain loop's equations (1)–(3) without writing in place, so that forward mode, vmap, torch.compile and
+gradients of gradients work. It also has the options that the kernels lack (``Variation``):
 
     rh_t = R (m ⊙ h_{t−1}) + b_hh       (1)     m: one dropout mask a sequence (Gal & Ghahramani 2016)
     wx_t = n_x(W x_t) + b_ih,  rh_t = n_h(R h_{t−1}) + b_hh     (2)     n: layer normalisation (Ba, Kiros & Hinton 2016, eq. 20)
@@ -28,7 +28,15 @@ Normalise = Callable[[Tensor], Tensor]
 @final
 @dataclass(frozen=True, eq=False)
 class Variation:
-    """What departs from the bare recurrence; None everywhere: nothing does."""
+    """Options that change the bare recurrence; None switches an option off.
+
+    >>> from throughtime.cells import LSTM
+    >>> weights = Parameters(torch.randn(4, 5, 2), torch.randn(4, 5, 3), None, None)
+    >>> narrow = Variation(projection=torch.randn(3, 5))
+    >>> hs, (h, c) = unrolled(LSTM(), torch.randn(7, 6, 2), (torch.zeros(6, 3), torch.zeros(6, 5)), weights, variation=narrow)
+    >>> hs.shape, c.shape
+    (torch.Size([7, 6, 3]), torch.Size([6, 5]))
+    """
 
     recurrent_mask: Tensor | None = None  # (B, P) m of (1)
     normalise_wx: Normalise | None = None  # of (…, G·H) values
@@ -43,7 +51,7 @@ BARE = Variation()
 def unrolled(
     cell: AbstractCell, xs: Tensor, state: State, parameters: LayerParameters, traversal: Traversal = FORWARD, variation: Variation = BARE
 ) -> tuple[Tensor, State]:
-    """``hs`` (T, B, P) and each sequence's last state, from ``xs`` (T, B, I), or wx (T, B, G, H) with ``RecurrentParameters``."""
+    """``hs`` (T, B, P) and each sequence's last state. ``xs`` is (T, B, I), or wx (T, B, G, H) with ``RecurrentParameters``."""
     R, T = parameters.R, xs.shape[0]
     active_steps = None
     if traversal.lengths is not None:  # padding may hold anything, NaN too, and must not reach a gradient
@@ -71,23 +79,23 @@ def unrolled(
 def pulled_back(
     cell: AbstractCell, leaves: Mapping[str, Tensor], traversal: Traversal, dhs: Tensor | None, dlast: tuple[Tensor | None, ...]
 ) -> dict[str, Tensor]:
-    """The gradient of every leaf, given those of ``hs`` and the last state; differentiable in turn, in ``leaves``, ``dhs`` and ``dlast``.
+    """The gradient of every leaf, given those of ``hs`` and the last state. It is differentiable in ``leaves``, ``dhs`` and ``dlast``.
 
-    The leaves' names: those that ``named`` gives.
+    ``named_leaves`` gives the leaves' names.
     """
     hs_and_last, pull = torch.func.vjp(lambda given: _run(cell, given, traversal), dict(leaves))  # pyright: ignore[reportAssignmentType]
     cotangents = [torch.zeros_like(y) if d is None else d for y, d in zip(hs_and_last, (dhs, *dlast), strict=True)]
     return pull(cotangents)[0]
 
 
-def named(xs: Tensor, state: State, parameters: LayerParameters, restart: State | None) -> dict[str, Tensor]:
-    """All tensors that a gradient can be asked of, by name."""
+def named_leaves(xs: Tensor, state: State, parameters: LayerParameters, restart: State | None) -> dict[str, Tensor]:
+    """The tensors that have gradients, by name."""
     weights = {name: p for name, p in parameters._asdict().items() if p is not None}
     return {"xs": xs} | _numbered("state", state) | weights | _numbered("restart", restart or ())
 
 
 def _run(cell: AbstractCell, leaves: Mapping[str, Tensor], traversal: Traversal) -> list[Tensor]:
-    """[hs, *last], from what ``named`` made."""
+    """[hs, *last], from ``named_leaves``."""
     parameters = from_flat(*(leaves.get(name) for name in Parameters._fields))  # type: ignore[arg-type]
     state, restart = (tuple(s for name, s in leaves.items() if name.startswith(kind)) for kind in ("state.", "restart."))
     hs, last = unrolled(cell, leaves["xs"], state, parameters, replace(traversal, restart=restart or None))
@@ -99,7 +107,7 @@ def _numbered(name: str, state: State) -> dict[str, Tensor]:
 
 
 def _input_half(xs: Tensor, parameters: LayerParameters, variation: Variation) -> Tensor:
-    """wx (T, B, G, H), of all steps at once."""
+    """wx (T, B, G, H) of all steps at once."""
     if isinstance(parameters, RecurrentParameters):
         return xs
     W, R, b_ih, _ = parameters
@@ -119,7 +127,7 @@ def _recurrent_half(h: Tensor, R: Tensor, b_hh: Tensor | None, variation: Variat
 
 
 def _restarted(state: State, traversal: Traversal, t: int) -> State:
-    """The state before step t, replaced where a reset stands; of a sequence that is over, nobody looks at it."""
+    """The state before step t, replaced where ``reset`` is True. For a sequence that has ended the result is not used."""
     assert traversal.reset is not None, "the caller asks only where there is a reset mask"
     cut = traversal.reset[t].to(state[0].device).unsqueeze(1)
     restart = traversal.restart or tuple(torch.zeros_like(s) for s in state)

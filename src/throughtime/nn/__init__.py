@@ -1,4 +1,4 @@
-"""Recurrent layers: a stack of one cell, where its state starts, where its weights start."""
+"""Recurrent layers: a stack of one cell, its initial state and its initial weights, and layers with the interface of ``torch.nn``."""
 
 from ._accelerate import Accelerated as Accelerated, accelerate as accelerate, restore as restore
 from ._cells import GRUCell as GRUCell, LSTMCell as LSTMCell, RNNCell as RNNCell
@@ -19,6 +19,12 @@ from ._initialisers import (
 )
 from ._layers import GRU as GRU, LSTM as LSTM, RNN as RNN, Layers as Layers
 from ._rows import Rows as Rows, TableProduct as TableProduct
-from ._linearised import LinearisedStack as LinearisedStack, LinearisedStep as LinearisedStep, Pulled as Pulled
-from ._trace import Layered as Layered, LayerTrace as LayerTrace, Trace as Trace, add_to_grads as add_to_grads, drawn_mask as drawn_mask
+from ._linearised import LinearisedStack as LinearisedStack, LinearisedStep as LinearisedStep, StepAdjoints as StepAdjoints
+from ._trace import (
+    LayerStates as LayerStates,
+    LayerTrace as LayerTrace,
+    Trace as Trace,
+    add_to_grads as add_to_grads,
+    drawn_mask as drawn_mask,
+)
 from ._stack import Recurrence as Recurrence

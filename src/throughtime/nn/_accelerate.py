@@ -1,9 +1,10 @@
-"""Somebody else's model on the packed kernels: each of torch's recurrent layers becomes ours where it stands, and back.
+"""``accelerate`` turns every recurrent layer of torch in a model into one of this package, in place; ``restore`` turns it back.
 
-Nothing is built anew. The layer object stays, and with it its parameters, hooks, buffers and everyone's references to it; its class
-alone is exchanged, for a subclass of itself. So optimisers, tied weights, weight norm, DDP and Lightning notice nothing.
+No module is rebuilt. Each layer object keeps its parameters, hooks, buffers and all references to it. Only its class changes, to a
+subclass of the class that it had. Optimisers, tied weights, weight norm, DDP and Lightning therefore continue to work.
 
-A subclass of somebody's own, K, becomes a class over K and ours: what K overrides is found first, then our forward, then torch's class.
+A user's subclass K of a torch layer becomes a class with the bases K and this package's layer: methods that K overrides come first,
+then this package's ``forward``, then torch's class.
 """
 
 import functools
@@ -30,11 +31,17 @@ _log = logging.getLogger("throughtime")
 @final
 @dataclass(frozen=True)
 class Accelerated:
-    """What ``accelerate`` did.
+    """What ``accelerate`` replaced. ``str`` lists it.
 
     Attributes:
-        replaced: names of the layers that are ours now.
-        left: names of recurrent layers that stay as they are, with the reason.
+        replaced: names of the layers that run on the packed kernels now.
+        left: names of the recurrent layers that are unchanged, each with the reason.
+
+    >>> from torch import nn
+    >>> reports = []
+    >>> model = accelerate(nn.ModuleDict({"step": nn.GRUCell(3, 5), "layer": nn.GRU(3, 5)}), report=reports.append)
+    >>> reports[0].replaced, [name for name, reason in reports[0].left]
+    (('layer',), ['step'])
     """
 
     replaced: tuple[str, ...]
@@ -46,12 +53,12 @@ class Accelerated:
 
 
 def accelerate(model: Model, *, report: Callable[[Accelerated], object] | None = None) -> Model:
-    """Put every ``nn.RNN``, ``GRU`` and ``LSTM`` in ``model`` on the packed kernels, in place.
+    """Run every ``nn.RNN``, ``GRU`` and ``LSTM`` in ``model`` on the packed kernels. The model is changed in place.
 
     Args:
-        model: any module; the layer itself, too.
-        report: is handed what was replaced, and what was left and why; ``print`` will do. None: to the logger "throughtime", as a
-            warning where something was left.
+        model: any module, or a single layer.
+        report: called with an ``Accelerated``; ``print``, for example. None: the report goes to the logger "throughtime", as a
+            warning if a layer was left unchanged.
 
     Returns:
         ``model``.
@@ -76,12 +83,12 @@ def accelerate(model: Model, *, report: Callable[[Accelerated], object] | None =
 
 
 def restore(model: Model) -> Model:
-    """Undo ``accelerate``: the classes of before, the same parameters.
+    """Undo ``accelerate``: the layers get their earlier classes back and keep their parameters.
 
-    A layer that was made as ``tt.GRU`` is turned into torch's too, unless it has options that torch's lacks.
+    A layer that was constructed as ``tt.GRU`` becomes a ``torch.nn.GRU`` too.
 
     Raises:
-        NotImplementedError: such a layer, by name. Nothing has been changed then.
+        NotImplementedError: a layer has an option that torch's layer lacks; the message names it. The model is then unchanged.
 
     >>> from torch import nn
     >>> type(restore(accelerate(nn.LSTM(3, 5), report=print))) is nn.LSTM
@@ -100,17 +107,17 @@ def restore(model: Model) -> Model:
 
 
 def _base(module: nn.Module) -> type[nn.Module]:
-    """Its class, or the one that a reparametrisation has made its class from."""
+    """The module's class before any reparametrisation."""
     return parametrize.type_before_parametrizations(module)
 
 
 def _ours(kind: type[nn.Module]) -> type[nn.Module]:
-    """Our class for torch's, or for a subclass of torch's."""
+    """This package's class for one of torch's, or for a subclass of one."""
     return OURS[kind] if kind in OURS else _subclass(kind)
 
 
 def _theirs(kind: type[nn.Module]) -> type[nn.Module] | None:
-    """The class that ours stands for; None for a class that is not ours."""
+    """The torch class that one of this package's classes replaces; None for any other class."""
     return THEIRS.get(kind, _made_from(kind))
 
 
@@ -120,7 +127,7 @@ def _made_from(kind: type[nn.Module]) -> type[nn.Module] | None:
 
 @functools.cache
 def _subclass(kind: type[nn.Module]) -> type[nn.Module]:
-    """A class over ``kind`` and ours; it is found again by ``kind``, so that a copy or a pickle comes back as the same class."""
+    """A class with the bases ``kind`` and this package's layer. It is cached by ``kind``, so that copies and pickles get the same class."""
 
     def reduce(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
         return _blank, (kind,), self.__getstate__()
@@ -130,18 +137,18 @@ def _subclass(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 def _blank(kind: type[nn.Module]) -> nn.Module:
-    """An instance of ``_subclass(kind)`` before its state is set."""
+    """An instance of ``_subclass(kind)`` without its state, for unpickling."""
     made = _subclass(kind)
     return made.__new__(made)
 
 
 def _torch_kind(kind: type[nn.Module]) -> type[nn.Module]:
-    """Which of torch's three a class is."""
+    """Which of torch's three classes a class derives from."""
     return next(one for one in kind.__mro__ if one in OURS)
 
 
 def _exchange(module: Any, base: type[nn.Module]) -> None:
-    """Give it the class ``base``; a reparametrised one a class with the same properties over it."""
+    """Change the module's class to ``base``; for a reparametrised module, to a subclass of ``base`` with the same properties."""
     kind = type(module)
     if kind is _base(module):
         module.__class__ = base
@@ -175,8 +182,8 @@ def _reason(module: nn.Module) -> str | None:
 
 
 def _lacks(module: nn.Module) -> str:
-    """What of ours torch's class would not know."""
-    assert isinstance(module, Layers), "the caller has looked"
+    """The options in use that torch's class lacks."""
+    assert isinstance(module, Layers), "the caller has checked the class"
     return ", ".join(module.beyond_torch())
 
 

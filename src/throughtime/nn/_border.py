@@ -1,6 +1,6 @@
-"""Between a caller's layout and ours: packed, padded, batch first or a single sequence become (T, B, I), and back.
+"""Converts a caller's layout (packed, padded, batch first, or a single sequence) to (T, B, I), and results back.
 
-T time · B batch · I input · P what of h is seen · D directions · L layers · S states.
+T time · B batch · I input · P output: H, or the projection's size · D directions · L layers · S states.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from .._shapes import State
 
 
 class TimeFirst(NamedTuple):
-    """What a call is about, and how it was handed in."""
+    """The arguments of a call with time first, and the layout that they came in."""
 
     xs: Tensor  # (T, B, I)
     state: State | None  # S tensors (L·D, B, P or H)
@@ -29,7 +29,7 @@ class TimeFirst(NamedTuple):
 def to_time_first(
     layer: Any, input: Tensor | PackedSequence, hx: Any, lengths: Tensor | Sequence[int] | None, reset: Tensor | None
 ) -> TimeFirst:
-    """A call of one of torch's layers, time first; checked in torch's words where torch checks."""
+    """Convert the arguments of a call to time first. What torch checks is checked with torch's messages."""
     data = input.data if isinstance(input, PackedSequence) else input
     _check.tensor("the input", data)
     _check.same_device(data.device, layer.weight_ih_l0.device)
@@ -39,10 +39,10 @@ def to_time_first(
 
 
 def to_caller_layout(layer: Any, call: TimeFirst, hs: Tensor, last: State) -> tuple[Any, Any]:
-    """Output and state in the layout of the input."""
+    """Convert output and state to the layout of the input."""
     output: Any = hs
     if call.packed is not None:
-        assert call.lengths is not None, "packed sequences bring theirs"
+        assert call.lengths is not None, "a packed sequence has lengths"
         _, batch_sizes, order, back = call.packed
         output = PackedSequence(pack_padded_sequence(hs, call.lengths.cpu()).data, batch_sizes, order, back)
         last = last if back is None else tuple(s.index_select(1, back) for s in last)
@@ -56,7 +56,7 @@ def to_caller_layout(layer: Any, call: TimeFirst, hs: Tensor, last: State) -> tu
 
 
 def kind_of(layer: nn.Module) -> str:
-    """RNN, GRU or LSTM, whatever a reparametrisation calls the class."""
+    """RNN, GRU or LSTM, also for a reparametrised layer, whose class has another name."""
     return next(kind.__name__ for kind in (nn.RNN, nn.GRU, nn.LSTM) if isinstance(layer, kind))
 
 
@@ -72,7 +72,7 @@ def _time_first(layer: Any, input: Tensor, hx: Any, lengths: Any, reset: Tensor 
     T, B = xs.shape[:2]
     if lengths is not None:
         lengths = torch.as_tensor(lengths)
-        _check.lengths(lengths, T, B, look=not torch.compiler.is_compiling())
+        _check.lengths(lengths, T, B, check_values=not torch.compiler.is_compiling())
         lengths = lengths.to(device=xs.device, dtype=torch.int64)
         xs = xs.masked_fill(
             (torch.arange(T, device=xs.device).unsqueeze(1) >= lengths).unsqueeze(2), 0
@@ -81,7 +81,7 @@ def _time_first(layer: Any, input: Tensor, hx: Any, lengths: Any, reset: Tensor 
 
 
 def _unpacked(layer: Any, packed: PackedSequence, hx: Any, lengths: Any, reset: Tensor | None) -> TimeFirst:
-    """Sequences in the order in which they are packed, longest first: those that have ended cost nothing."""
+    """Unpack the sequences in the packed order, longest first, in which sequences that have ended cost nothing."""
     if lengths is not None:
         raise InputError("lengths are given with a PackedSequence, which has its own; expected one of the two. Leave lengths away.")
     data, batch_sizes, order, _ = packed
@@ -97,7 +97,7 @@ def _unpacked(layer: Any, packed: PackedSequence, hx: Any, lengths: Any, reset: 
 
 
 def _given_state(layer: Any, hx: Any, *, batched: bool) -> State | None:
-    """S tensors (L·D, B, ·), of what the caller gave; the dimensions are torch's to complain of."""
+    """S tensors (L·D, B, ·) from the caller's ``hx``. A wrong number of dimensions raises torch's message."""
     if hx is None:
         return None
     several = isinstance(layer, nn.LSTM)
@@ -113,7 +113,7 @@ def _given_state(layer: Any, hx: Any, *, batched: bool) -> State | None:
 
 
 def _check_as_torch(layer: Any, input: Tensor, state: State | None, batch_sizes: Tensor | None) -> None:
-    """torch's own checks, in torch's words."""
+    """Run torch's own checks, with torch's messages."""
     if state is None:
         layer.check_input(input, batch_sizes)
     else:

@@ -1,9 +1,9 @@
-"""``torch.nn.RNNCell``, ``GRUCell`` and ``LSTMCell`` with the same face, and any activation.
+"""``RNNCell``, ``GRUCell`` and ``LSTMCell`` with the interface of ``torch.nn``. ``RNNCell`` takes any activation.
 
 B batch · I input · H hidden.
 
-One step has no time to keep its weights packed over: the packed kernels took 1.4 to 2.4 times as long for it as torch's own step,
-which has every transform and derivative already. So it is torch's that runs.
+torch's own step runs. For a single step the packed kernels took 1.4 to 2.4 times as long, since packing the weights pays only over
+many steps; and torch's step already supports every transform and derivative.
 """
 
 from collections.abc import Callable
@@ -14,17 +14,17 @@ from torch.nn import functional
 
 from ..cells import Elman, Identity, Relu, Sigmoid, Tanh
 
-NAMED = {"tanh": Tanh(), "relu": Relu(), "identity": Identity(), "sigmoid": Sigmoid()}
+ACTIVATIONS = {"tanh": Tanh(), "relu": Relu(), "identity": Identity(), "sigmoid": Sigmoid()}
 
 
 def elman(nonlinearity: str | Callable[[Tensor], Tensor]) -> Elman:
-    """The simple network's cell by the name of its activation, or by the activation."""
-    return Elman(NAMED[nonlinearity] if isinstance(nonlinearity, str) else nonlinearity)
+    """The simple network's cell, from its activation or the name of its activation."""
+    return Elman(ACTIVATIONS[nonlinearity] if isinstance(nonlinearity, str) else nonlinearity)
 
 
 @final
 class RNNCell(nn.RNNCell):
-    """``torch.nn.RNNCell``.
+    """``torch.nn.RNNCell`` with more activations.
 
     Args:
         nonlinearity: "tanh", "relu", "identity", "sigmoid", or a torch callable from (B, H) to (B, H).
@@ -35,9 +35,9 @@ class RNNCell(nn.RNNCell):
     """
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """As torch's: the next h, (B, H) or (H,)."""
-        if self.nonlinearity in ("tanh", "relu") or (isinstance(self.nonlinearity, str) and self.nonlinearity not in NAMED):
-            return super().forward(input, hx)  # whose sentence about an unknown word is torch's
+        """The next h, (B, H) or (H,), as in torch."""
+        if self.nonlinearity in ("tanh", "relu") or (isinstance(self.nonlinearity, str) and self.nonlinearity not in ACTIVATIONS):
+            return super().forward(input, hx)  # an unknown name raises torch's message
         linear = functional.linear(input, self.weight_ih, self.bias_ih)
         if hx is None:
             hx = linear.new_zeros(*input.shape[:-1], self.hidden_size)
@@ -46,7 +46,7 @@ class RNNCell(nn.RNNCell):
 
 @final
 class GRUCell(nn.GRUCell):
-    """``torch.nn.GRUCell``.
+    """``torch.nn.GRUCell``, so that all three cells are found in one place.
 
     >>> import torch
     >>> GRUCell(3, 5)(torch.zeros(4, 3)).shape
@@ -56,7 +56,7 @@ class GRUCell(nn.GRUCell):
 
 @final
 class LSTMCell(nn.LSTMCell):
-    """``torch.nn.LSTMCell``.
+    """``torch.nn.LSTMCell``, so that all three cells are found in one place.
 
     >>> import torch
     >>> h, c = LSTMCell(3, 5)(torch.zeros(4, 3))

@@ -1,4 +1,4 @@
-"""Where the weights start. Each rule is applied to a stack's layers in place; several may follow one another.
+"""The initial weights. Each rule overwrites weights of a stack in place; a stack applies its rules one after another.
 
 G gates · H hidden · I input.
 """
@@ -17,14 +17,24 @@ from ..kernels import Parameters
 
 
 class AbstractInitialiser(abc.ABC):
-    """A rule for some or all weights of a stack of recurrent layers."""
+    """A rule for some or all weights of a stack of recurrent layers.
+
+    >>> from throughtime import cells, nn
+    >>> class Sparse(AbstractInitialiser):  # half of the recurrent weights are 0
+    ...     def __call__(self, cell, layers):
+    ...         for layer in layers:
+    ...             layer.R.bernoulli_(0.5)
+    >>> stack = nn.Recurrence(cells.GRU(), 3, 5, initialisers=(nn.TorchUniform(), Sparse()))
+    >>> sorted(stack.weight_hh_l0.unique().tolist())
+    [0.0, 1.0]
+    """
 
     @abc.abstractmethod
     def __call__(self, cell: AbstractCell, layers: Sequence[Parameters]) -> None:
-        """Overwrite, in place, the weights that the rule speaks of; leave the others.
+        """Overwrite some weights in place.
 
         Args:
-            cell: what the gates mean.
+            cell: the stack's cell, which says what its gates mean.
             layers: each layer's weights, as views without gradient.
         """
 
@@ -32,7 +42,16 @@ class AbstractInitialiser(abc.ABC):
 @final
 @dataclass(frozen=True)
 class TorchUniform(AbstractInitialiser):
-    """Every weight and bias from U(−1/√H, 1/√H), in the order of ``torch.nn``: the same seed gives the same weights."""
+    """Every weight and bias from U(−1/√H, 1/√H), in the order of ``torch.nn``: the same seed gives the same weights as in torch.
+
+    >>> import torch
+    >>> from throughtime import cells
+    >>> from throughtime.nn import Recurrence
+    >>> _, theirs = torch.manual_seed(0), nn.GRU(3, 5)
+    >>> _, ours = torch.manual_seed(0), Recurrence(cells.GRU(), 3, 5, initialisers=(TorchUniform(),))
+    >>> torch.equal(theirs.weight_hh_l0, ours.weight_hh_l0)
+    True
+    """
 
     def __call__(self, cell: AbstractCell, layers: Sequence[Parameters]) -> None:
         for layer in layers:
@@ -45,10 +64,17 @@ class TorchUniform(AbstractInitialiser):
 @final
 @dataclass(frozen=True)
 class Orthogonal(AbstractInitialiser):
-    """Each gate's recurrent matrix orthogonal, times ``gain``: a linear network then neither vanishes nor explodes.
+    """Each gate's recurrent matrix is ``gain`` times an orthogonal matrix. With gain 1 the gradient of a linear network keeps its norm.
 
     References:
         Saxe, McClelland & Ganguli, *Exact solutions to the nonlinear dynamics of learning*, 2014.
+
+    >>> import torch
+    >>> from throughtime import cells
+    >>> from throughtime.nn import Recurrence
+    >>> R = Recurrence(cells.Elman(), 3, 5, initialisers=(TorchUniform(), Orthogonal())).weight_hh_l0
+    >>> torch.allclose(R @ R.T, torch.eye(5), atol=1e-5)
+    True
     """
 
     gain: float = 1.0
@@ -62,10 +88,16 @@ class Orthogonal(AbstractInitialiser):
 @final
 @dataclass(frozen=True)
 class IdentityMatrix(AbstractInitialiser):
-    """Each gate's recurrent matrix ``scale`` times the identity, biases zero; with relu, the IRNN.
+    """Each gate's recurrent matrix is ``scale`` times the identity, and the biases are zero. With relu this is the IRNN.
 
     References:
         Le, Jaitly & Hinton, *A simple way to initialize recurrent networks of rectified linear units*, 2015.
+
+    >>> from throughtime import cells
+    >>> from throughtime.nn import Recurrence
+    >>> irnn = Recurrence(cells.Elman(cells.Relu()), 3, 5, initialisers=(TorchUniform(), IdentityMatrix()))
+    >>> irnn.weight_hh_l0.diagonal().tolist(), irnn.weight_hh_l0.sum().item()
+    ([1.0, 1.0, 1.0, 1.0, 1.0], 5.0)
     """
 
     scale: float = 1.0
@@ -82,10 +114,19 @@ class IdentityMatrix(AbstractInitialiser):
 @final
 @dataclass(frozen=True)
 class ForgetBias(AbstractInitialiser):
-    """The bias of the gate that keeps memory (LSTM's f, GRU's z) starts at ``value``, its two halves together.
+    """The bias of the memory gate (f of LSTM, z of GRU) starts at ``value``, the sum of b_ih and b_hh.
 
     References:
         Gers et al. 2000; Jozefowicz, Zaremba & Sutskever, *An empirical exploration of recurrent network architectures*, 2015.
+
+    Raises:
+        NotImplementedError: a cell without a memory gate, or a stack without biases.
+
+    >>> from throughtime import cells
+    >>> from throughtime.nn import Recurrence
+    >>> stack = Recurrence(cells.LSTM(), 3, 2, initialisers=(TorchUniform(), ForgetBias(1.0)))
+    >>> (stack.bias_ih_l0 + stack.bias_hh_l0)[2:4].tolist()
+    [1.0, 1.0]
     """
 
     value: float = 1.0
@@ -101,10 +142,17 @@ class ForgetBias(AbstractInitialiser):
 @final
 @dataclass(frozen=True)
 class Chrono(AbstractInitialiser):
-    """Memory times spread over the sequence: b_f = ln U(1, T_max − 1), and b_i = −b_f where there is an input gate.
+    """Memory times spread over the sequence: b_f = ln U(1, T_max − 1), and b_i = −b_f if the cell has an input gate.
+
+    Args:
+        longest: T_max, the longest lag that matters, in steps; at least 3.
 
     References:
         Tallec & Ollivier, *Can recurrent neural networks warp time?*, 2018 (eq. 16).
+
+    Raises:
+        InputError: longest below 3, when the rule is applied.
+        NotImplementedError: a cell without a memory gate, or a stack without biases.
 
     >>> from throughtime import cells
     >>> from throughtime.nn import Recurrence
@@ -113,7 +161,7 @@ class Chrono(AbstractInitialiser):
     True
     """
 
-    longest: int  # T_max, in steps
+    longest: int
 
     def __call__(self, cell: AbstractCell, layers: Sequence[Parameters]) -> None:
         at_least("Chrono.longest", self.longest, 3, remedy="Give the longest lag that matters, in steps.")
@@ -128,7 +176,7 @@ class Chrono(AbstractInitialiser):
 
 
 def _memory_gate(cell: AbstractCell, layers: Sequence[Parameters], rule: AbstractInitialiser) -> int:
-    """The gate that keeps memory. The halves b_ih and b_hh are added before it, so one of them may hold the whole value."""
+    """The index of the memory gate. Its biases b_ih and b_hh are added, so one of them may hold the whole value."""
     if cell.memory_gate is None or layers[0].b_ih is None:
         raise NotImplementedError(
             f"{rule} needs a cell with a gate that keeps memory, and biases; got {cell}, bias={layers[0].b_ih is not None}. Use GRU() or "

@@ -1,6 +1,6 @@
-"""``torch.nn.RNN``, ``GRU`` and ``LSTM`` with the same face, on the packed kernels, and with what torch's do not offer.
+"""``RNN``, ``GRU`` and ``LSTM`` with the interface of ``torch.nn``, on the packed kernels, with more options than torch's.
 
-T time · B batch · I input · H hidden · P what of h is seen: H, or the projection's size · D directions · L layers · G gates · S states.
+T time · B batch · I input · H hidden · P output: H, or the projection's size · D directions · L layers · G gates · S states.
 """
 
 import abc
@@ -19,31 +19,34 @@ from .._torch_private import let_compile_see
 from ..cells import GRU as GRUStep, LSTM as LSTMStep, AbstractCell
 from ..kernels import Memory, Parameters, Traversal, Variation, recurrence, unrolled
 from ._border import TimeFirst, kind_of, to_caller_layout, to_time_first
-from ._cells import NAMED, elman
+from ._cells import ACTIVATIONS, elman
 from ._normalised import NormalisedLSTM
 
 Nonlinearity = Literal["tanh", "relu", "identity", "sigmoid"] | Callable[[Tensor], Tensor]
-
-
-OURS_ALONE = ("identity", "sigmoid")
+NOT_IN_TORCH = ("identity", "sigmoid")
 
 
 class Layers(nn.RNNBase, abc.ABC):
-    """What the three have in common. The constructor's and the call's first arguments are those of ``torch.nn``, as are all names.
+    """The base of ``RNN``, ``GRU`` and ``LSTM``. The first arguments of the constructor and of the call, and all names, are torch's.
 
     Args:
-        learn_h0: the state before the first step is a parameter, ``h_0`` (L·D, 1, P) and for LSTM ``c_0``, zero at first.
-        recurrent_dropout: in training, the h that enters R is masked by one mask a sequence (variational dropout).
-        zoneout: in training, each unit keeps its last state with this probability; in evaluation, the mean.
-        layer_norm: W x and R h are each normalised over all G·H of them, with gains ``norm_ih`` and ``norm_hh``, before the biases;
-            LSTM's c too, where h is made of it (``norm_c``, ``norm_c_bias``).
-        state_batch_first: states are (B, L·D, P), given and given back.
-        memory: "fast" keeps every gate for backward, "lean" computes them again.
+        learn_h0: the state before the first step is a parameter, ``h_0`` (L·D, 1, P) and for LSTM ``c_0``, initially zero.
+        recurrent_dropout: in training, the h that R multiplies is masked, with one mask for each sequence (variational dropout).
+        zoneout: in training, each unit keeps its previous state with this probability; in evaluation, the mean of both cases.
+        layer_norm: W x and R h are each normalised over all G·H entries, with gains ``norm_ih`` and ``norm_hh``, before the biases.
+            For LSTM, c is also normalised in the equation of h (``norm_c``, ``norm_c_bias``).
+        state_batch_first: states are (B, L·D, P), in arguments and in results.
+        memory: "fast" keeps every gate for backward; "lean" recomputes them.
 
     Raises:
-        InputError: an option out of its range; ``ValueError``, ``TypeError`` and ``RuntimeError`` where torch raises them.
+        InputError: an option out of its range.
+        ValueError, TypeError, RuntimeError: as in torch.
 
     Recurrent dropout, zoneout, layer normalisation and projections run as a graph of torch's own operations, which is slower.
+
+    >>> layer = GRU(3, 5, recurrent_dropout=0.25, zoneout=0.1, layer_norm=True)
+    >>> layer(torch.zeros(7, 4, 3))[0].shape
+    torch.Size([7, 4, 5])
 
     References:
         Gal & Ghahramani, *A theoretically grounded application of dropout in recurrent neural networks*, 2016. Krueger et al.,
@@ -51,7 +54,7 @@ class Layers(nn.RNNBase, abc.ABC):
         memory recurrent neural network architectures for large scale acoustic modeling*, 2014 (projections).
     """
 
-    # Defaults of the class, so that a torch module that was accelerated has them too.
+    # Defaults of the class, because a torch module that was accelerated did not run this constructor.
     learn_h0: bool = False
     recurrent_dropout: float = 0.0
     zoneout: float = 0.0
@@ -84,7 +87,7 @@ class Layers(nn.RNNBase, abc.ABC):
         """The cell of every layer."""
 
     def _add_parameters(self) -> None:
-        """Those that torch's module does not have."""
+        """Register the parameters that torch's module does not have."""
         like, D = self.get_parameter("weight_ih_l0"), 2 if self.bidirectional else 1
         gates, new = like.shape[0], lambda *shape: nn.Parameter(like.new_empty(shape))
         if self.learn_h0:
@@ -104,7 +107,7 @@ class Layers(nn.RNNBase, abc.ABC):
 
     @torch.no_grad()
     def _reset_options(self) -> None:
-        """Initial states and offsets to 0, gains to 1."""
+        """Set initial states and offsets to 0, gains to 1."""
         for name, p in self.named_parameters():
             if name in ("h_0", "c_0") or name.startswith("norm_c_bias"):
                 p.zero_()
@@ -119,26 +122,27 @@ class Layers(nn.RNNBase, abc.ABC):
         lengths: Tensor | Sequence[int] | None = None,
         reset: Tensor | None = None,
     ) -> tuple[Any, Any]:
-        """As torch's, and:
+        """Run all layers and directions.
 
         Args:
-            input: (T, B, I), (B, T, I) with ``batch_first``, (T, I), or packed.
-            hx: (L·D, B, P), for LSTM a pair; None: zeros, or what was learned.
-            lengths: (B,) steps of each sequence, in any order, on any device, 0 allowed; beyond, outputs are 0 and the state stands still.
-            reset: where the state restarts, to zeros or what was learned, and no gradient crosses: bool (B,), before the first step;
-                or (T, B), time first, before step t. In the reverse direction the same borders are met from the other side.
+            input: (T, B, I), (B, T, I) with ``batch_first``, (T, I), or a ``PackedSequence``.
+            hx: (L·D, B, P), for LSTM a pair; None: zeros, or the learned state.
+            lengths: (B,) steps of each sequence, in any order, on any device; 0 is allowed. After its end a sequence's outputs are 0
+                and its state does not change.
+            reset: where the state is set back to zeros, or to the learned state, and no gradient crosses. Bool (B,), before the first
+                step; or (T, B), time first, before step t. The reverse direction is cut at the same places.
 
         Returns:
-            output, as torch's; and the last state of each sequence, at its own end.
+            The output, as in torch, and the last state of each sequence, at its own end.
         """
         if isinstance(input, Tensor) and input.ndim in (2, 3) and not input.numel() and not self._options():
-            return super().forward(input, hx)  # a batch of no sequences, or no steps: torch has an answer, or a sentence
+            return super().forward(input, hx)  # without sequences or steps: torch's result, or torch's message
         call = to_time_first(self, input, hx, lengths, reset)
         hs, last = self._run_layers(call)
         return to_caller_layout(self, call, hs, last)
 
     def _run_layers(self, call: TimeFirst) -> tuple[Tensor, State]:
-        """Layer after layer, each direction of each."""
+        """Run the layers one after another, each in its directions."""
         dtype, answer = self._dtypes(call.xs)
         below, state = call.xs.to(dtype), self._starting_state(call, dtype)
         suffixes, D = list(self._suffixes()), 2 if self.bidirectional else 1
@@ -175,7 +179,7 @@ class Layers(nn.RNNBase, abc.ABC):
         return unrolled(cell, xs, state, parameters, traversal, self._variation(suffix, xs, state, dtype))
 
     def _variation(self, suffix: str, xs: Tensor, state: State, dtype: torch.dtype) -> Variation:
-        """This call's masks and gains."""
+        """The masks and gains of this call."""
         drop = self.recurrent_dropout if self.training else 0.0
         norms = [self._norm(self._named(f"{name}_{suffix}", dtype)) for name in ("norm_ih", "norm_hh")]
         return Variation(
@@ -183,11 +187,11 @@ class Layers(nn.RNNBase, abc.ABC):
             normalise_wx=norms[0],
             normalise_rh=norms[1],
             projection=self._named(f"weight_hr_{suffix}", dtype),
-            zoneout=tuple(self._kept(xs, s) for s in state) if self.zoneout else None,
+            zoneout=tuple(self._zoneout_mask(xs, s) for s in state) if self.zoneout else None,
         )
 
-    def _kept(self, xs: Tensor, s: Tensor) -> Tensor:
-        """Which units keep their state, (T, B, ·); or with what weight."""
+    def _zoneout_mask(self, xs: Tensor, s: Tensor) -> Tensor:
+        """(T, B, ·) 1 where a unit keeps its state; in evaluation the probability of that."""
         if not self.training:
             return s.new_full((1, 1, 1), self.zoneout)
         return torch.rand(len(xs), *s.shape, dtype=s.dtype, device=s.device).lt(self.zoneout).to(s.dtype)
@@ -207,17 +211,17 @@ class Layers(nn.RNNBase, abc.ABC):
         return tuple(torch.where(call.reset.view(1, -1, 1), new, old) for new, old in zip(start, state, strict=True))
 
     def _start(self, B: int, like: Tensor, dtype: torch.dtype) -> State:
-        """Zeros, or what was learned."""
+        """Zeros, or the learned state."""
         rows = len(list(self._suffixes()))
         sizes = self.state_sizes()
         if not self.learn_h0:
             return tuple(torch.zeros(rows, B, size, dtype=dtype, device=like.device) for size in sizes.values())
-        return tuple(getattr(self, f"{name}_0").to(dtype).expand(-1, B, -1) for name in sizes)  # which functional_call may have exchanged
+        return tuple(getattr(self, f"{name}_0").to(dtype).expand(-1, B, -1) for name in sizes)  # functional_call may have replaced it
 
     def _traversal(self, call: TimeFirst, one: int, reverse: bool, dtype: torch.dtype) -> Traversal:
-        """How layer-and-direction ``one`` goes through time."""
+        """The traversal of layer and direction number ``one``."""
         reset = call.reset if call.reset is not None and call.reset.ndim == 2 else None
-        if reset is not None and reverse:  # the border before step t is met after it
+        if reset is not None and reverse:  # a cut before step t comes after step t in this direction
             if call.lengths is not None:
                 reset = reset & (torch.arange(len(reset), device=reset.device).unsqueeze(1) < call.lengths)
             reset = torch.cat((reset[1:], torch.zeros_like(reset[:1])))
@@ -227,7 +231,7 @@ class Layers(nn.RNNBase, abc.ABC):
         return Traversal(call.lengths, reset, restart, reverse)
 
     def _dtypes(self, xs: Tensor) -> tuple[torch.dtype, torch.dtype]:
-        """What to compute in and what to answer in: half precision is computed in float32 on the CPU, which has no kernel for it."""
+        """The dtypes of the computation and of the result. On the CPU, half precision is computed in float32, as no kernel supports it."""
         device, weight = xs.device.type, self._named("weight_ih_l0", None)
         assert weight is not None, "torch's modules have all their weights"
         answer = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
@@ -239,7 +243,7 @@ class Layers(nn.RNNBase, abc.ABC):
     # Names.
 
     def _named(self, name: str, dtype: torch.dtype | None) -> Tensor | None:
-        """A parameter, or whatever a reparametrisation has put in its place."""
+        """A parameter, or the tensor that a reparametrisation computes in its place."""
         found = getattr(self, name, None)
         return found if found is None or dtype is None else found.to(dtype)
 
@@ -253,12 +257,12 @@ class Layers(nn.RNNBase, abc.ABC):
         return sizes | {"c": self.hidden_size} if isinstance(self, nn.LSTM) else sizes
 
     def _options(self) -> dict[str, Any]:
-        """Options of ours that are not at their defaults."""
+        """The options beyond torch's that are not at their defaults."""
         names = ("learn_h0", "recurrent_dropout", "zoneout", "layer_norm", "state_batch_first", "memory")
         return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(Layers, name)}
 
     def beyond_torch(self) -> list[str]:
-        """Options in use that torch's layer does not have; its numbers are the same without ``memory``."""
+        """The options in use that torch's layer lacks. ``memory`` is left out, since it does not change the numbers."""
         return [name for name in self._options() if name != "memory"]
 
     def extra_repr(self) -> str:
@@ -283,7 +287,7 @@ class Layers(nn.RNNBase, abc.ABC):
 
 @final
 class RNN(Layers, nn.RNN):
-    """``torch.nn.RNN``, faster on a CPU; options as in ``Layers``.
+    """``torch.nn.RNN``, faster on a CPU, with the options of ``Layers``.
 
     Args:
         nonlinearity: "tanh", "relu", "identity", "sigmoid", or a torch callable from (B, H) to (B, H).
@@ -317,12 +321,12 @@ class RNN(Layers, nn.RNN):
     ) -> None:
         _refuse_projection(proj_size)
         if not callable(nonlinearity) and not isinstance(nonlinearity, str):
-            raise InputError(f"nonlinearity is {nonlinearity!r}; expected {', '.join(map(repr, NAMED))} or a callable.")
+            raise InputError(f"nonlinearity is {nonlinearity!r}; expected {', '.join(map(repr, ACTIVATIONS))} or a callable.")
         super().__init__(
             input_size,
             hidden_size,
             num_layers,
-            nonlinearity="tanh" if callable(nonlinearity) or nonlinearity in OURS_ALONE else nonlinearity,  # torch refuses other words
+            nonlinearity="tanh" if callable(nonlinearity) or nonlinearity in NOT_IN_TORCH else nonlinearity,  # torch refuses other words
             bias=bias,
             batch_first=batch_first,
             dropout=dropout,
@@ -362,7 +366,7 @@ class RNN(Layers, nn.RNN):
 
 @final
 class GRU(Layers, nn.GRU):
-    """``torch.nn.GRU``, faster on a CPU; options as in ``Layers``.
+    """``torch.nn.GRU``, faster on a CPU, with the options of ``Layers``.
 
     >>> layer = GRU(3, 5, batch_first=True, learn_h0=True)
     >>> output, h_n = layer(torch.zeros(4, 7, 3), reset=torch.rand(7, 4) < 0.1)
@@ -423,7 +427,7 @@ class GRU(Layers, nn.GRU):
 
 @final
 class LSTM(Layers, nn.LSTM):
-    """``torch.nn.LSTM``, projections included, faster on a CPU; options as in ``Layers``.
+    """``torch.nn.LSTM`` including projections, faster on a CPU, with the options of ``Layers``.
 
     >>> layer = LSTM(3, 5, bidirectional=True)
     >>> output, (h_n, c_n) = layer(torch.zeros(7, 4, 3))

@@ -1,8 +1,8 @@
-"""One layer's step as a linear map: tangents forward, adjoints back, and the Jacobian itself.
+"""One layer's step as a linear map: it pushes tangents forward, pulls adjoints back, and gives its Jacobian.
 
-N points (any of time, streams) side by side · I input · H hidden · G gates · S states · K tangents or adjoints at each point.
+N points (any steps of any streams) · I input · H hidden · G gates · S states · K tangents or adjoints at each point.
 
-With s_t = f(W x_t + b_ih, R h_{t−1} + b_hh, s_{t−1}), x_t = m ⊙ (what the layer below gives), m the mask that dropout has drawn:
+With s_t = f(W x_t + b_ih, R h_{t−1} + b_hh, s_{t−1}), x_t = m ⊙ (output of the layer below), m the mask that dropout has drawn:
 
     ∂s_t/∂s_{t−1} = ∂f/∂(rh) R + ∂f/∂s      (1)         ∂s_t/∂(below) = ∂f/∂(wx) W diag(m)      (2)
 """
@@ -17,25 +17,39 @@ from torch import Tensor
 from ..cells import StepDerivative
 
 
-class Pulled(NamedTuple):
-    """An adjoint of the state after a step, taken back through it."""
+class StepAdjoints(NamedTuple):
+    """The adjoints of everything that a layer's step depends on, from ``LinearisedStep.pull``.
+
+    >>> import torch
+    >>> from throughtime import cells, nn
+    >>> step = nn.Recurrence(cells.LSTM(), 3, 5).trace(torch.randn(7, 4, 3)).layers[0].at(6)
+    >>> d = step.pull(torch.ones(2, 4, 5))
+    >>> d.wx.shape, d.before.shape, d.below.shape
+    (torch.Size([4, 4, 5]), torch.Size([2, 4, 5]), torch.Size([4, 3]))
+    """
 
     wx: Tensor  # (G, *K, N, H)
     rh: Tensor  # (G, *K, N, H)
-    before: Tensor  # (S, *K, N, H) at the state before, the path through R in it
-    below: Tensor  # (*K, N, I) at what the layer below gave, before the mask
+    before: Tensor  # (S, *K, N, H) of the state before the step, with the path through R
+    below: Tensor  # (*K, N, I) of the layer below's output, before the mask
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class LinearisedStep:
-    """A layer's step at N points of its run.
+    """The derivative of a layer's step at N points. ``LayerTrace.at`` makes it.
 
     Attributes:
         W: (G, H, I).
         R: (G, H, H).
-        derivative: the cell's own part.
-        mask: (N, I) what dropout multiplied the layer's input by; None: nothing.
+        derivative: the derivative of the cell.
+        mask: (N, I) the dropout mask of the layer's input; None: no dropout.
+
+    >>> from throughtime import cells, nn
+    >>> stack = nn.Recurrence(cells.Elman(cells.Identity()), 3, 5)
+    >>> step = stack.trace(torch.randn(7, 4, 3)).layers[0].at(6)
+    >>> torch.equal(step.jacobian()[0], stack.weight_hh_l0)  # h_t = W x_t + R h_{t−1} + b
+    True
     """
 
     W: Tensor
@@ -63,38 +77,50 @@ class LinearisedStep:
         return C if self.mask is None else C * self.mask.unsqueeze(1)
 
     def push(self, dstate: Tensor, dbelow: Tensor | None) -> Tensor:
-        """Tangents of the state after, (S, *K, N, H), from those of the state before and of what the layer below gives, (*K, N, I)."""
+        """Tangents (S, *K, N, H) of the state after the step.
+
+        Args:
+            dstate: tangents of the state before the step, (S, *K, N, H).
+            dbelow: tangents of the layer below's output, (*K, N, I); None for zeros.
+        """
         drh = torch.einsum("...j,gij->g...i", dstate[0], self.R)
         if dbelow is None:
             return self.derivative.push(torch.zeros_like(drh), drh, dstate)
         dx = dbelow if self.mask is None else dbelow * self.mask
         return self.derivative.push(torch.einsum("...j,gij->g...i", dx, self.W), drh, dstate)
 
-    def pull(self, adjoint: Tensor) -> Pulled:
-        """Adjoints from those of the state after, (S, *K, N, H)."""
+    def pull(self, adjoint: Tensor) -> StepAdjoints:
+        """The adjoints that follow from an adjoint of the state after the step, (S, *K, N, H)."""
         wx, rh, before = self.derivative.pull(adjoint)
         before[0] += torch.einsum("g...i,gij->...j", rh, self.R)
         below = torch.einsum("g...i,gij->...j", wx, self.W)
-        return Pulled(wx, rh, before, below if self.mask is None else below * self.mask)
+        return StepAdjoints(wx, rh, before, below if self.mask is None else below * self.mask)
 
 
 @final
 @dataclass(frozen=True)
 class LinearisedStack:
-    """The layers' steps at the same N points, bottom first."""
+    """The derivatives of all layers' steps at the same N points, bottom layer first. ``Trace.at`` makes it.
+
+    >>> from throughtime import cells, nn
+    >>> stack = nn.Recurrence(cells.GRU(), 3, 5, num_layers=2).trace(torch.randn(7, 4, 3)).at(6)
+    >>> tangents = stack.push([torch.ones(1, 4, 5), torch.zeros(1, 4, 5)])  # of the state before, layer by layer
+    >>> [t.shape for t in tangents]
+    [torch.Size([1, 4, 5]), torch.Size([1, 4, 5])]
+    """
 
     layers: list[LinearisedStep]
 
     def push(self, tangents: Sequence[Tensor]) -> list[Tensor]:
-        """J q: from the tangents of every layer's state before, L of (S, *K, N, H), those after."""
+        """J q: the tangents of every layer's state after the step, from those of the states before it, L of (S, *K, N, H)."""
         after: list[Tensor] = []
         for step, tangent in zip(self.layers, tangents, strict=True):
             after.append(step.push(tangent, after[-1][0] if after else None))
         return after
 
-    def pull(self, adjoints: Sequence[Tensor]) -> list[Pulled]:
-        """v J: from the adjoints of every layer's state after, L of (S, *K, N, H), what each layer takes back."""
-        pulled: list[Pulled] = []
+    def pull(self, adjoints: Sequence[Tensor]) -> list[StepAdjoints]:
+        """v J: each layer's adjoints, from the adjoints of every layer's state after the step, L of (S, *K, N, H)."""
+        pulled: list[StepAdjoints] = []
         for step, adjoint in zip(reversed(self.layers), reversed(adjoints), strict=True):
             adjoint = adjoint if not pulled else torch.cat((adjoint[:1] + pulled[-1].below, adjoint[1:]))
             pulled.append(step.pull(adjoint))

@@ -1,4 +1,4 @@
-"""The long short-term memory whose c is normalised where h is made of it.
+"""The LSTM with layer normalisation of c in the equation of h.
 
     h' = o ⊙ tanh(n(c')),   n(c) = gain ⊙ (c − mean c)/√(var c + ε) + offset        (1)
 

@@ -1,4 +1,4 @@
-"""A stack of recurrent layers: station ③ of the walk.
+"""A stack of recurrent layers: station ③ of a model.
 
 T time · B batch · I input · H hidden · G gates · S states · L layers.
 """
@@ -22,25 +22,25 @@ from ._trace import Stack, Trace
 
 @final
 class Recurrence(nn.Module):
-    """L layers of one cell, each layer's h the next one's input.
+    """L layers of one cell; each layer's h is the next layer's input.
 
     Parameters are named, ordered and initialised as those of ``torch.nn.RNN/GRU/LSTM`` (``weight_ih_l0`` …), so a
-    ``state_dict`` goes either way. Backward is the hand-written recursion of ``throughtime.kernels``.
+    ``state_dict`` can be loaded in either direction. Backward is the hand-written recursion of ``throughtime.kernels``.
 
     Args:
         cell: ``cells.Elman(...)``, ``cells.GRU()``, ``cells.LSTM()`` or your own.
         input_size: I.
         hidden_size: H.
         num_layers: L.
-        bias: with b_ih and b_hh.
-        dropout: on each layer's output but the last one's, in training.
-        initial: how the state before the first step is made.
-        initialisers: applied in turn; the first should set every weight.
-        memory: "fast" keeps every gate for backward; "lean" keeps a state now and then and computes the gates again, in a quarter of
-            the memory for GRU and LSTM. The same numbers either way.
+        bias: whether the layers have b_ih and b_hh.
+        dropout: the probability of dropout, in training, on the output of every layer except the last.
+        initial: the rule for the state before the first step.
+        initialisers: the rules for the weights, applied in order; the first should set every weight.
+        memory: "fast" keeps every gate for backward. "lean" keeps some of the states and recomputes the gates, in a quarter of
+            the memory for GRU and LSTM. Both give the same numbers.
 
     Raises:
-        InputError: a cell that is no object of ``AbstractCell``, a size that is no integer above 0, a dropout outside [0, 1).
+        InputError: a cell that is not an instance of ``AbstractCell``, a size that is not a positive integer, a dropout outside [0, 1).
 
     >>> from throughtime import cells
     >>> stack = Recurrence(cells.GRU(), 3, 5, num_layers=2)
@@ -91,7 +91,7 @@ class Recurrence(nn.Module):
         return self.stored_parameters_of(layer).map(lambda p: p.view(*gates, *p.shape[1:]))
 
     def stored_parameters_of(self, layer: int) -> Parameters:
-        """The same as they are stored, (G·H, ·)."""
+        """One layer's weights as they are stored, (G·H, ·)."""
         weights = (self.get_parameter(f"{name}_l{layer}") for name in ("weight_ih", "weight_hh"))
         biases = (self.get_parameter(f"{name}_l{layer}") if self.bias else None for name in ("bias_ih", "bias_hh"))
         return Parameters(*weights, *biases)
@@ -109,13 +109,16 @@ class Recurrence(nn.Module):
         *,
         clip_adjoint: float | None = None,
     ) -> tuple[Float[Tensor, "T B H"], State]:
-        """Every step's h of the last layer, and the state after the last step.
+        """Run the stack.
 
         Args:
             xs: inputs, time first; or rows of a table.
             state: S tensors (L, B, H); None: the stack's initial state.
-            clip_adjoint: in backward, scale each sample's λ_t of each layer to a norm of at most this, at every step, inside the
-                recursion.
+            clip_adjoint: the most norm of each sample's adjoint λ_t of each layer. Backward scales larger ones down at every step,
+                inside the recursion. None: no clipping.
+
+        Returns:
+            Every step's h of the last layer, and the state after the last step, S tensors (L, B, H).
 
         Raises:
             InputError: xs or state of other shapes.
@@ -139,7 +142,7 @@ class Recurrence(nn.Module):
         return below, tuple(torch.stack(parts) for parts in zip(*layers_last, strict=True))
 
     def _first_input(self, xs: Tensor | Rows) -> tuple[Tensor, LayerParameters]:
-        """What the first layer takes: vectors and its weights; or of rows its wx (T, B, G, H), and its weights but for those in it."""
+        """The first layer's arguments: vectors and all weights; or for rows, wx (T, B, G, H) and the recurrent weights."""
         W, R, b_ih, b_hh = self.stored_parameters_of(0)
         if isinstance(xs, Tensor):
             return xs, Parameters(W, R, b_ih, b_hh)
@@ -157,16 +160,17 @@ class Recurrence(nn.Module):
         keep: Literal["fast", "lean", "none"] | None = None,
         clip_adjoint: float | None = None,
     ) -> Trace:
-        """Run the stack and remember what its derivative needs: for gradient methods and for whoever looks at the gradient.
+        """Run the stack and keep what its derivatives need. Gradient methods and ``gradient_flow`` use this instead of ``forward``.
 
         Args:
             xs: inputs, time first; or rows of a table.
-            state: S tensors (L, B, H); None: every stream begins with the first step.
-            fresh: (B,) streams that begin anew before the first step, or (T, B) before any.
-            initial: the state that they begin from, S tensors (L, B, H), with the graph of what made it; None: the stack's own.
-            mask: (T, B, I) what ``xs`` is multiplied by, as dropout does; None: nothing.
-            keep: what is kept for ``Trace.backward``; None: as the stack's ``memory`` says. "none": neither that nor anything else.
-            clip_adjoint: as in ``forward``, for every adjoint that goes through the trace.
+            state: S tensors (L, B, H); None: every stream starts at the first step.
+            fresh: True for streams that start anew: (B,) before the first step, or (T, B) before step t. None: no stream.
+            initial: the state that these streams start from, S tensors (L, B, H), with its graph; None: the stack's own.
+            mask: (T, B, I) the dropout mask that multiplies ``xs``; None: no dropout.
+            keep: what is kept for ``Trace.backward``: "fast" or "lean", as the stack's ``memory``, or "none", after which only the
+                output and the last state are available. None: the stack's ``memory``.
+            clip_adjoint: as in ``forward``, for every adjoint that is taken through the trace.
 
         Raises:
             InputError: xs or state of other shapes.

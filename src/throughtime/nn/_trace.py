@@ -1,25 +1,25 @@
-"""A stack run once over a sequence, with what its derivative at every step needs.
+"""A trace: one run of a stack over a sequence, with everything that the derivatives of its steps need.
 
-This is the only place where adjoints, tangents and Jacobians go through a stack. The state of the whole stack at step t is
-s_t = (s_t^0, …, s_t^{L−1}), one part a layer, and J_t = ∂s_t/∂s_{t−1}. With W^l, R^l a layer's weights and m^l the mask that dropout
-has drawn on its input,
+All adjoints, tangents and Jacobians of a stack are computed here. The state of the whole stack at step t is
+s_t = (s_t^0, …, s_t^{L−1}), one part for each layer, and J_t = ∂s_t/∂s_{t−1}. With W^l, R^l a layer's weights and m^l the dropout mask
+of its input,
 
     s_t^l = f(W^l x_t^l + b_ih, R^l h_{t−1}^l + b_hh, s_{t−1}^l),   x_t^l = m_t^l ⊙ h_t^{l−1}       (1)
 
-A lag is counted in time: the paths from layer to layer within a step do not lengthen it. With λ_t the adjoint that arrives at s_t, one
+A lag counts time steps only: a path from layer to layer within a step has lag 0. With λ_t the adjoint that arrives at s_t, one
 step back is, from the top layer down,
 
-    ā^l   = λ_t^l + m ⊙ (Wᵀ dwx)^{l+1}, into its h-part             (2)     what arrives in time, and from the layer above
-    ā^l   ← ā^l · min(1, clip / ‖ā^l‖)                              (3)     only where clipping at each time step is asked for
+    ā^l   = λ_t^l + m ⊙ (Wᵀ dwx)^{l+1}, into its h-part             (2)     from later steps, and from the layer above
+    ā^l   ← ā^l · min(1, clip / ‖ā^l‖)                              (3)     only with clipping at each time step
     dwx^l, drh^l, ds^l = the cell's step, transposed, of ā^l        (4)
-    (λ_t J_t)^l = ds^l, its h-part + Rᵀ drh^l                       (5)     where a stream began at t, it goes to the initial state
+    (λ_t J_t)^l = ds^l, its h-part + Rᵀ drh^l                       (5)     if a stream started at t, to its initial state
 
-and the gradient is linear in the ā: of their sum over however many passes,
+The gradient is linear in ā, so that the ā of any number of passes can be summed first:
 
     dW = Σ_t dwx_t ⊗ x_t,  dR = Σ_t drh_t ⊗ h_{t−1},  db_ih = Σ_t dwx_t,  db_hh = Σ_t drh_t         (6)     once, at the end.
 
-``Trace.backward`` is the recursion over all steps, by the fast kernels; ``Trace.pull`` is (2)–(5) for many steps at once, each from an
-adjoint of its own; ``LayerTrace.at`` is one step as a linear map, for tangents and Jacobians.
+``Trace.backward`` is the recursion over all steps, by the fast kernels. ``Trace.pull`` is (2)–(5) for many steps at once, each with an
+adjoint of its own. ``LayerTrace.at`` is one step as a linear map, for tangents and Jacobians.
 
 T time · B batch · n rows of (t, b) · I input · H hidden · G gates · L layers · S states.
 """
@@ -39,7 +39,7 @@ from ._linearised import LinearisedStack, LinearisedStep
 from ._rows import Rows, TableProduct
 from ._weight_gradients import WeightGradients
 
-Layered = list[State]  # for each layer its S tensors (n, H), rows (t, b) with the stream running fastest
+LayerStates = list[State]  # for each layer its S tensors (n, H); the rows are pairs (t, b), with b varying fastest
 
 
 class Stack(NamedTuple):
@@ -57,20 +57,27 @@ class Stack(NamedTuple):
 
 @final
 class LayerTrace:
-    """One layer over all T steps.
+    """One layer of a trace, over all T steps. ``Trace.layers`` holds one for each layer of the stack.
 
     Args:
-        cell: its step.
+        cell: the layer's cell.
         weights: W (G, H, I), R (G, H, H), b_ih, b_hh (G, H) or None, without gradient.
-        xs: (T, B, I) its input, the mask applied; or rows of a table whose product with W is made.
-        mask: (T, B, I) what dropout multiplied it by; None: nothing.
+        xs: (T, B, I) the layer's input after dropout; or rows of a table with its product.
+        mask: (T, B, I) the dropout mask of the input; None: no dropout.
         start: the state before the first step, S tensors (B, H).
-        traversal: where streams begin anew, and from which state.
-        keep: what is left for ``backward``; "none": neither that nor anything else but the output.
+        traversal: where streams start anew, and from which state.
+        keep: what is kept for ``backward``; with "none" only the output and the last state are available.
         clip: as ``clip_adjoint`` of ``Recurrence.forward``.
 
     Attributes:
         run: the output and the last state.
+
+    >>> from throughtime import cells, nn
+    >>> layer = nn.Recurrence(cells.LSTM(), 3, 5).trace(torch.randn(7, 4, 3)).layers[0]
+    >>> [s.shape for s in layer.states], layer.wx.shape  # h and c around every step; W x + b of all steps
+    ([torch.Size([8, 4, 5]), torch.Size([8, 4, 5])], torch.Size([7, 4, 4, 5]))
+    >>> layer.at(3).jacobian().shape  # ∂s_3/∂s_2 of each stream, over (h, c)
+    torch.Size([4, 10, 10])
     """
 
     def __init__(
@@ -87,7 +94,7 @@ class LayerTrace:
         self.cell, self.weights, self.mask, self.start, self.traversal = cell, weights, mask, start, traversal
         self.keep: Literal["fast", "lean", "none"] = keep
         self.clip = clip
-        self._entered = xs
+        self._source = xs
         if isinstance(xs, Rows):
             self._given, self._given_weights = xs.input_half(cell.gates), RecurrentParameters(weights.R, weights.b_hh)
         else:
@@ -96,12 +103,12 @@ class LayerTrace:
 
     @cached_property
     def xs(self) -> Tensor:
-        """(T, B, I) the input, looked up where it came as rows."""
-        return self._entered.vectors().detach() if isinstance(self._entered, Rows) else self._entered
+        """(T, B, I) the input; rows of a table are looked up."""
+        return self._source.vectors().detach() if isinstance(self._source, Rows) else self._source
 
     @cached_property
     def states(self) -> State:
-        """S tensors (T + 1, B, H): row t is the state that t steps have left, before any stream begins anew there."""
+        """S tensors (T + 1, B, H): row t is the state after t steps, before any stream starts anew there."""
         return states(self.cell, self._given, self.start, self._given_weights, self.traversal, self.run, self.keep)
 
     @cached_property
@@ -115,7 +122,7 @@ class LayerTrace:
     @cached_property
     def wx(self) -> Tensor:
         """(T, B, G, H) W x_t + b_ih."""
-        return self._given if isinstance(self._entered, Rows) else _affine(self.xs, self.weights.W, self.weights.b_ih)
+        return self._given if isinstance(self._source, Rows) else _affine(self.xs, self.weights.W, self.weights.b_ih)
 
     @cached_property
     def rh(self) -> Tensor:
@@ -124,12 +131,12 @@ class LayerTrace:
 
     @cached_property
     def W_inputs(self) -> Tensor:
-        """(T, B, I + 1) what (W, b_ih) multiply: x and 1; (T, B, I) without biases."""
+        """(T, B, I + 1) the inputs of (W, b_ih): x and 1; (T, B, I) without biases."""
         return _with_one(self.xs, self.weights.b_ih)
 
     @cached_property
     def R_inputs(self) -> Tensor:
-        """(T, B, H + 1) what (R, b_hh) multiply: h_{t−1} and 1; (T, B, H) without biases."""
+        """(T, B, H + 1) the inputs of (R, b_hh): h_{t−1} and 1; (T, B, H) without biases."""
         return _with_one(self.before[0], self.weights.b_hh)
 
     @cached_property
@@ -157,22 +164,22 @@ class LayerTrace:
 
     @cached_property
     def pullback(self) -> AbstractPullback:
-        """(4), with what does not depend on the adjoint made once."""
+        """(4), with everything that does not depend on the adjoint computed once."""
         return self.cell.pullback(*self._points())
 
     @cached_property
     def weight_gradients(self) -> WeightGradients:
-        """(6) of what ``pull`` found last; its buffers are made once."""
+        """(6) for the result of the last ``pull``, in buffers allocated once."""
         return WeightGradients(self.weights, self.xs, self.before[0], self.pullback)
 
     def pull(self, rows: slice, adjoint: State, into: State, *, wants_dwx: bool) -> None:
-        """(4), (5) of some rows, from ā, into S tensors (n, H)."""
+        """(4), (5) for some rows, from ā; ``into`` receives S tensors (n, H)."""
         beta = int(self.pullback.apply(rows, adjoint, into, wants_dwx=wants_dwx))
         drh = self.pullback.drh[rows].flatten(1)
         torch.addmm(into[0], drh, self.weights.R.flatten(0, 1), beta=beta, out=into[0])  # (5)
 
     def pull_input(self, rows: slice, into: Tensor, *, add: bool) -> None:
-        """m ⊙ Wᵀ dwx of the rows that were pulled last, written or added to ``into`` (n, I)."""
+        """Write m ⊙ Wᵀ dwx of the last pulled rows to ``into`` (n, I), or add it."""
         dwx, W = self.pullback.dwx[rows].flatten(1), self.weights.W.flatten(0, 1)
         if self.mask is None:
             torch.addmm(into, dwx, W, beta=int(add), out=into)
@@ -181,18 +188,18 @@ class LayerTrace:
             into.add_(dx) if add else into.copy_(dx)
 
     def backward(self, dhs: Tensor | None, dlast: State, *, needs_dxs: bool) -> Gradients:
-        """The recursion over all steps; ``dxs`` before the mask, or the adjoint of wx where the input came as rows."""
+        """The recursion over all steps. ``dxs`` is before the mask; for rows of a table it is the adjoint of wx."""
         return backward(
             self.cell, self._given, self._given_weights, self.run, dhs, dlast, self.traversal,
             clip=self.clip, needs_dxs=needs_dxs, keep=self.keep,
         )  # fmt: skip
 
     def backward_to_wx(self, dhs: Tensor) -> Tensor:
-        """The same recursion's adjoints of wx, (T, B, G, H), from those of every output."""
+        """The adjoints of wx, (T, B, G, H), from those of every output, by the same recursion."""
         half = RecurrentParameters(self.weights.R, self.weights.b_hh)
         ends = tuple(torch.zeros_like(s) for s in self.start)
         dwx = backward(self.cell, self.wx, half, self.run, dhs, ends, self.traversal, keep=self.keep).dxs
-        assert dwx is not None, "it was asked for"
+        assert dwx is not None, "needs_dxs is True by default"
         return dwx
 
     def _points(self) -> tuple[Tensor, Tensor, State]:
@@ -202,16 +209,26 @@ class LayerTrace:
 
 @final
 class Trace:
-    """A stack over T steps of B streams. It runs at once, without a graph, and remembers what its derivative needs.
+    """One run of a stack over T steps of B streams, without autograd's graph, with what its derivatives need.
 
-    Made by ``Recurrence.trace``. Gradients are added to the ``grad`` of the stack's parameters, of its initial state and of whatever made
-    ``xs``; the last waits for ``finish``.
+    ``Recurrence.trace`` makes it. Its methods add gradients to the ``grad`` of the stack's parameters, of its initial state and of the
+    parameters behind ``xs``; those behind ``xs`` get theirs in ``finish``.
 
     Attributes:
-        layers: bottom first.
+        layers: a ``LayerTrace`` for each layer, bottom first.
         hs: (T, B, H) every step's h of the last layer.
         last: the state after the last step, S tensors (L, B, H).
-        fresh: (T, B) where a stream begins anew; None: nowhere.
+        fresh: (T, B) True where a stream starts anew; None: nowhere.
+
+    >>> from throughtime import cells, nn
+    >>> stack, xs = nn.Recurrence(cells.GRU(), 3, 5), torch.randn(7, 4, 3)
+    >>> trace, dhs = stack.trace(xs), torch.randn(7, 4, 5)
+    >>> adjoint = trace.backward(dhs, None)  # adds to every p.grad
+    >>> found = stack.weight_hh_l0.grad.clone()
+    >>> stack.zero_grad()
+    >>> (stack(xs)[0] * dhs).sum().backward()  # the same by autograd
+    >>> torch.allclose(found, stack.weight_hh_l0.grad, atol=1e-4)
+    True
     """
 
     def __init__(
@@ -240,7 +257,7 @@ class Trace:
         self.last = tuple(torch.stack(parts) for parts in zip(*(layer.run.last for layer in self.layers), strict=True))
 
     def _first_input(self, mask: Tensor | None) -> Tensor | Rows:
-        """What the first layer is given: vectors with the mask applied; or rows, the table's product at hand."""
+        """The first layer's input: vectors after dropout, or rows with the table's product."""
         if isinstance(self._source, Rows):
             return self._source if self._owned is None else self._source.with_product(self._owned)
         xs = self._source.detach()
@@ -257,7 +274,7 @@ class Trace:
         return layers
 
     def _beginning(self, l: int, state: State | None) -> tuple[State, Traversal]:
-        """A layer's state before the first step, and where later it is replaced."""
+        """A layer's state before the first step, and the traversal that replaces it later."""
         carried = None if state is None else tuple(s[l].detach() for s in state)
         if self._initial is None or self.fresh is None:
             assert carried is not None, "without a carried state every stream is fresh"
@@ -267,35 +284,35 @@ class Trace:
         start = initial if carried is None else tuple(torch.where(first, new, old) for new, old in zip(initial, carried, strict=True))
         return start, Traversal(reset=self.fresh, restart=initial) if self._fresh_steps - {0} else FORWARD
 
-    def entering(self, t: int) -> State:
-        """The state that t steps have left, S tensors (L, B, H), before any stream begins anew at step t."""
+    def state_after(self, t: int) -> State:
+        """The state after t steps, S tensors (L, B, H), before any stream starts anew at step t."""
         return tuple(torch.stack(parts) for parts in zip(*(tuple(s[t] for s in layer.states) for layer in self.layers), strict=True))
 
-    def zeros(self, steps: int) -> Layered:
-        """No adjoint, at so many steps."""
+    def zeros(self, steps: int) -> LayerStates:
+        """Adjoints of 0 at ``steps`` steps."""
         return [tuple(s.new_zeros(steps * self.B, s.shape[1]) for s in layer.start) for layer in self.layers]
 
     def at(self, t: int) -> LinearisedStack:
-        """Step t of all layers as a linear map of B points."""
+        """Step t of all layers as a linear map at B points."""
         return LinearisedStack([layer.at(t) for layer in self.layers])
 
     def at_points(self, t: Tensor, b: Tensor) -> LinearisedStack:
-        """The steps of all layers at N pairs (t, b), in float64."""
+        """The steps of all layers at N pairs (t, b) as a linear map in float64."""
         return LinearisedStack([layer.at_points(t, b) for layer in self.layers])
 
     # The whole recursion.
 
     def backward(self, dhs: Tensor | None, dlast: State | None) -> State:
-        """Take the adjoints of every output (T, B, H) and of the last state back to the first step, by the fast kernels.
+        """Take adjoints from every output and the last state back to the first step, by the fast kernels.
 
-        Adds (6) to the parameters' gradients. May be called again with other adjoints.
+        Adds (6) to the parameters' gradients. It may be called several times with different adjoints.
 
         Args:
-            dhs: None: zeros.
-            dlast: S tensors (L, B, H); None: zeros.
+            dhs: the adjoints of every output, (T, B, H); None: zeros.
+            dlast: the adjoint of the last state, S tensors (L, B, H); None: zeros.
 
         Returns:
-            The adjoint of the state that was carried in, S tensors (L, B, H): zero for streams that began anew.
+            The adjoint of the state that was carried in, S tensors (L, B, H): zero for streams that started anew.
         """
         found: list[Gradients] = []
         for l in reversed(range(len(self.layers))):
@@ -309,7 +326,7 @@ class Trace:
         return self._to_carried(found)
 
     def _to_carried(self, found: list[Gradients]) -> State:
-        """The adjoint of the state before the first step, less what belongs to initial states, which is handed on."""
+        """The adjoint of the carried state. What belongs to initial states is backpropagated to their parameters."""
         start = tuple(torch.stack(parts) for parts in zip(*(d.dstate for d in found), strict=True))  # (L, B, H) each
         if self._initial is None or self.fresh is None:
             return start
@@ -322,7 +339,7 @@ class Trace:
         return tuple(torch.where(first, 0, ds) for ds in start)
 
     def input_half_adjoints(self, dhs: Tensor) -> list[Tensor]:
-        """Each layer's ∂L/∂wx (T, B, G, H), from the adjoints of every output; nothing is added to any gradient."""
+        """Each layer's ∂L/∂wx (T, B, G, H), from the adjoints of every output. No gradient is changed."""
         found: list[Tensor] = []
         for layer in reversed(self.layers):
             found.insert(0, layer.backward_to_wx(dhs))
@@ -333,14 +350,15 @@ class Trace:
 
     # One step, for many steps at once.
 
-    def pull(self, start: int, stop: int, adjoint: Layered, into: Layered, *, dxs: Tensor | None = None) -> None:
+    def pull(self, start: int, stop: int, adjoint: LayerStates, into: LayerStates, *, dxs: Tensor | None = None) -> None:
         """(2)–(5) at the steps start … stop − 1, each from its own adjoint.
 
         Args:
-            start, stop: the steps.
-            adjoint: λ_t, rows (stop − start)·B; becomes ā of (2), (3) in place.
-            into: where λ_t J_t goes, for the steps t − 1.
-            dxs: (n, I) where the adjoint of the first layer's input goes; None: nobody asks.
+            start: the first step.
+            stop: one after the last step.
+            adjoint: λ_t, (stop − start)·B rows; overwritten by ā of (2), (3).
+            into: receives λ_t J_t, for the steps t − 1.
+            dxs: (n, I) receives the adjoint of the first layer's input; None: it is not computed.
         """
         rows = slice(start * self.B, stop * self.B)
         for l in reversed(range(len(self.layers))):
@@ -354,16 +372,20 @@ class Trace:
                 layer.pull_input(rows, dxs, add=False)
         self._cut(start, stop, into)
 
-    def _cut(self, start: int, stop: int, into: Layered) -> None:
-        """(5): nothing goes to the state that a stream carried before it began anew."""
+    def _cut(self, start: int, stop: int, into: LayerStates) -> None:
+        """(5): the adjoint is 0 at the state before a stream started anew."""
         for t in self._fresh_steps.intersection(range(start, stop)):
             assert self.fresh is not None, "there is a fresh step"
             for state in into:
                 for s in state:
                     s[(t - start) * self.B : (t - start + 1) * self.B][self.fresh[t]] = 0
 
-    def add_gradients(self, total: Layered) -> None:
-        """(6), and on to what made the input and the initial states, from the sum of ā over every pull, at all T·B rows."""
+    def add_gradients(self, total: LayerStates) -> None:
+        """Add (6) to all gradients, also behind the input and the initial states.
+
+        Args:
+            total: the sum of ā over all pulls, at all T·B rows.
+        """
         rows, every, restarts = slice(0, self.T * self.B), [], []
         for l, layer in enumerate(self.layers):
             into = tuple(torch.empty_like(s) for s in total[l])
@@ -379,7 +401,7 @@ class Trace:
             add_to_grads(self._initial, (torch.stack(parts) for parts in zip(*restarts, strict=True)))
 
     def _at_fresh(self, adjoint: Tensor) -> Tensor:
-        """(B, H): the sum over the steps at which each stream began."""
+        """(B, H): the sum over the steps at which each stream started."""
         if self.fresh is None:
             return adjoint.new_zeros(self.B, adjoint.shape[1])
         return torch.where(self.fresh.unsqueeze(2), adjoint.view(self.T, self.B, -1), 0).sum(0)
@@ -391,7 +413,7 @@ class Trace:
         return isinstance(self._source, Rows) or self._source.requires_grad
 
     def _gather(self, dxs: Tensor) -> None:
-        """Keep what one pass found of the input until ``finish``."""
+        """Keep one pass's gradient of the input until ``finish``."""
         if isinstance(self._source, Rows):
             product = self._owned or self._source.product
             assert product is not None, "made at the start"
@@ -400,7 +422,7 @@ class Trace:
             self._dxs = dxs if self._dxs is None else self._dxs + dxs
 
     def finish(self) -> None:
-        """No adjoint will come any more: hand the gradient of the input on to what made it."""
+        """Backpropagate the gradient of the input to the parameters behind it. Call it once, after the last ``backward``."""
         if self._owned is not None:
             self._owned.finish()
         if self._dxs is not None:
@@ -417,7 +439,12 @@ class Trace:
 
 
 def add_to_grads(tensors: Iterable[Tensor | None], gradients: Iterable[Tensor | None]) -> None:
-    """Hand gradients to whatever made some tensors; a parameter adds its own to its ``grad``."""
+    """Backpropagate gradients from some tensors through their graphs; a parameter adds its gradient to ``grad``.
+
+    Args:
+        tensors: parameters or functions of parameters; None and tensors that require no gradient are skipped.
+        gradients: one for each tensor, of any shape with as many numbers; None is skipped.
+    """
     wanted = [
         (p, g.reshape(p.shape)) for p, g in zip(tensors, gradients, strict=True) if p is not None and g is not None and p.requires_grad
     ]
@@ -426,12 +453,16 @@ def add_to_grads(tensors: Iterable[Tensor | None], gradients: Iterable[Tensor | 
 
 
 def drawn_mask(xs: Tensor, p: float) -> Tensor | None:
-    """What dropout in training multiplies ``xs`` by, from the same draws; None where p is 0."""
+    """The mask by which dropout in training would multiply ``xs``, from the same random draws; None if p is 0.
+
+    >>> drawn_mask(torch.ones(2, 3), 0.0) is None
+    True
+    """
     return functional.dropout(torch.ones_like(xs), p) if p > 0 else None
 
 
 def clip_rows(adjoint: State, limit: float) -> None:
-    """(3), each row by itself, all S states of it together, in place."""
+    """(3) for each row, over all its S states together, in place."""
     norm = torch.stack([s.square().sum(1) for s in adjoint]).sum(0).sqrt()
     scale = (limit / norm.clamp_min(limit)).unsqueeze(1)
     for s in adjoint:
@@ -439,7 +470,7 @@ def clip_rows(adjoint: State, limit: float) -> None:
 
 
 def _where_fresh(fresh: Tensor | None, state: State | None, T: int, B: int) -> Tensor | None:
-    """(T, B), from (B,) or (T, B); without a carried state every stream begins with the first step."""
+    """(T, B), from (B,) or (T, B). Without a carried state every stream starts at the first step."""
     if state is None or (fresh is not None and fresh.ndim == 1):
         rows = torch.zeros(T, B, dtype=torch.bool) if fresh is None or fresh.ndim == 1 else fresh.clone()
         rows[0] = True if state is None else fresh  # type: ignore[assignment]

@@ -1,6 +1,6 @@
-"""The gradients of a layer's weights from the adjoints of its two halves, in buffers that are made once.
+"""The gradients of a layer's weights from the adjoints of wx and rh, in buffers allocated once.
 
-    dW = Σ_n dwx_n ⊗ x_n,   dR = Σ_n drh_n ⊗ h_n,   db_ih = Σ_n dwx_n,   db_hh = Σ_n drh_n      (1)     one product where dwx = drh
+    dW = Σ_n dwx_n ⊗ x_n,   dR = Σ_n drh_n ⊗ h_n,   db_ih = Σ_n dwx_n,   db_hh = Σ_n drh_n      (1)     one product if dwx = drh
 
 N = T·B rows · I input · G gates · H hidden.
 """
@@ -16,13 +16,13 @@ from ..kernels import Parameters
 
 @final
 class WeightGradients:
-    """(1) of one layer.
+    """(1) for one layer.
 
     Args:
-        weights: what the gradients are of.
+        weights: the layer's weights.
         xs: (T, B, I) the layer's input.
         h_before: (T, B, H) the h that R multiplied.
-        pullback: whose ``dwx`` and ``drh`` are read.
+        pullback: holds ``dwx`` and ``drh``.
     """
 
     def __init__(self, weights: Parameters, xs: Tensor, h_before: Tensor, pullback: AbstractPullback) -> None:
@@ -36,7 +36,7 @@ class WeightGradients:
         self._db = [x.new_empty(rows) for _ in self._into]
 
     def of(self, rows: slice) -> Parameters:
-        """(1) over some of the N rows: dW (G·H, I), dR (G·H, H), db (G·H) or None; overwritten by the next call."""
+        """(1) over some of the N rows: dW (G·H, I), dR (G·H, H), db (G·H) or None. The next call overwrites them."""
         adjoints = [self.pullback.drh] if self._shared else [self.pullback.dwx, self.pullback.drh]
         for d, source, into, db in zip(adjoints, self._sources, self._into, self._db, strict=True):
             d = d[rows].flatten(1)
