@@ -10,8 +10,8 @@ from _truth import assert_close
 import throughtime as tt
 from throughtime.cells import GRU, LSTM, Elman, Relu
 from throughtime.data import Batch
-from throughtime.flow._bias import least_window
-from throughtime.flow._verdict import fit_decay, horizon
+from throughtime.flow.measure._bias import least_window
+from throughtime.flow.verdict._verdict import fit_decay, horizon
 from throughtime.models import LanguageModel
 from throughtime.nn import ForgetBias, Orthogonal, TorchUniform
 

@@ -10,8 +10,8 @@ import throughtime as tt
 from throughtime.cells import GRU, LSTM, Elman
 from throughtime.data import Batch
 from throughtime.flow import Spectra
-from throughtime.flow._jacobians import joint_jacobian
-from throughtime.flow._trajectory import walk
+from throughtime.flow.measure._jacobians import joint_jacobian
+from throughtime.flow.measure._trajectory import walk
 from throughtime.models import LanguageModel
 
 V, H, T, B = 5, 4, 9, 3

@@ -11,7 +11,7 @@ from _chromium import browse
 from _flows import TEXT, made_up
 
 from throughtime import InputError
-from throughtime.flow._json import as_dict
+from throughtime.flow.report._json import as_dict
 
 
 def parsed(flow, **options):

@@ -16,9 +16,9 @@ import math
 import torch
 from torch import Tensor
 
-from ..cells import GRU, LSTM, AbstractCell, Elman, Identity, Relu, Sigmoid, Tanh, derivative
-from ..data import Batch
-from ._flow import Gates
+from ...cells import GRU, LSTM, AbstractCell, Elman, Identity, Relu, Sigmoid, Tanh, derivative
+from ...data import Batch
+from ._results import Gates
 from ._trajectory import Layer, Trajectory
 
 _MOST_ROWS = 256  # enough for a mean, where each row's derivative is a matrix

@@ -25,8 +25,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from .._shapes import State
-from ..cells import LSTM, derivative
+from ..._shapes import State
+from ...cells import LSTM, derivative
 from ._trajectory import Layer
 
 

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .._check import NonFinite
-from .._shapes import State
-from ..cells import AbstractCell
-from ..data import Batch
-from ..gradients._base import entering
-from ..kernels import Parameters, recurrence
-from ..kernels._plain import forward
-from ..models import AbstractModel
+from ..._check import NonFinite
+from ..._shapes import State
+from ...cells import AbstractCell
+from ...data import Batch
+from ...gradients._base import entering
+from ...kernels import Parameters, recurrence
+from ...kernels._plain import forward
+from ...models import AbstractModel
 
 
 @final

@@ -5,19 +5,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .._base import AbstractFlow
+from ..measure import BiasCurve, Gates, Jacobians
 from ._json import chosen_window
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ._flow import BiasCurve, Flow, Gates, Jacobians
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe & Ito's, told apart by everyone
 _DASHES = ("-", "--", "-.", ":")
 
 
-def to_figure(flow: "Flow") -> "Figure":
+def to_figure(flow: AbstractFlow) -> "Figure":
     """See ``Flow.plot``."""
     from matplotlib.figure import Figure  # a second to import: only where it is used
 
@@ -37,7 +38,7 @@ def to_figure(flow: "Flow") -> "Figure":
     return figure
 
 
-def _map(axes: "Axes", flow: "Flow") -> None:
+def _map(axes: "Axes", flow: AbstractFlow) -> None:
     from matplotlib.colors import LogNorm
 
     values = flow.adjoint.joint.clone()
@@ -51,7 +52,7 @@ def _map(axes: "Axes", flow: "Flow") -> None:
     axes.set(xlabel="step t", ylabel="lag k", title="which past each loss leans on")
 
 
-def _profile(axes: "Axes", flow: "Flow") -> None:
+def _profile(axes: "Axes", flow: AbstractFlow) -> None:
     lags, adjoint = torch.arange(flow.max_lag + 1), flow.adjoint
     for low, high, alpha in ((0, -1, 0.12), (1, -2, 0.2)):
         axes.fill_between(lags, adjoint.quantiles[low], adjoint.quantiles[high], color=_COLOURS[0], alpha=alpha, linewidth=0)
@@ -69,7 +70,7 @@ def _profile(axes: "Axes", flow: "Flow") -> None:
     axes.legend(frameon=False, fontsize=8)
 
 
-def _lag_gradients(axes: "Axes", flow: "Flow") -> None:
+def _lag_gradients(axes: "Axes", flow: AbstractFlow) -> None:
     for i, (name, norms) in enumerate(flow.lags.norms.items()):
         axes.plot(norms, color=_COLOURS[i % 7], linestyle=_DASHES[i // 7 % 4], linewidth=1, label=name.removeprefix("recurrence."))
     axes.plot(flow.lags.total, color="black", linewidth=2, label="all")
@@ -77,7 +78,7 @@ def _lag_gradients(axes: "Axes", flow: "Flow") -> None:
     axes.legend(frameon=False, fontsize=7)
 
 
-def _bias(axes: "Axes", bias: "BiasCurve", chosen: int | None) -> None:
+def _bias(axes: "Axes", bias: BiasCurve, chosen: int | None) -> None:
     axes.plot(bias.windows, bias.bias, color=_COLOURS[0], label="bias ‖g$_K$ − g‖ / ‖g‖")
     axes.plot(bias.windows, 1 - bias.cosine, color=_COLOURS[1], linestyle="--", label="1 − cos(g$_K$, g)")
     for level, window in bias.least.items():
@@ -90,7 +91,7 @@ def _bias(axes: "Axes", bias: "BiasCurve", chosen: int | None) -> None:
     axes.legend(frameon=False, fontsize=8)
 
 
-def _spectra(axes: "Axes", found: "Jacobians") -> None:
+def _spectra(axes: "Axes", found: Jacobians) -> None:
     spectra = {1: found.singular_values} | {p: found.span_singular_values[p] for p in found.spans}
     for i, (span, values) in enumerate(spectra.items()):
         label = "J$_t$" if span == 1 else f"of {span} steps"
@@ -101,7 +102,7 @@ def _spectra(axes: "Axes", found: "Jacobians") -> None:
     axes.legend(frameon=False, fontsize=8)
 
 
-def _gates(axes: "Axes", gates: "Gates") -> None:
+def _gates(axes: "Axes", gates: Gates) -> None:
     known = ~gates.openness.isnan().all(2)
     values = gates.openness if known.any() else gates.saturation
     for layer, rows in enumerate(values):

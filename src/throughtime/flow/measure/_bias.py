@@ -16,7 +16,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ._flow import LEVELS, BiasCurve, LagGradients
+from ._results import LEVELS, BiasCurve, LagGradients
 
 
 @final

@@ -22,10 +22,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._check import InputError
-from ..cells import StepDerivative, derivative
-from ._flow import Jacobians
+from ... import _check
+from ..._check import InputError
+from ...cells import StepDerivative, derivative
+from ._results import Jacobians
 from ._trajectory import Layer, Trajectory
 
 
@@ -60,7 +60,7 @@ class Spectra:
             _check.positive("a span of Spectra.spans", span, remedy="It is the number of Jacobians in a product.")
 
 
-def measure(trajectory: Trajectory, options: Spectra) -> Jacobians:
+def spectra_of(trajectory: Trajectory, options: Spectra) -> Jacobians:
     """Everything that ``options`` asks for."""
     lengths = stream_lengths(trajectory.counted)
     longest = int(lengths.max())

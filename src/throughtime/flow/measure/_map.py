@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._flow import QUANTILES, AdjointMap
 from ._lags import Lag
+from ._results import QUANTILES, AdjointMap
 
 
 @final

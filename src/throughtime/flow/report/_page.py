@@ -8,20 +8,18 @@ import os
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
 
-from .._check import InputError
-from .._version import __version__
+from ..._check import InputError
+from ..._version import __version__
+from .._base import AbstractFlow
+from ..verdict import Verdict
 from ._json import Symbols, to_text
-
-if TYPE_CHECKING:
-    from ._flow import Flow, Verdict
 
 _HERE = Path(__file__).parent
 _MARK = {"vanishing": "↘", "exploding": "↗", "healthy": "→"}  # the verdict is not told by its colour alone
 
 
-def write_page(path: Path, flow: "Flow", *, symbols: Symbols | None = None, window: int | None = None, title: str = "") -> None:
+def write_page(path: Path, flow: AbstractFlow, *, symbols: Symbols | None = None, window: int | None = None, title: str = "") -> None:
     """Replace ``path`` as a whole.
 
     Raises:
@@ -42,7 +40,7 @@ def write_page(path: Path, flow: "Flow", *, symbols: Symbols | None = None, wind
             aside.unlink()
 
 
-def to_page(flow: "Flow", *, symbols: Symbols | None = None, window: int | None = None, title: str = "") -> str:
+def to_page(flow: AbstractFlow, *, symbols: Symbols | None = None, window: int | None = None, title: str = "") -> str:
     """The whole page."""
     data = to_text(flow, symbols=symbols, window=window)
     return Template(_read("page.html")).substitute(
@@ -61,19 +59,19 @@ def _read(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8")
 
 
-def _about(flow: "Flow") -> str:
+def _about(flow: AbstractFlow) -> str:
     layers = f"{flow.layers} layer{'s' if flow.layers > 1 else ''} of {flow.hidden_size} units"
     start = "a state carried in" if flow.carried else "no state carried in"
     return f"{flow.cell}, {layers} · {flow.T} steps × {flow.B} streams, lags 0–{flow.max_lag}, {start} · loss {flow.loss:.4g}"
 
 
-def _self_check(flow: "Flow") -> str:
+def _self_check(flow: AbstractFlow) -> str:
     if flow.lags.error != flow.lags.error:
         return "The gradient by lag was not asked for."
     return f"Checked: the parts by lag add up to the whole gradient of full backpropagation, to {flow.lags.error:.1e} of its norm."
 
 
-def _verdict(verdict: "Verdict") -> str:
+def _verdict(verdict: Verdict) -> str:
     """Readable without the script, and first in print."""
     advice = "".join(
         f"<li><p>{escape(a.sentence)}</p><p class=because>{escape(', '.join(f'{k} {v:.4g}' for k, v in a.because.items()))}</p></li>"

@@ -29,7 +29,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from .._shapes import State
+from ..._shapes import State
 from ._pull import AbstractPull, pull_of
 from ._trajectory import Layer, Trajectory
 

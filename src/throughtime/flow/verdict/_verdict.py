@@ -19,8 +19,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..cells import AbstractCell, Elman
-from ._flow import AdjointMap, Advice, BiasCurve, Gates, Jacobians, LagGradients, Verdict
+from ...cells import Elman
+from ..measure import Measurement
+from ._words import Advice, Verdict
 
 GROWTH = 10.0  # (3)
 FADED = 0.01  # (2)
@@ -28,17 +29,15 @@ FADED = 0.01  # (2)
 State = Literal["vanishing", "exploding", "healthy"]
 
 
-def judge(
-    cell: AbstractCell, adjoint: AdjointMap, lags: LagGradients, bias: BiasCurve | None, jacobians: Jacobians | None, gates: Gates | None
-) -> Verdict:
+def judge(found: Measurement) -> Verdict:
     """Everything measured, as a verdict."""
-    decay, r_squared, fit = fit_decay(adjoint.profile, adjoint.counts)
-    reach = horizon(adjoint.profile)
-    state = _state(adjoint.profile, decay, reach)
-    measured = _Measured(cell, state, adjoint.profile, decay, reach, lags, bias, jacobians, gates)
-    advice = tuple(measured.advice())
-    sentence = _sentence(state, adjoint.profile, decay, r_squared, reach)
-    return Verdict(state, sentence, decay, r_squared, fit, reach, _half_lag(adjoint.profile), advice)
+    profile = found.adjoint.profile
+    decay, r_squared, fit = fit_decay(profile, found.adjoint.counts)
+    reach = horizon(profile)
+    state = _state(profile, decay, reach)
+    advice = tuple(_Adviser(found, state, decay).advice())
+    sentence = _sentence(state, profile, decay, r_squared, reach)
+    return Verdict(state, sentence, decay, r_squared, fit, reach, _half_lag(profile), advice)
 
 
 def fit_decay(profile: Tensor, counts: Tensor) -> tuple[float, float, tuple[int, int]]:
@@ -89,23 +88,12 @@ def _sentence(state: State, profile: Tensor, decay: float, r_squared: float, rea
     return f"The gradient is healthy: it changes {rate} and is {where}; at lag {K - 1} {last:.3g} of lag 0 arrives."
 
 
-class _Measured:
+class _Adviser:
     """What the advice is made of, and the advice."""
 
-    def __init__(
-        self,
-        cell: AbstractCell,
-        state: State,
-        profile: Tensor,
-        decay: float,
-        reach: int | None,
-        lags: LagGradients,
-        bias: BiasCurve | None,
-        jacobians: Jacobians | None,
-        gates: Gates | None,
-    ) -> None:
-        self.cell, self.state, self.profile, self.decay, self.reach = cell, state, profile, decay, reach
-        self.lags, self.bias, self.jacobians, self.gates = lags, bias, jacobians, gates
+    def __init__(self, found: Measurement, state: State, decay: float) -> None:
+        self.cell, self.lags, self.bias, self.jacobians, self.gates = found.cell, found.lags, found.bias, found.jacobians, found.gates
+        self.state, self.profile, self.decay = state, found.adjoint.profile, decay
 
     def advice(self) -> Iterator[Advice]:
         """The most pressing first."""

@@ -1,0 +1,78 @@
+"""One measurement: forward once, every lag back, Jacobians and gates along the way.
+
+T time · B batch · L layers · K lags.
+"""
+
+import torch
+from torch import Tensor
+
+from ... import _check
+from ..._check import InputError
+from ...data import Batch
+from ._bias import LagSums
+from ._gates import gates_of
+from ._gradients import full_gradient
+from ._jacobians import spectra_of
+from ._lags import LagPass
+from ._map import MapBuilder
+from ._problem import Problem
+from ._results import AdjointMap, BiasCurve, LagGradients, Measurement
+from ._trajectory import Trajectory, walk, without_dropout
+
+
+def measure(problem: Problem) -> Measurement:
+    """Everything that was asked for.
+
+    Raises:
+        NonFinite: a weight, a state, a loss or the gradient is not a finite number.
+    """
+    model, batch, asked = problem.model, problem.batch, problem.asked
+    with without_dropout(model):
+        with torch.random.fork_rng(_devices(batch)):
+            trajectory = walk(model, batch, problem.state)
+        # From the same point of torch's generators: a random initial state is the same one.
+        gradient = full_gradient(problem) if asked.parameters else {}
+    _check_tensors(problem, gradient)
+    with torch.no_grad():
+        adjoint, lags, bias = _by_lag(problem, trajectory, gradient)
+        return Measurement(
+            cell=model.recurrence.cell,
+            loss=float(trajectory.losses.sum()) * trajectory.scale,
+            losses=trajectory.losses.double().cpu().where(trajectory.counted.cpu(), torch.nan),
+            lags=lags,
+            adjoint=adjoint,
+            bias=bias,
+            jacobians=None if asked.jacobians is None else spectra_of(trajectory, asked.jacobians),
+            gates=gates_of(trajectory, batch) if asked.gates else None,
+        )
+
+
+def _by_lag(problem: Problem, trajectory: Trajectory, gradient: dict[str, Tensor]) -> tuple[AdjointMap, LagGradients, BiasCurve | None]:
+    """The pass over the lags, and what is collected on it."""
+    asked, K = problem.asked, problem.K
+    back = LagPass(trajectory, problem.first, problem.last, inputs=asked.inputs, weights=bool(gradient))
+    builder = MapBuilder(trajectory.counted, K, len(trajectory.layers), asked.stream, inputs=asked.inputs)
+    sums = LagSums(gradient, {name: g * trajectory.scale for name, g in trajectory.direct.items()}, asked.tensors)
+    for lag in back.walk(K):
+        builder.add(lag)
+        if gradient:
+            sums.add(back.gradients(lag), lag.factor * trajectory.scale)
+    if not gradient:
+        return builder.result(), LagGradients({}, torch.empty(0, dtype=torch.float64), {}, {}, torch.nan, {}, torch.nan), None
+    if (rest := back.beyond(K)) is not None:
+        sums.end(back.gradients(rest), rest.factor * trajectory.scale)
+    return builder.result(), sums.lag_gradients(), sums.bias_curve()
+
+
+def _check_tensors(problem: Problem, gradient: dict[str, Tensor]) -> None:
+    """The names whose parts are to be kept whole: known ones, and few enough for the memory."""
+    names = problem.asked.tensors
+    for name in names:
+        if name not in gradient:
+            raise InputError(f"tensors names {name!r}; expected some of {', '.join(gradient) or 'none, as parameters=False'}.")
+    kept = problem.K * sum(gradient[name].nbytes for name in names)
+    _check.memory(kept, f"{problem.K} lags of {', '.join(names)}", "Give a max_lag, or fewer names in tensors.")
+
+
+def _devices(batch: Batch) -> list[torch.device]:
+    return [] if batch.inputs.device.type == "cpu" else [batch.inputs.device]
