@@ -6,7 +6,10 @@ from .measure import (
     Gates as Gates,
     Jacobians as Jacobians,
     LagGradients as LagGradients,
+    OwnBias as OwnBias,
     Spectra as Spectra,
+    TrainedBy as TrainedBy,
+    WindowBias as WindowBias,
 )
 from .verdict import Advice as Advice, Verdict as Verdict
 from ._flow import Flow as Flow

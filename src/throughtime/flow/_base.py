@@ -5,6 +5,7 @@ T time · B batch · L layers · H hidden · K lags.
 
 import abc
 from dataclasses import dataclass
+from typing import Literal
 
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -35,6 +36,10 @@ class AbstractFlow(abc.ABC):
         jacobians: None where not asked for.
         gates: None where not asked for.
         verdict: in words.
+        guess: what the same losses would cost if every output were held equally likely, scaled as ``loss`` is; None where the head has no
+            softmax with cross-entropy.
+        precision: the type in which it was measured.
+        again: why it was measured once more, in float64; empty where the first measurement was close enough.
     """
 
     cell: str
@@ -54,3 +59,6 @@ class AbstractFlow(abc.ABC):
     jacobians: Jacobians | None
     gates: Gates | None
     verdict: Verdict
+    guess: float | None = None
+    precision: Literal["float32", "float64"] = "float32"
+    again: str = ""

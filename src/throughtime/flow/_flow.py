@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, final
 
 from ._base import AbstractFlow
-from .report import Symbols, to_figure, to_frame, to_text, write_page
+from .report import Shown, Symbols, to_figure, to_frame, to_text, write_page
+from .verdict import Reader
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +39,15 @@ class Flow(AbstractFlow):
         """
         return to_text(self, symbols=symbols, window=window)
 
-    def to_html(self, path: str | Path, *, symbols: Symbols | None = None, window: int | None = None, title: str = "") -> None:
+    def to_html(
+        self,
+        path: str | Path,
+        *,
+        symbols: Symbols | None = None,
+        window: int | None = None,
+        title: str = "",
+        reader: Reader = "python",
+    ) -> None:
         """Write one page that needs no network: verdict, map, text, profile, bias curve, spectra, gates. It holds ``to_json``'s numbers.
 
         Args:
@@ -46,8 +55,9 @@ class Flow(AbstractFlow):
             symbols: as in ``to_json``.
             window: as in ``to_json``.
             title: of the page.
+            reader: who is advised: "python" is shown objects, "shell" the flags of ``throughtime train``.
 
         Raises:
             InputError: the file cannot be written.
         """
-        write_page(Path(path), self, symbols=symbols, window=window, title=title)
+        write_page(Path(path), self, Shown(symbols, window, title, reader))

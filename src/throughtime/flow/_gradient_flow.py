@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from .._shapes import State
 from ..data import Batch
 from ..gradients import Carry
+from ._closely import Closely, closely
 from ._flow import Flow
-from .measure import Asked, Measurement, Problem, Spectra, measure
+from .measure import Asked, Problem, Spectra, TrainedBy
 from .verdict import judge
 
 
@@ -25,12 +26,14 @@ def gradient_flow(
     inputs: bool = True,
     jacobians: Spectra | None = Spectra(),  # noqa: B008  a frozen dataclass
     gates: bool = True,
+    trained_by: TrainedBy | None = None,
 ) -> Flow:
     """Measure what the gradient of a batch's loss does through time.
 
     Every loss L_t is led back lag by lag, ``v_t^{k+1} = v_t^k J_{t−k}``, all of them at once: A[t, k] = ‖v_t^k‖ says how much the
     loss at t leans on the state k steps before, and g^(k) = Σ_t v_t^k ∂s_{t−k}/∂θ is the part of dL/dθ that reaches back exactly k
-    steps. Σ_k g^(k) = dL/dθ is checked against ``FullBPTT`` every time; the error is in the result. Dropout is off while it is
+    steps. Σ_k g^(k) = dL/dθ is checked against ``FullBPTT`` every time; the error is in the result. Where it does not hold to 1e-4, or
+    a number has grown beyond the model's type, all is measured again in float64, and ``again`` says why. Dropout is off while it is
     measured; modes, gradients and weights are left as they were.
 
     Args:
@@ -45,6 +48,7 @@ def gradient_flow(
         inputs: find ‖∂L_t/∂x_{t−k}‖.
         jacobians: which Jacobians and exponents to measure; None: none.
         gates: measure gates, saturation and half-lives.
+        trained_by: how the network is trained, to measure what that misses of this batch's gradient; None: not measured.
 
     Returns:
         The measurement and a verdict in words.
@@ -53,7 +57,8 @@ def gradient_flow(
         InputError: no loss, or none at ``step``; a ``max_lag`` that no loss has; a carry of another shape; names that the model lacks; more
             lags than memory holds.
         NotImplementedError: a module that is not made of the three stations.
-        NonFinite: a weight, a state, a loss or the gradient is not a finite number; the message says which, and at which step first.
+        NonFinite: a weight is not a finite number, or in float64 a state or a loss is none; the message says which, and at which
+            step first.
 
     References:
         Werbos, *Backpropagation through time: what it does and how to do it*, 1990. Pascanu, Mikolov & Bengio, *On the difficulty of
@@ -67,13 +72,14 @@ def gradient_flow(
     >>> flow.adjoint.joint.shape, flow.lags.error < 1e-5
     (torch.Size([12, 12]), True)
     """
-    asked = Asked(max_lag, step, stream, parameters, tuple(tensors), inputs, jacobians, gates)
+    asked = Asked(max_lag, step, stream, parameters, tuple(tensors), inputs, jacobians, gates, trained_by)
     problem = Problem.of(model, batch, carry, asked)
-    return _flow(problem, measure(problem))
+    return _flow(problem, closely(problem))
 
 
-def _flow(problem: Problem, found: Measurement) -> Flow:
+def _flow(problem: Problem, close: Closely) -> Flow:
     """What was measured, of what, and in words."""
+    found = close.found
     stack, batch = problem.model.recurrence, problem.batch
     return Flow(
         cell=str(stack.cell),
@@ -81,7 +87,7 @@ def _flow(problem: Problem, found: Measurement) -> Flow:
         hidden_size=stack.hidden_size,
         T=batch.T,
         B=batch.B,
-        max_lag=problem.K - 1,
+        max_lag=len(found.adjoint.profile) - 1,
         carried=problem.state is not None,
         loss=found.loss,
         losses=found.losses,
@@ -92,7 +98,10 @@ def _flow(problem: Problem, found: Measurement) -> Flow:
         bias=found.bias,
         jacobians=found.jacobians,
         gates=found.gates,
-        verdict=judge(found),
+        verdict=judge(found, overflows=close.overflows),
+        guess=found.guess,
+        precision=close.precision,
+        again=close.again,
     )
 
 

@@ -9,7 +9,11 @@ from ._results import (
     Jacobians as Jacobians,
     LagGradients as LagGradients,
     Measurement as Measurement,
+    OwnBias as OwnBias,
+    WindowBias as WindowBias,
+    CLOSES as CLOSES,
 )
-from ._jacobians import Spectra as Spectra
-from ._problem import Asked as Asked, Problem as Problem
+from ._spectra import Spectra as Spectra
+from ._asked import Asked as Asked, TrainedBy as TrainedBy
+from ._problem import Problem as Problem
 from ._measure import measure as measure

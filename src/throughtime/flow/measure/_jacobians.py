@@ -16,48 +16,15 @@ References: Benettin, Galgani, Giorgilli & Strelcyn, *Lyapunov characteristic ex
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import final
 
 import torch
 from torch import Tensor
 
-from ... import _check
 from ..._check import InputError
 from ...cells import StepDerivative, derivative
 from ._results import Jacobians
+from ._spectra import Spectra
 from ._trajectory import Layer, Trajectory
-
-
-@final
-@dataclass(frozen=True)
-class Spectra:
-    """Which Jacobians to measure.
-
-    Args:
-        samples: how many single steps, spread over time and streams. 0: none.
-        spans: lengths of the products, in steps; those longer than the batch are left out. (): none.
-        windows: how many products of each length.
-        exponents: how many of the greatest Lyapunov exponents; at most n. 0: none.
-        streams: how many streams they are the mean over, at most.
-        burn_in: steps left out before (3). None: a quarter of the longest stream, 50 at most.
-
-    Raises:
-        InputError: a number below 0, a span below 1.
-    """
-
-    samples: int = 8
-    spans: tuple[int, ...] = (4, 16, 64)
-    windows: int = 4
-    exponents: int = 8
-    streams: int = 8
-    burn_in: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("samples", "windows", "exponents", "streams", "burn_in"):
-            _check.at_least(f"Spectra.{name}", getattr(self, name) or 0, 0)
-        for span in self.spans:
-            _check.positive("a span of Spectra.spans", span, remedy="It is the number of Jacobians in a product.")
 
 
 def spectra_of(trajectory: Trajectory, options: Spectra) -> Jacobians:
@@ -106,7 +73,12 @@ def joint_jacobian(trajectory: Trajectory, t: int, b: int, span: int = 1) -> Ten
 
 def _sweep(trajectory: Trajectory, t: int, b: int, spans: Sequence[int]) -> dict[int, Tensor]:
     """span → (n,) singular values of the product that ends at t."""
-    return {span: torch.linalg.svdvals(joint_jacobian(trajectory, t, b, span)).cpu() for span in spans}
+    return {span: _singular_values(joint_jacobian(trajectory, t, b, span)).cpu() for span in spans}
+
+
+def _singular_values(product: Tensor) -> Tensor:
+    """(n,); NaN where the product has grown beyond float64."""
+    return torch.linalg.svdvals(product) if torch.isfinite(product).all() else torch.full_like(product[0], math.nan)
 
 
 def _exponents(trajectory: Trajectory, lengths: Tensor, options: Spectra, n: int) -> tuple[Tensor, Tensor, int, int]:

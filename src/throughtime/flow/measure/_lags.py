@@ -29,7 +29,6 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ..._shapes import State
 from ._pull import AbstractPull, pull_of
 from ._trajectory import Layer, Trajectory
 
@@ -118,10 +117,10 @@ class LagPass:
             found |= products.of(self._steps(lag.start, lag.stop))
         found = {name: g for name, g in found.items() if name in self.trajectory.trained}
         if self.trajectory.xs.requires_grad and self.dxs is not None:
-            found |= self._through((self.trajectory.xs,), (self.dxs.view_as(self.trajectory.xs),))
+            found |= self.trajectory.lead_on((self.trajectory.xs,), (self.dxs.view_as(self.trajectory.xs),))
         if lag.start == 0 and self.trajectory.before[0].requires_grad:
             ends = tuple(torch.stack([d[: self.B] for d in parts]) for parts in zip(*self.there, strict=True))  # (L, B, H) each
-            found |= self._through(self.trajectory.before, ends)
+            found |= self.trajectory.lead_on(self.trajectory.before, ends)
         return found
 
     def _steps(self, start: int, stop: int) -> slice:
@@ -166,12 +165,6 @@ class LagPass:
             for d in adjoints:
                 d[self._steps(start + 1, stop + 1)] *= 2.0**shift
         return joint * 2.0**shift
-
-    def _through(self, made: State, adjoints: State) -> dict[str, Tensor]:
-        """Led on into the parameters that made ``made``."""
-        trained = self.trajectory.trained
-        found = torch.autograd.grad(made, list(trained.values()), adjoints, retain_graph=True, allow_unused=True)
-        return {name: g for name, g in zip(trained, found, strict=True) if g is not None}
 
 
 @final

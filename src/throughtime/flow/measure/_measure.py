@@ -3,12 +3,15 @@
 T time · B batch · L layers · K lags.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from ... import _check
-from ..._check import InputError
+from ..._check import InputError, NonFinite
 from ...data import Batch
+from ...models import CrossEntropy, Softmax
 from ._bias import LagSums
 from ._gates import gates_of
 from ._gradients import full_gradient
@@ -18,6 +21,7 @@ from ._map import MapBuilder
 from ._problem import Problem
 from ._results import AdjointMap, BiasCurve, LagGradients, Measurement
 from ._trajectory import Trajectory, walk, without_dropout
+from ._windows import gradient_as_trained, with_windows
 
 
 def measure(problem: Problem) -> Measurement:
@@ -28,17 +32,22 @@ def measure(problem: Problem) -> Measurement:
     """
     model, batch, asked = problem.model, problem.batch, problem.asked
     with without_dropout(model):
+        # All from the same point of torch's generators: a random initial state is the same one.
         with torch.random.fork_rng(_devices(batch)):
             trajectory = walk(model, batch, problem.state)
-        # From the same point of torch's generators: a random initial state is the same one.
+        with torch.random.fork_rng(_devices(batch)):
+            own = gradient_as_trained(problem) if asked.parameters else None
         gradient = full_gradient(problem) if asked.parameters else {}
-    _check_tensors(problem, gradient)
+        _check_tensors(problem, gradient)
+        with torch.no_grad():
+            adjoint, lags, bias = _by_lag(problem, trajectory, gradient)
+        bias = None if bias is None else with_windows(bias, problem, trajectory, gradient, own)
     with torch.no_grad():
-        adjoint, lags, bias = _by_lag(problem, trajectory, gradient)
         return Measurement(
             cell=model.recurrence.cell,
             loss=float(trajectory.losses.sum()) * trajectory.scale,
             losses=trajectory.losses.double().cpu().where(trajectory.counted.cpu(), torch.nan),
+            guess=_guess(problem, trajectory),
             lags=lags,
             adjoint=adjoint,
             bias=bias,
@@ -57,11 +66,26 @@ def _by_lag(problem: Problem, trajectory: Trajectory, gradient: dict[str, Tensor
         builder.add(lag)
         if gradient:
             sums.add(back.gradients(lag), lag.factor * trajectory.scale)
+        elif builder.overflows(lag):
+            K = lag.k
+            break
+    if K == 0:
+        raise NonFinite("∂L/∂h is not a finite number, at the very step of the loss. Start the head from smaller weights.")
     if not gradient:
-        return builder.result(), LagGradients({}, torch.empty(0, dtype=torch.float64), {}, {}, torch.nan, {}, torch.nan), None
+        return builder.result(K), LagGradients({}, torch.empty(0, dtype=torch.float64), {}, {}, torch.nan, {}, torch.nan), None
     if (rest := back.beyond(K)) is not None:
         sums.end(back.gradients(rest), rest.factor * trajectory.scale)
-    return builder.result(), sums.lag_gradients(), sums.bias_curve()
+    return builder.result(K), sums.lag_gradients(), sums.bias_curve()
+
+
+def _guess(problem: Problem, trajectory: Trajectory) -> float | None:
+    """ln V for every loss that counts, weighed and scaled as they are; of a softmax with cross-entropy over V outputs."""
+    head, batch = problem.model.head, problem.batch
+    if not (isinstance(head.output, Softmax) and isinstance(head.loss, CrossEntropy)):
+        return None
+    counted = trajectory.counted
+    weight = float(counted.sum()) if batch.weights is None else float(batch.weights[counted].sum())
+    return math.log(head.weight.shape[0]) * weight * trajectory.scale
 
 
 def _check_tensors(problem: Problem, gradient: dict[str, Tensor]) -> None:

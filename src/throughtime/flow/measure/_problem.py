@@ -1,5 +1,6 @@
-"""What is to be measured, and of what: every choice of the caller, checked against the batch."""
+"""What is to be measured, and of what: the caller's choices, checked against the batch."""
 
+import copy
 import dataclasses
 from dataclasses import dataclass
 from typing import final
@@ -14,23 +15,8 @@ from ...data import Batch
 from ...gradients import Carry
 from ...gradients._base import carried_state
 from ...models import AbstractModel
-from ._jacobians import Spectra
+from ._asked import Asked
 from ._trajectory import counts
-
-
-@final
-@dataclass(frozen=True)
-class Asked:
-    """The choices of ``gradient_flow``, under the same names."""
-
-    max_lag: int | None
-    step: int | None
-    stream: int
-    parameters: bool
-    tensors: tuple[str, ...]
-    inputs: bool
-    jacobians: Spectra | None
-    gates: bool
 
 
 @final
@@ -66,6 +52,17 @@ class Problem:
         if not 0 <= asked.stream < batch.B:
             raise InputError(f"stream is {asked.stream}; expected one of the batch's, 0 to {batch.B - 1}.")
         return cls(model, batch, state, asked, first, last, K)
+
+    def in_double(self) -> "Problem":
+        """The same in float64; the model is copied."""
+        model = copy.deepcopy(self.model).double()
+        given = {k: v.double() for k, v in vars(self.batch).items() if v is not None and v.is_floating_point()}
+        state = None if self.state is None else tuple(s.double() for s in self.state)
+        return dataclasses.replace(self, model=model, batch=dataclasses.replace(self.batch, **given), state=state)
+
+    def without_parameters(self) -> "Problem":
+        """The adjoint map alone, which cannot overflow."""
+        return dataclasses.replace(self, asked=dataclasses.replace(self.asked, parameters=False, tensors=()))
 
 
 def _with_stations(model: nn.Module) -> AbstractModel:

@@ -17,6 +17,7 @@ from ...cells import AbstractCell
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 LEVELS = (0.1, 0.01, 0.001)
+CLOSES = LEVELS[-1] / 10  # an error of the sum beyond this could be seen in the least bias that is told
 
 
 @final
@@ -44,6 +45,11 @@ class LagGradients:
     gradient_norm: float
     beyond: Mapping[str, float]
     error: float
+
+    @property
+    def closes(self) -> bool:
+        """Whether the parts add up to the whole gradient closely enough for every bias that is told; true where it was not asked for."""
+        return not len(self.total) or self.error <= CLOSES
 
 
 @final
@@ -101,6 +107,9 @@ class BiasCurve:
         whole_norm: (K,) ‖g_K‖ over every parameter.
         parameters: the names of those that act through time.
         least: level (0.1, 0.01, 0.001) → the least window from which on ``bias`` stays at or below it; None: longer than was measured.
+        chunked: what ``TruncatedBPTT(k)`` would miss, the usual form, whose first loss after a border sees one lag.
+        overlapping: what ``TruncatedBPTT(k, 2 * k)`` would miss, whose losses see at least k + 1 lags.
+        own: what the network's own training misses, where ``trained_by`` told it.
     """
 
     windows: Float[Tensor, " K"]
@@ -111,6 +120,46 @@ class BiasCurve:
     whole_norm: Float[Tensor, " K"]
     parameters: tuple[str, ...]
     least: Mapping[float, int | None]
+    chunked: "WindowBias | None" = None
+    overlapping: "WindowBias | None" = None
+    own: "OwnBias | None" = None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class WindowBias:
+    """What a form of ``TruncatedBPTT`` misses, measured at some windows shorter than the batch, from the batch's first step.
+
+    Attributes:
+        windows: (M,) k1, in steps, ascending.
+        bias: (M,) ‖ĝ − g‖ / ‖g‖ over the parameters that act through time, as ``BiasCurve.bias``.
+        cosine: (M,) cos(ĝ, g) over the same.
+        least: level → the least of these windows from which on ``bias`` stays at or below it; None: none does.
+    """
+
+    windows: Float[Tensor, " M"]
+    bias: Float[Tensor, " M"]
+    cosine: Float[Tensor, " M"]
+    least: Mapping[float, int | None]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class OwnBias:
+    """What the network's own training misses of this batch's gradient.
+
+    Attributes:
+        method: the gradient method, with what is not left at its default.
+        window: steps between two of its windows: k1 of ``TruncatedBPTT``, the lags of ``SlidingBPTT``, else all of a call.
+        steps: of one call; the carry goes on from call to call, and no gradient beyond what the method keeps.
+        bias, cosine: as in ``BiasCurve``.
+    """
+
+    method: str
+    window: int
+    steps: int
+    bias: float
+    cosine: float
 
 
 @final
@@ -184,12 +233,14 @@ class Measurement:
         cell: the network's.
         loss: the batch's loss, as the model scales it, dropout off.
         losses: (T, B) each step's own m w ℓ; NaN where no loss counts.
+        guess: what the same losses would cost if every output were held equally likely; None where the head does not say.
         lags, adjoint, bias, jacobians, gates: as in ``Flow``.
     """
 
     cell: AbstractCell
     loss: float
     losses: Float[Tensor, "T B"]
+    guess: float | None
     lags: LagGradients
     adjoint: AdjointMap
     bias: BiasCurve | None

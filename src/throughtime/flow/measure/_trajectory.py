@@ -77,6 +77,11 @@ class Trajectory:
     direct: Mapping[str, Tensor]
     scale: float
 
+    def lead_on(self, made: State, adjoints: State) -> dict[str, Tensor]:
+        """From adjoints of ``xs`` or of ``before`` into the parameters that made them."""
+        found = torch.autograd.grad(made, list(self.trained.values()), adjoints, retain_graph=True, allow_unused=True)
+        return {name: g for name, g in zip(self.trained, found, strict=True) if g is not None}
+
 
 def walk(model: AbstractModel, batch: Batch, state: State | None) -> Trajectory:
     """Run the batch once, from the carried state or from the model's own.
@@ -170,5 +175,5 @@ def _finite(what: str, values: Tensor) -> None:
         t = int(bad.nonzero()[0])
         raise NonFinite(
             f"{what} is not a finite number at step {t} of {len(values)}, the first where anything is not. "
-            "Look at the batch's inputs there, or start from smaller weights."
+            "Look at the batch's inputs there, measure the steps before it, or start from smaller weights."
         )

@@ -3,4 +3,4 @@
 from ._figure import to_figure as to_figure
 from ._frame import to_frame as to_frame
 from ._json import Symbols as Symbols, to_text as to_text
-from ._page import write_page as write_page
+from ._page import Shown as Shown, write_page as write_page

@@ -16,10 +16,12 @@ from torch import Tensor
 
 from ..._version import __version__
 from .._base import AbstractFlow
-from ..measure import BiasCurve, Gates, Jacobians
+from ..measure import BiasCurve, Gates, Jacobians, WindowBias
 
 CELLS = 300_000  # of all maps together: about 3 MB
 _LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the samples of singular values
+
+_ABOUT = ("cell", "layers", "hidden_size", "T", "B", "max_lag", "carried", "precision", "again")
 
 Symbols = Callable[[int], str]
 
@@ -34,8 +36,13 @@ def as_dict(flow: AbstractFlow, *, symbols: Symbols | None = None, window: int |
     return {
         "about": {
             "throughtime": __version__,
-            **{name: getattr(flow, name) for name in ("cell", "layers", "hidden_size", "T", "B", "max_lag", "carried")},
+            **{
+                name: getattr(flow, name)
+                for name in ("cell", "layers", "hidden_size", "T", "B", "max_lag", "carried", "precision", "again")
+            },
             "loss": _number(flow.loss),
+            "guess": _plain(flow.guess),
+            "closes": flow.lags.closes,
         },
         "verdict": _plain(asdict(flow.verdict)),
         "lags": _plain({k: getattr(flow.lags, k) for k in ("norms", "total", "gradient", "gradient_norm", "beyond", "error")}),
@@ -79,9 +86,22 @@ def _row(values: Tensor) -> list[Any] | None:
 
 
 def _bias(bias: BiasCurve, chosen: int | None) -> dict[str, Any]:
-    least = {f"{level:g}": window for level, window in bias.least.items()}
     names = ("windows", "bias", "cosine", "whole_bias", "whole_cosine", "whole_norm", "parameters")
-    return _plain({name: getattr(bias, name) for name in names}) | {"least": least, "chosen": chosen}
+    return _plain({name: getattr(bias, name) for name in names}) | {
+        "least": _least(bias.least),
+        "chosen": chosen,
+        "chunked": None if bias.chunked is None else _window_bias(bias.chunked),
+        "overlapping": None if bias.overlapping is None else _window_bias(bias.overlapping),
+        "own": None if bias.own is None else _plain(asdict(bias.own)),
+    }
+
+
+def _window_bias(curve: WindowBias) -> dict[str, Any]:
+    return _plain({name: getattr(curve, name) for name in ("windows", "bias", "cosine")}) | {"least": _least(curve.least)}
+
+
+def _least(least: Mapping[float, int | None]) -> dict[str, int | None]:
+    return {f"{level:g}": window for level, window in least.items()}
 
 
 def _jacobians(found: Jacobians) -> dict[str, Any]:

@@ -5,27 +5,58 @@ and the text that it was measured on, is a stranger's: it is escaped in HTML, an
 """
 
 import os
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from string import Template
+from typing import final
 
 from ..._check import InputError
 from ..._version import __version__
 from .._base import AbstractFlow
-from ..verdict import Verdict
+from ..verdict import Advice, Reader, Verdict
 from ._json import Symbols, to_text
 
 _HERE = Path(__file__).parent
-_MARK = {"vanishing": "↘", "exploding": "↗", "healthy": "→"}  # the verdict is not told by its colour alone
+# The verdict is not told by its colour alone.
+_MARK = {"vanishing": "↘", "exploding": "↗", "healthy": "→", "diverged": "✕", "saturated": "▬", "unknown": "?"}
+_BECAUSE = {
+    "error": "error of the sum",
+    "gradient_norm": "norm of dL/dθ",
+    "norm_before_growth": "of what has not grown",
+    "guess": "loss of guessing",
+    "radius": "spectral radius",
+    "decay": "change a step",
+    "exponent": "greatest Lyapunov exponent",
+    "saturation": "share saturated",
+    "stuck": "share stuck",
+    "half_life_90": "half-life of nine in ten units, at most",
+    "own_bias": "bias as it is trained",
+    "least_1_percent": "least sliding window for 1 %",
+    "least_10_percent": "least sliding window for 10 %",
+    "window": "steps between windows",
+    "steps": "steps measured",
+}
 
 
-def write_page(path: Path, flow: AbstractFlow, *, symbols: Symbols | None = None, window: int | None = None, title: str = "") -> None:
+@final
+@dataclass(frozen=True)
+class Shown:
+    """How a page shows a measurement; see ``Flow.to_html``."""
+
+    symbols: Symbols | None = None
+    window: int | None = None
+    title: str = ""
+    reader: Reader = "python"
+
+
+def write_page(path: Path, flow: AbstractFlow, shown: Shown) -> None:
     """Replace ``path`` as a whole.
 
     Raises:
         InputError: it cannot be written.
     """
-    page = to_page(flow, symbols=symbols, window=window, title=title)
+    page = to_page(flow, shown)
     aside = path.parent / f".{path.name}.part"
     try:
         aside.write_text(page, encoding="utf-8", errors="replace")  # half a character, which is no text, is shown as a question mark
@@ -40,16 +71,16 @@ def write_page(path: Path, flow: AbstractFlow, *, symbols: Symbols | None = None
             aside.unlink()
 
 
-def to_page(flow: AbstractFlow, *, symbols: Symbols | None = None, window: int | None = None, title: str = "") -> str:
+def to_page(flow: AbstractFlow, shown: Shown) -> str:
     """The whole page."""
-    data = to_text(flow, symbols=symbols, window=window)
+    data = to_text(flow, symbols=shown.symbols, window=shown.window)
     return Template(_read("page.html")).substitute(
-        title=escape(title or "Gradient flow"),
+        title=escape(shown.title or "Gradient flow"),
         style=_read("page.css"),
         script=_read("page.js"),
         data=data.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e").replace("\u2028", "\\u2028"),
         about=escape(_about(flow)),
-        verdict=_verdict(flow.verdict),
+        verdict=_verdict(flow.verdict, shown.reader),
         check=escape(_self_check(flow)),
         version=escape(__version__),
     )
@@ -62,22 +93,33 @@ def _read(name: str) -> str:
 def _about(flow: AbstractFlow) -> str:
     layers = f"{flow.layers} layer{'s' if flow.layers > 1 else ''} of {flow.hidden_size} units"
     start = "a state carried in" if flow.carried else "no state carried in"
-    return f"{flow.cell}, {layers} · {flow.T} steps × {flow.B} streams, lags 0–{flow.max_lag}, {start} · loss {flow.loss:.4g}"
+    guess = "" if flow.guess is None else f", of guessing {flow.guess:.4g}"
+    size = f"{flow.T} steps × {flow.B} streams, lags 0–{flow.max_lag}"
+    return f"{flow.cell}, {layers} · {size}, {start} · loss {flow.loss:.4g}{guess}"
 
 
 def _self_check(flow: AbstractFlow) -> str:
-    if flow.lags.error != flow.lags.error:
-        return "The gradient by lag was not asked for."
-    return f"Checked: the parts by lag add up to the whole gradient of full backpropagation, to {flow.lags.error:.1e} of its norm."
+    again = f"Measured in float64, because {flow.again}. " if flow.again else ""
+    if not len(flow.lags.total):
+        return f"{again}The gradient by lag was not measured."
+    if flow.lags.closes:
+        return (
+            f"{again}Checked: the parts by lag add up to the whole gradient of full backpropagation, to {flow.lags.error:.1e} of its norm."
+        )
+    return f"{again}The check has failed: the parts by lag do not add up to the whole gradient of full backpropagation."
 
 
-def _verdict(verdict: Verdict) -> str:
+def _verdict(verdict: Verdict, reader: Reader) -> str:
     """Readable without the script, and first in print."""
-    advice = "".join(
-        f"<li><p>{escape(a.sentence)}</p><p class=because>{escape(', '.join(f'{k} {v:.4g}' for k, v in a.because.items()))}</p></li>"
-        for a in verdict.advice
-    )
+    advice = "".join(_advice(one, reader) for one in verdict.advice)
     return (
         f'<p class="state {escape(verdict.state)}"><span aria-hidden=true>{_MARK[verdict.state]}</span> {escape(verdict.state)}</p>'
         f"<p class=sentence>{escape(verdict.sentence)}</p>" + (f"<h3>What to try</h3><ol class=advice>{advice}</ol>" if advice else "")
     )
+
+
+def _advice(advice: Advice, reader: Reader) -> str:
+    setting = advice.python if reader == "python" else advice.flags
+    code = f"<p><code>{escape(setting)}</code></p>" if setting else ""
+    because = ", ".join(f"{_BECAUSE.get(name, name)} {value:.4g}" for name, value in advice.because.items())
+    return f"<li><p>{escape(advice.sentence)}</p>{code}<p class=because>{escape(because)}</p></li>"
