@@ -420,7 +420,7 @@ function exponentsChart() {
   const gone = "Nothing is left of any direction after a step or two.";
   const there = found.exponents.filter(finite), x = there.map((_, i) => i + 1), spread = found.exponents_spread.map((s) => (finite(s) ? s : 0));
   const bands = [{ x, low: there.map((v, i) => v - spread[i]), high: there.map((v, i) => v + spread[i]), colour: 0, opacity: 0.18 }];
-  chart($("exponents"), { title: "Lyapunov exponents", hint: `Nats a step, mean over ${steps(found.exponent_steps)} after a burn-in of ${found.burn_in}; band: standard deviation over streams. Above 0 the gradient explodes, far below it vanishes.`, x: { label: "index", whole: true }, y: { label: "nats a step" }, lines: [{ name: "exponent", x, y: there, colour: 0, width: 2.4 }, ...(there.length ? [{ name: "0: neither grows nor fades", x: [x[0], x.at(-1)], y: [0, 0], colour: 6, dash: "2 3", width: 1 }] : [])], bands, nothing: gone });
+  chart($("exponents"), { title: "Lyapunov exponents", hint: `Nats a step, mean over ${steps(found.exponent_steps)} after a burn-in of ${found.burn_in}; band: standard deviation over streams. Above 0 the gradient explodes, far below it vanishes.${there.length < found.exponents.length ? " The others lose everything at once." : ""}`, x: { label: "index", whole: true }, y: { label: "nats a step" }, lines: [{ name: "exponent", x, y: there, colour: 0, width: 2.4 }, ...(there.length ? [{ name: "0: neither grows nor fades", x: [x[0], x.at(-1)], y: [0, 0], colour: 6, dash: "2 3", width: 1 }] : [])], bands, nothing: gone });
 }
 
 function gatesChart() {
