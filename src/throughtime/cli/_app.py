@@ -15,6 +15,7 @@ from ._compare_gradients import compare_gradients
 from ._demo import demo
 from ._evaluate import evaluate
 from ._export import export
+from ._flag_names import in_flags
 from ._flow import flow
 from ._info import info
 from ._sample import sample
@@ -59,7 +60,7 @@ def _outcome(work: Callable[[], int], errors: Console) -> int:
         sys.stdout.flush()
         return code
     except (InputError, NonFinite, NotImplementedError) as error:
-        return _say(errors, str(error))
+        return _say(errors, in_flags(str(error)))
     except KeyboardInterrupt:
         errors.print("interrupted; what was saved before stands")
         return 130

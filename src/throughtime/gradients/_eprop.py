@@ -50,5 +50,5 @@ class EProp(AbstractGradient):
                 "elementwise = True. RTRL(), UORO(seed), SnAp(order) and TruncatedBPTT(k1, k2) would do."
             )
         return accumulate_local(
-            repr(self), model, batch, carry, feedback=self.feedback, passed_on=lambda layer: layer.linear.by_state
+            repr(self), model, batch, carry, feedback=self.feedback, passed_on=lambda layer: layer.derivative.by_state
         )  # (1), (2)

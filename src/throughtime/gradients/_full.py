@@ -12,7 +12,7 @@ from .. import _check
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
-from ._base import AbstractGradient, Carry, Outcome, carried_state, entering
+from ._base import AbstractGradient, Carry, Outcome, carried_state, starting_state
 
 
 @final
@@ -33,7 +33,7 @@ class FullBPTT(AbstractGradient):
             _check.above_zero("clip_adjoint", self.clip_adjoint, remedy="None switches it off.")
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
-        state = entering(model, carried_state(carry, repr(self)), batch.fresh, batch.B)
+        state = starting_state(model, carried_state(carry, repr(self)), batch.fresh, batch.B)
         hs, last = model.recurrence(model.enter(batch), state, clip_adjoint=self.clip_adjoint)
         loss = model.losses(hs, batch).sum() * model.scale(batch)
         loss.backward()

@@ -48,5 +48,5 @@ class RFLO(AbstractGradient):
                 "same idea for any cell that works unit by unit; RTRL() and UORO(seed) take every cell."
             )
         return accumulate_local(
-            repr(self), model, batch, carry, feedback=self.feedback, passed_on=lambda layer: layer.linear.by_state
+            repr(self), model, batch, carry, feedback=self.feedback, passed_on=lambda layer: layer.derivative.by_state
         )  # (1): a leaky unit's own derivative is 1 − α; (2)

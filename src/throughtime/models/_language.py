@@ -58,6 +58,7 @@ class LanguageModel(AbstractModel):
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__()
+        _check.positive("hidden_size", hidden_size)
         E = hidden_size if embedding_size is None else embedding_size
         if tied and E == 0:
             raise _check.InputError(
