@@ -18,7 +18,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from ...cells import Elman, Relu
+from ...cells import Gate, Relu
 from ..measure import Gates, Measurement
 from ._shape import Shape
 from ._words import State
@@ -78,20 +78,19 @@ def saturation_of(found: Measurement, shape: Shape) -> Saturation | None:
         return Saturation("stuck", int(stuck.argmax()), float(stuck.max()))
     if flat is None:
         return None
-    rectified = isinstance(found.cell, Elman) and isinstance(found.cell.phi, Relu)
-    worst = float(flat.max())
+    gate, share = flat
+    worst, rectified = float(share.max()), isinstance(gate.function, Relu)
     if worst > 0.9 or (worst > 0.5 and fades(shape) and not rectified):
-        return Saturation("dead" if rectified else "flat", int(flat.argmax()), worst)
+        return Saturation("dead" if rectified else "flat", int(share.argmax()), worst)
     return None
 
 
-def _flat(found: Measurement, gates: Gates) -> Tensor | None:
-    """(L,) share of steps and units at which what a unit would take on has next to no slope: a, n or g; not what keeps a memory."""
-    names = [name for name in ("a", "n", "g") if name in gates.names]
-    if not names:
-        return None
-    share = gates.saturation[:, gates.names.index(names[0])].mean(1)
-    return None if share.isnan().any() else share
+def _flat(found: Measurement, gates: Gates) -> tuple[Gate, Tensor] | None:
+    """(L,) share of steps and units at which what a unit would take on has next to no slope. Gates that open and shut may be shut."""
+    for g, gate in enumerate(found.cell.named_gates):
+        if gate.function is not None and not gate.opens:
+            return gate, gates.saturation[:, g].mean(1)
+    return None
 
 
 def _stuck(found: Measurement, K: int) -> Tensor | None:
