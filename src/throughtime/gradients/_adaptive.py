@@ -71,6 +71,15 @@ class AdaptiveBPTT(AbstractGradient):
 
     Raises:
         InputError: a tolerance outside (0, 1), a size below 1, min_lags or fit_from beyond max_lags.
+
+    >>> import torch
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> batch = tt.Batch(text[:-1], text[1:])
+    >>> method = AdaptiveBPTT(tolerance=0.1, max_lags=8)
+    >>> loss, carry = method.accumulate(model, batch)
+    >>> 1 <= method.logged(carry)["window"] <= 8
+    True
     """
 
     tolerance: float

@@ -43,6 +43,13 @@ class BlockRTRL(AbstractGradient):
         InputError: a block below 1; this machine cannot hold M.
         NotImplementedError: an input station other than an ``Embedding`` that has parameters.
 
+    >>> import torch
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> batch = tt.Batch(text[:-1], text[1:])
+    >>> loss, carry = BlockRTRL(8).accumulate(model, batch)
+    >>> loss, carry = BlockRTRL(8).accumulate(model, batch, carry)  # exact over both calls
+
     References: Schmidhuber, *A fixed size storage O(n³) time complexity learning algorithm for fully recurrent continually running
     networks*, 1992.
     """

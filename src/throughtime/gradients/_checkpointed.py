@@ -29,9 +29,9 @@ from .._check import InputError
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
-from ..nn import Recurrence, Rows, TableProduct, add_to_grads
+from ..nn import Rows, TableProduct, add_to_grads
 from ._base import AbstractGradient, Carry, Outcome, carried_state, starting_state
-from ._stations import Segment, run
+from ._stations import Segment, run, stack_of
 from .checkpointing._online import OnlineCheckpoints
 from .checkpointing._plan import Plan, kept_every, parse_bytes, with_snapshots, within
 from .checkpointing._schedules import Action, Advance, Free, Keep, Record, Restore, Reverse
@@ -91,7 +91,9 @@ class CheckpointedBPTT(AbstractGradient):
 
         Raises:
             InputError: a budget under the least that would do, which the message says.
+            NotImplementedError: a recurrence that is not a stack of cells, whose memory nobody knows.
         """
+        stack_of(model, repr(self))
         _check.positive("T", T)
         _check.positive("B", B)
         if self.budget is not None:
@@ -165,7 +167,7 @@ class _Inputs:
         """A batch in segments of so many steps. Where its inputs are rows of a table, the table is multiplied by W once."""
         segment = lambda i: batch.steps(i * steps, min((i + 1) * steps, batch.T))
         first = model.enter(segment(0)) if model.enters_rows(batch.inputs[:steps]) else None
-        if isinstance(first, Rows) and isinstance(model.recurrence, Recurrence):
+        if isinstance(first, Rows):
             return cls(model, segment, TableProduct(model.recurrence, first.table))
         return cls(model, segment)
 

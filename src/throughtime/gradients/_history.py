@@ -60,7 +60,7 @@ class History:
         return self.fresh.any(1).nonzero().flatten().tolist()
 
     def kept_from(self, start: int, entering: State) -> dict[str, Tensor]:
-        """What a carry keeps so that the next call reaches back to row ``start``, entered with that state; nothing where that is the end."""
+        """What a carry keeps for the next call to reach back to row ``start``, which that state enters; nothing where that is the end."""
         if start == self.T:
             return {}
         states = {f"state.{i}": s.detach() for i, s in enumerate(entering)}

@@ -28,6 +28,7 @@ from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
 from ._base import AbstractGradient, Carry, Outcome
+from ._stations import stack_of
 from .forward._columns import add_initial, add_unit_gradients, unit_inputs
 from .forward._run import Entry, ForwardRun, enter, learns_initial, restart, run_forward
 from .forward._signs import Signs, balance
@@ -46,6 +47,13 @@ class KFRTRL(AbstractGradient):
     Raises:
         NotImplementedError: several layers, whose I_t is no Kronecker product; dropout on an embedding.
 
+    >>> import torch
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> batch = tt.Batch(text[:-1], text[1:])
+    >>> loss, carry = KFRTRL(seed=0).accumulate(model, batch)
+    >>> loss, carry = KFRTRL(seed=0).accumulate(model, batch, carry)
+
     References: Mujika, Meier & Steger, *Approximating real-time recurrent learning with random Kronecker factors*, 2018 (arXiv:1805.10842).
     """
 
@@ -53,7 +61,7 @@ class KFRTRL(AbstractGradient):
     agrees = "in expectation"
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
-        layers = model.recurrence.num_layers
+        layers = stack_of(model, repr(self)).num_layers
         if layers > 1:
             raise NotImplementedError(
                 f"{self} needs an immediate influence that is a Kronecker product, which that of {layers} stacked layers is "

@@ -35,7 +35,7 @@ from ..data import Batch
 from ..models import AbstractModel
 from ..nn import LayerTrace
 from ._base import AbstractGradient, Carry, Outcome, carried_state
-from ._stations import run_with_steps
+from ._stations import run_with_steps, stack_of
 
 
 class Omega(NamedTuple):
@@ -103,7 +103,7 @@ def omega(model: AbstractModel, batch: Batch, state: State | None = None) -> Ome
     Raises:
         NotImplementedError: a cell other than the simple network.
     """
-    phi = _activation(model.recurrence.cell)
+    phi = _activation(stack_of(model, "omega").cell)
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # the method itself draws the same dropout after this
         trace = run_with_steps(model, batch, state, batch.fresh, "omega")
         adjoints = trace.input_half_adjoints(model.adjoint(trace.hs, batch))  # λ

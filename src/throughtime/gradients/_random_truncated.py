@@ -42,9 +42,9 @@ from ._stations import run_with_steps
 class RandomTruncatedBPTT(AbstractGradient):
     """Truncation at random places, weighted so that the expectation is the exact gradient over the whole past.
 
-    Unbiased, at the price of variance: where the gradient does not fade within a few L0, far lags come seldom and heavy. The draws
-    go on in the carry. Pass it on even between sequences that have nothing in common (marking them ``fresh``): with ``carry=None``
-    every call draws the same cuts.
+    Unbiased, at the price of variance: where the gradient does not fade within a few L0, far lags are seen rarely and weigh much. The
+    carry holds the random generator. Pass it on even between sequences that have nothing in common (marking them ``fresh``): with
+    ``carry=None`` every call draws the same cuts.
 
     Args:
         mean_length: L0, the mean number of steps between cuts; above 1.
@@ -54,6 +54,14 @@ class RandomTruncatedBPTT(AbstractGradient):
 
     Raises:
         InputError: a mean_length not above 1, an alpha not above 2.
+
+    >>> import torch
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> batch = tt.Batch(text[:-1], text[1:])
+    >>> method = RandomTruncatedBPTT(mean_length=6)
+    >>> loss, carry = method.accumulate(model, batch)
+    >>> loss, carry = method.accumulate(model, batch, carry)  # goes back to the last cut, in whichever call it was
     """
 
     mean_length: float

@@ -36,6 +36,18 @@ class RTRL(AbstractGradient):
         InputError: this machine cannot hold M.
         NotImplementedError: an input station other than an ``Embedding`` that has parameters.
 
+    >>> import torch
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8, reduction="sum"), torch.randint(9, (13, 4))
+    >>> batch, carry = tt.Batch(text[:-1], text[1:]), None
+    >>> for t in range(12):  # one step a call: the sum of the calls is the gradient of the whole
+    ...     loss, carry = RTRL().accumulate(model, batch.steps(t, t + 1), carry)
+    >>> found = model.recurrence.weight_hh_l0.grad.clone()
+    >>> model.zero_grad()
+    >>> loss, _ = tt.gradients.FullBPTT().accumulate(model, batch)
+    >>> torch.allclose(found, model.recurrence.weight_hh_l0.grad, atol=1e-5)
+    True
+
     References: Williams & Zipser, *A learning algorithm for continually running fully recurrent neural networks*, 1989.
     """
 

@@ -48,6 +48,17 @@ class SlidingBPTT(AbstractGradient):
 
     Raises:
         InputError: lags below 1.
+
+    >>> import torch
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> batch = tt.Batch(text[:-1], text[1:])
+    >>> loss, _ = SlidingBPTT(12).accumulate(model, batch)  # as many lags as there are: the exact gradient
+    >>> found = model.recurrence.weight_hh_l0.grad.clone()
+    >>> model.zero_grad()
+    >>> loss, _ = tt.gradients.FullBPTT().accumulate(model, batch)
+    >>> torch.allclose(found, model.recurrence.weight_hh_l0.grad, atol=1e-6)
+    True
     """
 
     lags: int

@@ -27,6 +27,7 @@ from ..data import Batch
 from ..models import AbstractModel
 from ..nn import LayerTrace
 from ._base import AbstractGradient, Carry, Outcome
+from ._stations import stack_of
 from .forward._columns import Columns
 from .forward._feedback import Symmetric
 from .forward._influence import Influence
@@ -50,6 +51,13 @@ class SnAp(AbstractGradient):
         InputError: an order below 1; this machine cannot hold M̃ where it is dense.
         NotImplementedError: dropout on an embedding with order 1.
 
+    >>> import torch
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> batch = tt.Batch(text[:-1], text[1:])
+    >>> loss, carry = SnAp(1).accumulate(model, batch)
+    >>> loss, carry = SnAp(1).accumulate(model, batch, carry)
+
     References: Menick et al., *A practical sparse approximation for real time recurrent learning*, 2021 (arXiv:2006.07232, §3).
     """
 
@@ -60,7 +68,8 @@ class SnAp(AbstractGradient):
         _check.positive("order", self.order, remedy="SnAp(1) is the cheapest.")
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
-        if self.order == 1 and model.recurrence.num_layers == 1 and model.recurrence.cell.elementwise:
+        stack = stack_of(model, repr(self))
+        if self.order == 1 and stack.num_layers == 1 and stack.cell.elementwise:
             return accumulate_local(repr(self), model, batch, carry, feedback=Symmetric(), passed_on=_own_block)
         entry = enter(model, batch, carry, repr(self))
         run = run_forward(model, batch, entry, repr(self))

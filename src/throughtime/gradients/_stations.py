@@ -110,13 +110,23 @@ def run_with_steps(
     Raises:
         NotImplementedError: a recurrence that is not a stack of cells.
     """
+    stack = stack_of(model, method)
+    xs = model.embed(batch) if xs is None else xs
+    return stack.trace(xs, state, fresh=fresh, initial=_initial(model, state, fresh, batch.B), mask=mask, clip_adjoint=clip)
+
+
+def stack_of(model: AbstractModel, method: str) -> Recurrence:
+    """The model's stack of cells.
+
+    Raises:
+        NotImplementedError: its recurrence is something else, which ``method`` cannot use.
+    """
     if not isinstance(model.recurrence, Recurrence):
         raise NotImplementedError(
-            f"{method} takes the derivative of every single step, which an nn.Recurrence knows and {type(model.recurrence).__name__} does "
-            "not tell. Build the model on nn.Recurrence(cell, ...), or use FullBPTT(), TruncatedBPTT(k1, k2) or CheckpointedBPTT(every=...)."
+            f"{method} needs the cells, sizes and single steps of an nn.Recurrence, which {type(model.recurrence).__name__} does not tell. "
+            "Build the model on nn.Recurrence(cell, ...), or use FullBPTT() or TruncatedBPTT(k1, k2)."
         )
-    xs = model.embed(batch) if xs is None else xs
-    return model.recurrence.trace(xs, state, fresh=fresh, initial=_initial(model, state, fresh, batch.B), mask=mask, clip_adjoint=clip)
+    return model.recurrence
 
 
 def _initial(model: AbstractModel, state: State | None, fresh: Tensor | None, batch_size: int) -> State | None:

@@ -42,6 +42,13 @@ class UORO(AbstractGradient):
     Raises:
         NotImplementedError: an input station other than an ``Embedding`` that has parameters.
 
+    >>> import torch
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> batch = tt.Batch(text[:-1], text[1:])
+    >>> loss, carry = UORO(seed=0).accumulate(model, batch)
+    >>> loss, carry = UORO(seed=0).accumulate(model, batch, carry)  # the signs go on where they were
+
     References: Tallec & Ollivier, *Unbiased online recurrent optimization*, 2018 (arXiv:1702.05043, algorithm 1). Its variance:
     Cooijmans & Martens, *On the variance of unbiased online recurrent optimization*, 2019.
     """

@@ -17,9 +17,9 @@ from ... import _check
 from ..._shapes import State
 from ...data import Batch
 from ...models import AbstractModel, Embedding
-from ...nn import LayerTrace, Recurrence, Trace, drawn_mask
+from ...nn import LayerTrace, Trace, drawn_mask
 from .._base import Carry, carried_state, starting_state
-from .._stations import run_with_steps
+from .._stations import run_with_steps, stack_of
 from ._table import Table
 
 
@@ -60,9 +60,8 @@ def enter(model: AbstractModel, batch: Batch, carry: Carry | State | None, metho
     none = torch.zeros(batch.B, dtype=torch.bool, device=batch.inputs.device)
     if state is None:
         return Entry(_detached(_initial(model, batch.B, method)), ~none, {})
-    r = model.recurrence
-    if isinstance(r, Recurrence):
-        _check.state(state, [(r.num_layers, batch.B, r.hidden_size)] * r.cell.states)
+    r = stack_of(model, method)
+    _check.state(state, [(r.num_layers, batch.B, r.hidden_size)] * r.cell.states)
     if batch.fresh is None or not bool(batch.fresh.any()):
         return Entry(_detached(state), none, carry.kept if isinstance(carry, Carry) else {})
     _initial(model, batch.B, method)
