@@ -10,7 +10,7 @@ import throughtime as tt
 from throughtime.cells import GRU, LSTM, Elman
 from throughtime.data import Batch
 from throughtime.flow import TrainedBy
-from throughtime.flow.measure._trajectory import walk
+from throughtime.flow.measure._traced import trace_batch
 from throughtime.flow.measure._windows import truncated_gradients
 from throughtime.gradients import RTRL, UORO, CheckpointedBPTT, FullBPTT, SlidingBPTT, TruncatedBPTT, compare
 from throughtime.models import LanguageModel
@@ -42,9 +42,9 @@ def test_every_parameter_of_both_forms_is_the_methods(cell):
     """13 steps: a last window that is shorter, one that is not, and for k ≥ 7 one that all but the first window lacks. 1e-12: see test_lags."""
     m = model(cell, num_layers=2, initial=Learnable())
     batch = text(weights=torch.rand(T, B) + 0.1, mask=torch.rand(T, B) < 0.8)
-    trajectory = walk(m, batch, None)
+    traced = trace_batch(m, batch, None)
     for k in (1, 2, 5, 6, 7, 12):
-        for method, found in zip((TruncatedBPTT(k), TruncatedBPTT(k, 2 * k)), truncated_gradients(m, trajectory, k), strict=True):
+        for method, found in zip((TruncatedBPTT(k), TruncatedBPTT(k, 2 * k)), truncated_gradients(m, traced, k), strict=True):
             for n, wanted in gradient(m, method, batch).items():
                 got = found.get(n, torch.zeros_like(wanted))
                 assert float((got - wanted).norm()) <= 1e-12 * float(wanted.norm()), (method, n)
@@ -53,7 +53,9 @@ def test_every_parameter_of_both_forms_is_the_methods(cell):
 def test_a_carried_state():
     m, batch = model(LSTM()), text()
     state = tuple(torch.randn(1, B, H) for _ in range(2))
-    for method, found in zip((TruncatedBPTT(5), TruncatedBPTT(5, 10)), truncated_gradients(m, walk(m, batch, state), 5), strict=True):
+    for method, found in zip(
+        (TruncatedBPTT(5), TruncatedBPTT(5, 10)), truncated_gradients(m, trace_batch(m, batch, state), 5), strict=True
+    ):
         for n, wanted in gradient(m, method, batch, state).items():
             assert float((found[n] - wanted).norm()) <= 1e-12 * float(wanted.norm())
 

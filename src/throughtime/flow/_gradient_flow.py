@@ -105,5 +105,5 @@ def _flow(problem: Problem, close: Closely) -> Flow:
     )
 
 
-def _symbols(values: Tensor) -> Tensor | None:
-    return None if values.is_floating_point() or values.ndim != 2 else values.cpu()
+def _symbols(values: Tensor | None) -> Tensor | None:
+    return None if values is None or values.is_floating_point() or values.ndim != 2 else values.cpu()

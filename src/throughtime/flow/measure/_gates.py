@@ -18,28 +18,29 @@ from torch import Tensor
 
 from ...cells import AbstractCell, derivative
 from ...data import Batch
+from ...nn import LayerTrace
 from ._results import Gates
-from ._trajectory import Layer, Trajectory
+from ._traced import Traced
 
 _MOST_ROWS = 256  # enough for a mean, where each row's derivative is a matrix
 
 
-def gates_of(trajectory: Trajectory, batch: Batch) -> Gates:
+def gates_of(traced: Traced, batch: Batch) -> Gates:
     """Over every (t, b) that the mask lets stand."""
-    real = torch.ones_like(trajectory.counted) if batch.mask is None else batch.mask
-    parts = [_layer(layer, real) for layer in trajectory.layers]
+    real = torch.ones_like(traced.counted) if batch.mask is None else batch.mask
+    parts = [_layer(layer, real) for layer in traced.layers]
     openness, saturation, retention = (torch.stack(part).double().cpu() for part in zip(*parts, strict=True))
     half_life = math.log(0.5) / retention.log()  # (3)
     half_life = half_life.where(retention < 1, math.inf).where(retention > 0, 0.0)
     dead = (saturation > 0.99).all(1).double().mean(1)
-    names = tuple(gate.name for gate in trajectory.layers[0].cell.named_gates)
+    names = tuple(gate.name for gate in traced.layers[0].cell.named_gates)
     return Gates(names, openness, saturation, retention, half_life, dead)
 
 
-def _layer(layer: Layer, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _layer(layer: LayerTrace, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Openness (G, H), saturation (G, H), retention (S, H) of one layer."""
     wx, rh = layer.wx[real], layer.rh[real]  # (N, G, H)
-    before = tuple(s[:-1][real] for s in layer.states)
+    before = tuple(s[real] for s in layer.before)
     openness = torch.full_like(wx[0], math.nan)
     saturation = torch.full_like(wx[0], math.nan)
     for g, (gate, y) in enumerate(zip(layer.cell.named_gates, layer.cell.gate_values(wx, rh), strict=False)):  # values: none, or all

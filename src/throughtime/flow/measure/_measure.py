@@ -20,7 +20,7 @@ from ._lags import LagPass
 from ._map import MapBuilder
 from ._problem import Problem
 from ._results import AdjointMap, BiasCurve, LagGradients, Measurement
-from ._trajectory import Trajectory, walk, without_dropout
+from ._traced import Traced, trace_batch, without_dropout
 from ._windows import gradient_as_trained, with_windows
 
 
@@ -34,38 +34,38 @@ def measure(problem: Problem) -> Measurement:
     with without_dropout(model):
         # All from the same point of torch's generators: a random initial state is the same one.
         with torch.random.fork_rng(_devices(batch)):
-            trajectory = walk(model, batch, problem.state)
+            traced = trace_batch(model, batch, problem.state)
         with torch.random.fork_rng(_devices(batch)):
             own = gradient_as_trained(problem) if asked.parameters else None
         gradient = full_gradient(problem) if asked.parameters else {}
         _check_tensors(problem, gradient)
         with torch.no_grad():
-            adjoint, lags, bias = _by_lag(problem, trajectory, gradient)
-        bias = None if bias is None else with_windows(bias, problem, trajectory, gradient, own)
+            adjoint, lags, bias = _by_lag(problem, traced, gradient)
+        bias = None if bias is None else with_windows(bias, problem, traced, gradient, own)
     with torch.no_grad():
         return Measurement(
             cell=model.recurrence.cell,
-            loss=float(trajectory.losses.sum()) * trajectory.scale,
-            losses=trajectory.losses.double().cpu().where(trajectory.counted.cpu(), torch.nan),
-            guess=_guess(problem, trajectory),
+            loss=float(traced.losses.sum()) * traced.scale,
+            losses=traced.losses.double().cpu().where(traced.counted.cpu(), torch.nan),
+            guess=_guess(problem, traced),
             lags=lags,
             adjoint=adjoint,
             bias=bias,
-            jacobians=None if asked.jacobians is None else spectra_of(trajectory, asked.jacobians),
-            gates=gates_of(trajectory, batch) if asked.gates else None,
+            jacobians=None if asked.jacobians is None else spectra_of(traced, asked.jacobians),
+            gates=gates_of(traced, batch) if asked.gates else None,
         )
 
 
-def _by_lag(problem: Problem, trajectory: Trajectory, gradient: dict[str, Tensor]) -> tuple[AdjointMap, LagGradients, BiasCurve | None]:
+def _by_lag(problem: Problem, traced: Traced, gradient: dict[str, Tensor]) -> tuple[AdjointMap, LagGradients, BiasCurve | None]:
     """The pass over the lags, and what is collected on it."""
     asked, K = problem.asked, problem.K
-    back = LagPass(trajectory, problem.first, problem.last, inputs=asked.inputs, weights=bool(gradient))
-    builder = MapBuilder(trajectory.counted, K, len(trajectory.layers), asked.stream, inputs=asked.inputs)
-    sums = LagSums(gradient, {name: g * trajectory.scale for name, g in trajectory.direct.items()}, asked.tensors)
+    back = LagPass(traced, problem.first, problem.last, inputs=asked.inputs, weights=bool(gradient))
+    builder = MapBuilder(traced.counted, K, len(traced.layers), asked.stream, inputs=asked.inputs)
+    sums = LagSums(gradient, {name: g * traced.scale for name, g in traced.direct.items()}, asked.tensors)
     for lag in back.walk(K):
         builder.add(lag)
         if gradient:
-            sums.add(back.gradients(lag), lag.factor * trajectory.scale)
+            sums.add(back.gradients(lag), lag.factor * traced.scale)
         elif builder.overflows(lag):
             K = lag.k
             break
@@ -74,18 +74,18 @@ def _by_lag(problem: Problem, trajectory: Trajectory, gradient: dict[str, Tensor
     if not gradient:
         return builder.result(K), LagGradients({}, torch.empty(0, dtype=torch.float64), {}, {}, torch.nan, {}, torch.nan), None
     if (rest := back.beyond(K)) is not None:
-        sums.end(back.gradients(rest), rest.factor * trajectory.scale)
+        sums.end(back.gradients(rest), rest.factor * traced.scale)
     return builder.result(K), sums.lag_gradients(), sums.bias_curve()
 
 
-def _guess(problem: Problem, trajectory: Trajectory) -> float | None:
+def _guess(problem: Problem, traced: Traced) -> float | None:
     """ln V for every loss that counts, weighed and scaled as they are; of a softmax with cross-entropy over V outputs."""
     head, batch = problem.model.head, problem.batch
     if not (isinstance(head.output, Softmax) and isinstance(head.loss, CrossEntropy)):
         return None
-    counted = trajectory.counted
+    counted = traced.counted
     weight = float(counted.sum()) if batch.weights is None else float(batch.weights[counted].sum())
-    return math.log(head.weight.shape[0]) * weight * trajectory.scale
+    return math.log(head.weight.shape[0]) * weight * traced.scale
 
 
 def _check_tensors(problem: Problem, gradient: dict[str, Tensor]) -> None:

@@ -14,9 +14,10 @@ from ..._shapes import State
 from ...data import Batch
 from ...gradients import Carry
 from ...gradients._base import carried_state
+from ...gradients._stations import stack_of
 from ...models import AbstractModel
 from ._asked import Asked
-from ._trajectory import counts
+from ._traced import counts
 
 
 @final
@@ -41,13 +42,13 @@ class Problem:
     def of(cls, model: nn.Module, batch: Batch, carry: Carry | State | None, asked: Asked) -> "Problem":
         """See ``gradient_flow`` for what is raised."""
         model = _with_stations(model)
+        stack = stack_of(model, "gradient_flow")
         state = carried_state(carry, "gradient_flow")
         if state is not None:
-            stack = model.recurrence
             _check.state(state, [(stack.num_layers, batch.B, stack.hidden_size)] * stack.cell.states)
         batch = batch if asked.step is None else _only(batch, asked.step)
         first, last, K = _reach(batch, asked.max_lag, asked.step)
-        maps = 8 * batch.T * K * (2 + model.recurrence.num_layers + 2 * asked.inputs)
+        maps = 8 * batch.T * K * (2 + stack.num_layers + 2 * asked.inputs)
         _check.memory(maps, f"the map of {batch.T} steps by {K} lags", "Give a max_lag: memory grows with steps times lags.")
         if not 0 <= asked.stream < batch.B:
             raise InputError(f"stream is {asked.stream}; expected one of the batch's, 0 to {batch.B - 1}.")

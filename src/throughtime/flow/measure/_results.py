@@ -165,7 +165,7 @@ class OwnBias:
 @final
 @dataclass(frozen=True, eq=False)
 class Jacobians:
-    """J_t = ∂s_t/∂s_{t−1} of the joint state of n = L·S·H numbers, along the trajectory that the batch drives.
+    """J_t = ∂s_t/∂s_{t−1} of the joint state of n = L·S·H numbers, along the traced that the batch drives.
 
     A stream is followed up to its last loss: what comes after is padding.
 

@@ -1,7 +1,7 @@
 """What truncated backpropagation misses, window by window, exactly: what its chunks would find, all of them side by side.
 
 With windows that end at e = k, 2k, … and at T, ``TruncatedBPTT(k, k2)`` leads the losses after the last end back to step e − k2. The
-state is the same in every one of them, so they are run as streams of one batch, from the states of the trajectory:
+state is the same in every one of them, so they are run as streams of one batch, from the states of the traced:
 
     ĝ(k, k)  = Σ_e (the losses of e, over the steps e − k … e − 1)                  (1)
     ĝ(k, 2k) = ĝ(k, k) + Σ_e (λ_{e−k}, over the steps e − 2k … e − k − 1)           (2)     λ: the adjoint that (1) leaves at its border
@@ -28,7 +28,7 @@ from ._bias import least_window
 from ._gradients import gradients_aside, gradients_of
 from ._problem import Problem
 from ._results import LEVELS, BiasCurve, OwnBias, WindowBias
-from ._trajectory import Trajectory
+from ._traced import Traced
 
 Named = dict[str, Tensor]
 
@@ -36,11 +36,11 @@ _MOST = 7  # window lengths, each the double of the last
 _FAMILY = (FullBPTT, CheckpointedBPTT, TruncatedBPTT, SlidingBPTT)  # those that are neither random nor forward in time
 
 
-def with_windows(curve: BiasCurve, problem: Problem, trajectory: Trajectory, gradient: Named, own: Named | None) -> BiasCurve:
+def with_windows(curve: BiasCurve, problem: Problem, traced: Traced, gradient: Named, own: Named | None) -> BiasCurve:
     """The curve of sliding windows, and beside it those of chunks, of overlapping windows, and of the network's own training."""
-    lengths = _lengths(curve, trajectory, problem.asked.trained_by)
+    lengths = _lengths(curve, traced, problem.asked.trained_by)
     true = {name: gradient[name] for name in curve.parameters}
-    found = [[_against(part, true) for part in truncated_gradients(problem.model, trajectory, k)] for k in lengths]
+    found = [[_against(part, true) for part in truncated_gradients(problem.model, traced, k)] for k in lengths]
     chunked, overlapping = (_curve(lengths, [pair[i] for pair in found]) for i in (0, 1)) if found else (None, None)
     return replace(curve, chunked=chunked, overlapping=overlapping, own=_own(problem, own, true))
 
@@ -60,58 +60,58 @@ def gradient_as_trained(problem: Problem) -> Named | None:
     return total
 
 
-def truncated_gradients(model: AbstractModel, trajectory: Trajectory, k: int) -> tuple[Named, Named]:
+def truncated_gradients(model: AbstractModel, traced: Traced, k: int) -> tuple[Named, Named]:
     """(1), (2): dL/dθ by ``TruncatedBPTT(k)`` and ``TruncatedBPTT(k, 2 * k)``, k below T."""
-    T = len(trajectory.counted)
+    T = len(traced.counted)
     ends = [*range(k, T, k), T]
-    dhs = torch.stack([trajectory.dhs[end - k : end] for end in ends], 1)  # (k, W, B, H)
+    dhs = torch.stack([traced.dhs[end - k : end] for end in ends], 1)  # (k, W, B, H)
     dhs[: ends[-2] - (T - k), -1] = 0  # of steps that the window before has counted
-    near = _Stage(model, trajectory, [end - k for end in ends], k)
+    near = _Stage(model, traced, [end - k for end in ends], k)
     near.back([near.hs], [dhs.flatten(1, 2)])
-    chunked = _added(near.gradients(), trajectory.direct)
+    chunked = _added(near.gradients(), traced.direct)
     span = min(k, T - k)  # k is below T, so that all windows but the first have as many steps before them
-    far = _Stage(model, trajectory, [end - k - span for end in ends[1:]], span)
-    far.back(far.last, [d[:, trajectory.counted.shape[1] :] for d in near.before_adjoint])
+    far = _Stage(model, traced, [end - k - span for end in ends[1:]], span)
+    far.back(far.last, [d[:, traced.counted.shape[1] :] for d in near.before_adjoint])
     found = (chunked, _added(chunked, far.gradients()))
-    return tuple({name: g * trajectory.scale for name, g in part.items()} for part in found)  # type: ignore[return-value]
+    return tuple({name: g * traced.scale for name, g in part.items()} for part in found)  # type: ignore[return-value]
 
 
 class _Stage:
-    """Stretches of the trajectory of equal length, run side by side from the states that stood before them."""
+    """Stretches of the traced of equal length, run side by side from the states that stood before them."""
 
-    def __init__(self, model: AbstractModel, trajectory: Trajectory, starts: Sequence[int], length: int) -> None:
-        self.trajectory, self.starts, self.length = trajectory, starts, length
+    def __init__(self, model: AbstractModel, traced: Traced, starts: Sequence[int], length: int) -> None:
+        self.traced, self.starts, self.length = traced, starts, length
         with torch.enable_grad():
-            self.xs = torch.stack([trajectory.xs.detach()[a : a + length] for a in starts], 1).flatten(1, 2).requires_grad_()
+            self.xs = torch.stack([traced.xs.detach()[a : a + length] for a in starts], 1).flatten(1, 2).requires_grad_()
             self.before = tuple(torch.stack(parts).requires_grad_() for parts in zip(*self._states(), strict=True))
             self.hs, self.last = model.recurrence(self.xs, self.before)
 
     def _states(self) -> Iterator[State]:
         """Each layer's, S tensors (W·B, H)."""
-        for layer in self.trajectory.layers:
+        for layer in self.traced.layers:
             yield tuple(torch.cat([s[a] for a in self.starts]) for s in layer.states)
 
     def back(self, made: Sequence[Tensor], adjoints: Sequence[Tensor]) -> None:
         """Lead adjoints back to the states before, to the inputs and to the weights."""
-        trained = self.trajectory.trained
+        trained = self.traced.trained
         found = torch.autograd.grad(made, [*trained.values(), self.xs, *self.before], adjoints, allow_unused=True)
         n = len(trained)
         self._weights, self._dxs = dict(zip(trained, found[:n], strict=True)), found[n]
         self.before_adjoint = tuple(torch.zeros_like(s) if d is None else d for d, s in zip(found[n + 1 :], self.before, strict=True))
 
     def gradients(self) -> Named:
-        """What ``back`` brought to every parameter; ``before_adjoint`` goes on only where the trajectory begins."""
+        """What ``back`` brought to every parameter; ``before_adjoint`` goes on only where the traced begins."""
         found = {name: g for name, g in self._weights.items() if g is not None}
-        trajectory, W = self.trajectory, len(self.starts)
-        if trajectory.xs.requires_grad and self._dxs is not None:
-            dxs = torch.zeros_like(trajectory.xs)
+        traced, W = self.traced, len(self.starts)
+        if traced.xs.requires_grad and self._dxs is not None:
+            dxs = torch.zeros_like(traced.xs)
             for start, part in zip(self.starts, self._dxs.unflatten(1, (W, -1)).unbind(1), strict=True):
                 dxs[start : start + self.length] += part
-            found = _added(found, trajectory.lead_on((trajectory.xs,), (dxs,)))
-        if trajectory.before[0].requires_grad:
+            found = _added(found, traced.lead_on((traced.xs,), (dxs,)))
+        if traced.before[0].requires_grad:
             first = [w for w, start in enumerate(self.starts) if start == 0]
             ends = tuple(d.unflatten(1, (W, -1))[:, first].sum(1) for d in self.before_adjoint)
-            found = _added(found, trajectory.lead_on(trajectory.before, ends))
+            found = _added(found, traced.lead_on(traced.before, ends))
         return found
 
 
@@ -120,9 +120,9 @@ def _added(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Named:
     return {**one, **{name: g + one[name] if name in one else g for name, g in other.items()}}
 
 
-def _lengths(curve: BiasCurve, trajectory: Trajectory, by: TrainedBy | None) -> list[int]:
+def _lengths(curve: BiasCurve, traced: Traced, by: TrainedBy | None) -> list[int]:
     """Powers of two up to half of T, the training's own, and those at which a sliding window has become good enough."""
-    T = len(trajectory.counted)
+    T = len(traced.counted)
     powers = [2**i for i in range(T.bit_length()) if 2 * 2**i <= T][-_MOST:]
     own = [] if by is None else [_window(by, T)]
     good = [window for level, window in curve.least.items() if window is not None and level >= 0.01 and 2 * window <= T]

@@ -1,6 +1,6 @@
-"""One forward pass of a model that keeps what its linearisation needs: every layer's inputs, both halves, all states, and the losses.
+"""A model run once over a batch: the trace of its stack, the losses, and what reaches the parameters without passing through time.
 
-T time · B batch · I input · G gates · H hidden · S states · L layers.
+T time · B batch · I input · H hidden · S states · L layers.
 """
 
 import math
@@ -11,71 +11,48 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..._check import NonFinite
 from ..._shapes import State
-from ...cells import AbstractCell
 from ...data import Batch
 from ...gradients._base import starting_state
-from ...kernels import Parameters, recurrence
-from ...kernels._plain import forward
 from ...models import AbstractModel
+from ...nn import LayerTrace, Trace
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Layer:
-    """What one layer did.
-
-    Attributes:
-        cell: its step.
-        names: the model's names of W, R, b_ih, b_hh; None where there is no bias.
-        weights: W (G, H, I), R (G, H, H), b_ih, b_hh (G, H) or None, without gradient.
-        xs: (T, B, I) its input.
-        wx: (T, B, G, H) the input half of every pre-activation; ``rh`` the recurrent half.
-        states: S tensors (T + 1, B, H), row t the state that step t starts from.
-    """
-
-    cell: AbstractCell
-    names: tuple[str | None, ...]
-    weights: Parameters
-    xs: Tensor
-    wx: Tensor
-    rh: Tensor
-    states: State
-
-    def at(self, t: Tensor, b: Tensor) -> tuple[Tensor, Tensor, State]:
-        """wx, rh (N, G, H) and the states before, (N, H) each, of N steps (t, b), in float64."""
-        return self.wx[t, b].double(), self.rh[t, b].double(), tuple(s[t, b].double() for s in self.states)
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Trajectory:
+class Traced:
     """What a model did with a batch.
 
     Attributes:
-        layers: bottom first.
+        trace: of its stack.
         xs: (T, B, I) what entered the first layer, with the graph of the input station.
         before: S tensors (L, B, H) before the first step, with the graph of what made them.
         losses: (T, B) m w ℓ, detached.
         counted: (T, B) where a loss counts.
         dhs: (T, B, H) ∂(Σ losses)/∂h_t of the top layer, not scaled by the batch.
         trained: parameter name → the parameter, those that want a gradient.
+        stored: for each layer the names of W, R, b_ih, b_hh; None where there is no bias.
         direct: parameter name → ∂(Σ losses)/∂θ with every h_t held fast; those alone that it reaches.
         scale: what Σ losses is multiplied by.
     """
 
-    layers: tuple[Layer, ...]
+    trace: Trace
     xs: Tensor
     before: State
     losses: Tensor
     counted: Tensor
     dhs: Tensor
     trained: Mapping[str, Tensor]
+    stored: tuple[tuple[str | None, ...], ...]
     direct: Mapping[str, Tensor]
     scale: float
+
+    @property
+    def layers(self) -> list[LayerTrace]:
+        """Bottom first."""
+        return self.trace.layers
 
     def lead_on(self, made: State, adjoints: State) -> dict[str, Tensor]:
         """From adjoints of ``xs`` or of ``before`` into the parameters that made them."""
@@ -83,7 +60,7 @@ class Trajectory:
         return {name: g for name, g in zip(self.trained, found, strict=True) if g is not None}
 
 
-def walk(model: AbstractModel, batch: Batch, state: State | None) -> Trajectory:
+def trace_batch(model: AbstractModel, batch: Batch, state: State | None) -> Traced:
     """Run the batch once, from the carried state or from the model's own.
 
     Raises:
@@ -94,16 +71,18 @@ def walk(model: AbstractModel, batch: Batch, state: State | None) -> Trajectory:
         xs = model.embed(batch)
         before = starting_state(model, state, batch.fresh, batch.B)
     _finite("the vector that enters the network", xs)
-    layers = tuple(_layers(model, xs.detach(), tuple(s.detach() for s in before)))
-    hs = layers[-1].states[0][1:].clone().requires_grad_()
-    trained = dict(_trained(model))
+    trace = model.recurrence.trace(xs.detach(), tuple(s.detach() for s in before))
+    for ell, layer in enumerate(trace.layers):
+        _finite(f"the hidden state of layer {ell}", layer.run.hs)
+    hs = trace.hs.clone().requires_grad_()
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     with torch.enable_grad():
         losses = model.losses(hs, batch)
         _finite("the loss", losses)
         dhs, *direct = torch.autograd.grad(losses.sum(), [hs, *trained.values()], allow_unused=True)
     reached = {name: g for name, g in zip(trained, direct, strict=True) if g is not None}
     dhs = torch.zeros_like(hs) if dhs is None else dhs
-    return Trajectory(layers, xs, before, losses.detach(), counts(batch), dhs, trained, reached, model.scale(batch))
+    return Traced(trace, xs, before, losses.detach(), counts(batch), dhs, trained, _stored(model), reached, model.scale(batch))
 
 
 def counts(batch: Batch) -> Tensor:
@@ -124,38 +103,9 @@ def without_dropout(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _trained(model: AbstractModel) -> Iterator[tuple[str, Tensor]]:
-    return ((name, p) for name, p in model.named_parameters() if p.requires_grad)
-
-
-@torch.no_grad()
-def _layers(model: AbstractModel, xs: Tensor, before: State) -> Iterator[Layer]:
-    names = {id(p): name for name, p in model.named_parameters()}
-    stack = model.recurrence
-    for ell in range(stack.num_layers):
-        stored = [stack._parameters.get(f"{kind}_l{ell}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-        weights = Parameters(*(None if p is None else p.detach() for p in stack.parameters_of(ell)))  # type: ignore[arg-type]
-        wx, rh, states = _run(stack.cell, xs, tuple(s[ell] for s in before), weights)
-        _finite(f"the hidden state of layer {ell}", states[0][1:])
-        yield Layer(stack.cell, tuple(None if p is None else names[id(p)] for p in stored), weights, xs, wx, rh, states)
-        xs = states[0][1:]
-
-
-def _run(cell: AbstractCell, xs: Tensor, before: State, weights: Parameters) -> tuple[Tensor, Tensor, State]:
-    """wx, rh (T, B, G, H) and all states, S of (T + 1, B, H). Where h is the whole state, the packed kernels' output says it all."""
-    if cell.states > 1:
-        wx, rh, *states = forward(cell, xs, before, weights).residuals
-        return wx, rh, tuple(states)
-    hs, _ = recurrence(cell, xs, before, weights)
-    h = torch.cat((before[0].unsqueeze(0), hs))
-    assert weights.W is not None, "a stack has all its weights"
-    return _affine(xs, weights.W, weights.b_ih), _affine(h[:-1], weights.R, weights.b_hh), (h,)
-
-
-def _affine(xs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """(T, B, K) by (G, H, K), plus (G, H), as (T, B, G, H)."""
-    flat = functional.linear(xs, weight.flatten(0, 1), None if bias is None else bias.flatten())
-    return flat.unflatten(2, weight.shape[:2])
+def _stored(model: AbstractModel) -> tuple[tuple[str | None, ...], ...]:
+    names, stack = {id(p): name for name, p in model.named_parameters()}, model.recurrence
+    return tuple(tuple(None if p is None else names[id(p)] for p in stack.stored_parameters_of(ell)) for ell in range(stack.num_layers))
 
 
 def _finite_weights(model: AbstractModel) -> None:
