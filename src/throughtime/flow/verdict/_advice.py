@@ -83,7 +83,8 @@ def _clip_growth(at: Findings) -> Advice | None:
         return _clip_blindly(at)
     return Advice(
         "clip",
-        f"The norm of dL/dθ is {whole:.3g}, of which lags 0 to {lag - 1}, before it doubles, make {norm:.3g}: clip there.",
+        f"The norm of dL/dθ is {whole:.3g}, of which lags 0 to {lag - 1}, before it doubles, make {norm:.3g}: clip there, so that no step "
+        "throws the weights out.",
         norm,
         {"gradient_norm": whole, "norm_before_growth": norm, "lag": float(lag)},
         python=f"training.ClipNorm({norm:.2g})",
@@ -95,7 +96,7 @@ def _clip_blindly(at: Findings) -> Advice:
     """Where no part of the gradient says how large a healthy one is."""
     return Advice(
         "clip",
-        "Clip the gradient's norm while it explodes; 1 is the usual choice.",
+        "Clip the gradient's norm, so that no step throws the weights out; 1 is the usual choice.",
         1.0,
         {"decay": at.shape.decay} if math.isfinite(at.shape.decay) else {},
         python="training.ClipNorm(1.0)",
@@ -306,7 +307,7 @@ def _percent(bias: float) -> str:
 
 _ABOUT = {
     "unknown": (_precision,),
-    "exploding": (_clip_growth, _start),
+    "exploding": (_start, _clip_growth),  # the start mends it; a clip alone keeps the weights finite
     "diverged": (_rate,),
     "saturated": (_smaller_start, _unstick, _window),
     "vanishing": (_any_start, _start, _memory, _regulariser, _window, _clip_outliers),
