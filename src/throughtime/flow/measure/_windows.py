@@ -32,7 +32,7 @@ from ._traced import Traced
 
 Named = dict[str, Tensor]
 
-_MOST = 7  # window lengths, each the double of the last
+_MOST = 5  # window lengths, each the double of the last; two passes forward and backward each
 _FAMILY = (FullBPTT, CheckpointedBPTT, TruncatedBPTT, SlidingBPTT)  # those that are neither random nor forward in time
 
 

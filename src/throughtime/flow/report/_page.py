@@ -91,11 +91,15 @@ def _read(name: str) -> str:
 
 
 def _about(flow: AbstractFlow) -> str:
-    layers = f"{flow.layers} layer{'s' if flow.layers > 1 else ''} of {flow.hidden_size} units"
+    layers = f"{_count(flow.layers, 'layer')} of {_count(flow.hidden_size, 'unit')}"
     start = "a state carried in" if flow.carried else "no state carried in"
     guess = "" if flow.guess is None else f", of guessing {flow.guess:.4g}"
-    size = f"{flow.T} steps × {flow.B} streams, lags 0–{flow.max_lag}"
+    size = f"{_count(flow.T, 'step')} × {_count(flow.B, 'stream')}, lags 0–{flow.max_lag}"
     return f"{flow.cell}, {layers} · {size}, {start} · loss {flow.loss:.4g}{guess}"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def _self_check(flow: AbstractFlow) -> str:

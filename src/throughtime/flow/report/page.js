@@ -149,7 +149,7 @@ function drawChart(plot, { x, y, lines, bands = [], marks = [], points = [] }, a
     line.y.forEach((v, i) => {
       if (!visible(v)) return void (pen = "M");
       d += `${pen}${sx(line.x[i]).toFixed(2)},${place(v).toFixed(2)}`;
-      if (pen === "M" && !visible(line.y[i + 1])) d += "h0"; // a number that stands alone is a dot
+      if (pen === "M" && !visible(line.y[i + 1])) svg.append(make("circle", { cx: sx(line.x[i]), cy: place(v), r: 3, fill: `var(--c${line.colour})` })); // stands alone
       pen = "L";
     });
     svg.append(make("path", { class: "line", "data-name": line.name, d, stroke: `var(--c${line.colour})`, "stroke-dasharray": line.dash ?? "", "stroke-width": line.width ?? 1.8 }));
@@ -345,8 +345,8 @@ function tiles() {
     ...(some ? [[verdict.horizon === null ? `> ${flow.about.max_lag}` : String(verdict.horizon), "steps to the horizon, where 1 % of the greatest is left"]] : []),
     ...(some ? [[String(verdict.half_lag), "lags hold half of the whole"]] : []),
     ...(finite(first) ? [[short(first), "nats a step, the greatest Lyapunov exponent"]] : []),
-    ...(bias && flow.about.closes && verdict.state !== "exploding" ? [[bias.least["0.01"] === null ? `> ${bias.windows.length}` : String(bias.least["0.01"]), "lags that every loss must see for a bias of 1 %"]] : []),
-    ...(bias?.own ? [[percent(bias.own.bias), `missed as it is trained: ${bias.own.method}, ${steps(bias.own.steps)}`]] : []),
+    ...(bias && flow.about.closes && K > 1 && verdict.state !== "exploding" ? [[bias.least["0.01"] === null ? `> ${bias.windows.length}` : String(bias.least["0.01"]), "lags that every loss must see for a bias of 1 %"]] : []),
+    ...(bias?.own && K > 1 && flow.about.closes ? [[percent(bias.own.bias), `missed as it is trained: ${bias.own.method}, ${steps(bias.own.steps)}`]] : []),
     ...(finite(lags.gradient_norm) ? [[short(lags.gradient_norm), "norm of the gradient, before any clip"]] : []),
   ];
   $("tiles").append(...all.map(([value, what]) => make("div", { class: "tile" }, make("b", {}, value), make("span", {}, what))));
@@ -378,7 +378,7 @@ function profileChart() {
 
 function biasChart() {
   const { bias } = flow;
-  if (!bias || !flow.about.closes) return;
+  if (!bias || !flow.about.closes || K < 2) return;
   const lines = [
     { name: "sliding: every loss sees K lags", x: bias.windows, y: bias.bias, colour: 0, width: 2.4 },
     ...(bias.chunked ? [{ name: "chunks of K: TruncatedBPTT(K)", x: bias.chunked.windows, y: bias.chunked.bias, colour: 1, width: 2 }] : []),
