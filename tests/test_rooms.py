@@ -7,7 +7,7 @@ import throughtime
 
 HOUSE = Path(throughtime.__file__).parent
 WALK = ["data", "cells", "kernels", "nn", "models", "gradients", "flow", "training", "cli"]
-SHARED = {"_shapes", "_check", "_version", "_kernels"}
+SHARED = {"_shapes", "_check", "_version", "_kernels", "_torch_private"}
 
 
 def test_rooms_import_only_backwards():
