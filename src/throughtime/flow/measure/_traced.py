@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..._check import NonFinite
 from ..._shapes import State
 from ...data import Batch
-from ...gradients._base import starting_state
+from ...gradients import starting_state
 from ...models import AbstractModel
 from ...nn import LayerTrace, Trace
 
