@@ -15,8 +15,11 @@ def test_the_verdict_and_a_table(trained, capsys):
     assert main(["flow", str(trained)]) == 0
     output = capsys.readouterr().out
     assert re.match(r"(vanishing|exploding|healthy): The gradient ", output)
-    assert re.search(r"measured +16 steps × \d streams, loss \d\.\d{3}", output)
-    assert re.search(r"the run's window +8 steps: bias [\d.]+%, cosine [\d.]+", output)
+    assert re.search(r"measured +16 steps × \d streams, loss \d\.\d+ \(guessing costs \d\.\d{3}\)", output)
+    assert re.search(r"the run's own +TruncatedBPTT\(k1=8\), 8 steps: bias [\d.]+%, cosine [\d.]+", output)
+    assert re.search(r"window, in chunks +bias 10 % at ", output)
+    assert re.search(r"• .*: --(gradient|bptt|chrono|clip) ", output)
+    assert "TruncatedBPTT(" not in output.partition("•")[2].replace("As it is trained, by TruncatedBPTT(k1=8) on", "")
     assert re.search(r"greatest exponent +-?[\d.]+ nats a step", output)
 
 

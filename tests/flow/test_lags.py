@@ -12,7 +12,7 @@ from _truth import assert_close
 import throughtime as tt
 from throughtime.cells import GRU, LSTM, Elman
 from throughtime.data import Batch
-from throughtime.flow._flow import QUANTILES
+from throughtime.flow.measure import QUANTILES
 from throughtime.gradients import FullBPTT, TruncatedBPTT
 from throughtime.models import Embedding, Head, LanguageModel, OneHot, SequenceModel, SquaredError, Vectors
 from throughtime.models._losses import Linear

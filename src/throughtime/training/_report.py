@@ -23,6 +23,7 @@ from ._watch import FlowRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _PLAIN_EVERY = 5.0  # seconds between two lines where there is no terminal
 
@@ -189,60 +190,83 @@ def draw_curves(folder: RunFolder, clip: float) -> None:
     if not train:
         return
     figure = Figure(figsize=(9, 8 if looks else 6), layout="constrained")
-    top, bottom, *third = figure.subplots(3 if looks else 2, 1, sharex=True, height_ratios=[2, 1, 1.3][: 3 if looks else 2])
-    steps = [r["step"] for r in train]
-    top.plot(steps, [r["bits_per_token"] for r in train], color="#9ecae1", linewidth=1, label="training")
-    if valid:
-        top.plot(
-            [r["step"] for r in valid], [r["bits_per_token"] for r in valid], color="#08519c", marker="o", markersize=3, label="validation"
-        )
-        least = min(valid, key=lambda r: r["bits_per_token"])
-        top.annotate(
-            f"{least['bits_per_token']:.3f}",
-            (least["step"], least["bits_per_token"]),
-            textcoords="offset points",
-            xytext=(0, -12),
-            ha="center",
-        )
-    top.set(
-        ylabel="bits per token",
-        title=f"{folder.config.network.cell}, {folder.config.network.hidden} units, {_window(folder.config.loop)}",
-    )
-    top.legend(frameon=False)
-    bottom.plot(steps, [r["gradient_norm"] for r in train], color="#e6550d", linewidth=1, label="before the clip")
-    if clip:
-        bottom.axhline(clip, color="black", linewidth=0.8, linestyle="--", label=f"clipped to {clip:g}")
-    bottom.set(xlabel="step", ylabel="gradient norm", yscale="log")
-    bottom.legend(frameon=False)
-    for axes in third:
-        bottom.set(xlabel="")
+    top, middle, *bottom = figure.subplots(3 if looks else 2, 1, sharex=True, height_ratios=[2, 1, 1.3][: 3 if looks else 2])
+    _draw_losses(top, train, valid)
+    top.set_title(f"{folder.config.network.cell}, {folder.config.network.hidden} units, {_window(folder.config.loop)}")
+    _draw_norms(middle, train, clip)
+    for axes in bottom:
         _draw_looks(axes, looks)
-    for axes in (top, bottom):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.3)
-    aside = folder.curves.with_name(".curves.part.png")
-    try:
-        figure.savefig(aside, dpi=120)
-        aside.replace(folder.curves)
-    finally:
-        aside.unlink(missing_ok=True)
+    (bottom or [middle])[0].set_xlabel("step")
+    _save(figure, folder.curves)
+
+
+def _draw_losses(axes: "Axes", train: list[dict[str, Any]], valid: list[dict[str, Any]]) -> None:
+    axes.plot(*_columns(train, "bits_per_token"), color="#9ecae1", linewidth=1, label="training")
+    if valid:
+        axes.plot(*_columns(valid, "bits_per_token"), color="#08519c", marker="o", markersize=3, label="validation")
+        least = min(valid, key=lambda r: r["bits_per_token"])
+        at = (least["step"], least["bits_per_token"])
+        axes.annotate(f"{at[1]:.3f}", at, textcoords="offset points", xytext=(0, -12), ha="center")
+    axes.set(ylabel="bits per token")
+    _finish(axes)
+
+
+def _draw_norms(axes: "Axes", train: list[dict[str, Any]], clip: float) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    steps, norms = _columns(train, "gradient_norm")
+    axes.plot(steps, norms, color="#e6550d", linewidth=1, label="before the clip")
+    if clip:
+        axes.axhline(clip, color="black", linewidth=0.8, linestyle="--", label=f"clipped to {clip:g}")
+    axes.set(ylabel="gradient norm", yscale="log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    _finish(axes)
 
 
 def _draw_looks(axes: "Axes", looks: list[dict[str, Any]]) -> None:
-    """Lags up, steps to the right, the profile as a share of its greatest in colours, and the horizon as a line."""
+    """Lags up, steps to the right, the profile as a share of its greatest in colours, and the horizon as a line.
+
+    Where the horizon lies beyond the window, the line runs along the last lag, with marks that point beyond it.
+    """
     steps, deepest = [r["step"] for r in looks], max(len(r["profile"]) for r in looks)
     shares = np.full((deepest, len(looks)), np.nan)
     for column, row in enumerate(looks):
         values = np.array([x or 0.0 for x in row["profile"]])  # null where no loss reaches
         shares[: len(values), column] = values / (values.max() or 1.0)
-    shown = axes.pcolormesh(
-        _edges(steps), np.arange(deepest + 1) - 0.5, np.log10(np.maximum(shares, 1e-6)), cmap="viridis", vmin=-6, vmax=0, rasterized=True
-    )
-    axes.figure.colorbar(shown, ax=axes, label="log$_{10}$ share")
-    horizons = [np.nan if r["horizon"] is None else r["horizon"] for r in looks]
+    logs = np.log10(np.maximum(shares, 1e-6))
+    shown = axes.pcolormesh(_edges(steps), np.arange(deepest + 1) - 0.5, logs, cmap="viridis", vmin=-6, vmax=0, rasterized=True)
+    below = bool(np.nanmin(shares) < 1e-6)
+    axes.figure.colorbar(shown, ax=axes, label="log$_{10}$ share", extend="min" if below else "neither")
+    horizons = [len(r["profile"]) - 1 if r["horizon"] is None else r["horizon"] for r in looks]
     axes.plot(steps, horizons, color="white", linewidth=1.2, marker="o", markersize=2.5, label="horizon: 1 % is left")
-    axes.set(xlabel="step", ylabel="lag of the gradient", ylim=(-0.5, deepest - 0.5))
-    axes.legend(frameon=False, labelcolor="white", loc="upper right")
+    beyond = [(s, h) for s, h, r in zip(steps, horizons, looks, strict=True) if r["horizon"] is None]
+    if beyond:
+        axes.plot(*zip(*beyond, strict=True), color="white", linestyle="none", marker="^", markersize=6, label="beyond the window")
+    axes.set(ylabel="lag of the gradient", ylim=(-0.5, deepest - 0.5))
+    axes.legend(labelcolor="white", facecolor="black", framealpha=0.45, edgecolor="none", loc="best")
+
+
+def _columns(rows: list[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:
+    return [r["step"] for r in rows], [r[name] for r in rows]
+
+
+def _finish(axes: "Axes") -> None:
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    """Replace the picture as a whole."""
+    aside = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        figure.savefig(aside, dpi=120)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _edges(steps: list[int]) -> np.ndarray:

@@ -29,9 +29,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from .._shapes import State
-from ._pull import AbstractPull, pull_of
-from ._trajectory import Layer, Trajectory
+from ...nn import LayerTrace
+from ._traced import Traced
 
 _FAR = 2.0**16  # norms outside [1/_FAR, _FAR] are brought back to 1
 
@@ -67,16 +66,15 @@ class LagPass:
         weights: find g^(k).
     """
 
-    def __init__(self, trajectory: Trajectory, first: int, last: int, *, inputs: bool, weights: bool) -> None:
-        self.trajectory, self.first, self.last, self.inputs = trajectory, first, last, inputs
-        self.T, self.B = trajectory.counted.shape
-        self.pulls = [pull_of(layer, wants_dwx=ell > 0 or inputs or weights) for ell, layer in enumerate(trajectory.layers)]
-        self.products = [_Products(layer, pull) for layer, pull in zip(trajectory.layers, self.pulls, strict=True)] if weights else []
-        self.here = [_buffers(layer) for layer in trajectory.layers]  # rows (u + 1)·B …: the adjoint of the state after step u
-        self.there = [_buffers(layer) for layer in trajectory.layers]
-        self.here[-1][0][self.B :] = trajectory.dhs.flatten(0, 1)  # (1)
-        wants_dx = inputs or (weights and trajectory.xs.requires_grad)
-        self.dxs = torch.zeros_like(trajectory.xs).flatten(0, 1) if wants_dx else None  # zero wherever no loss has come
+    def __init__(self, traced: Traced, first: int, last: int, *, inputs: bool, weights: bool) -> None:
+        self.traced, self.first, self.last, self.inputs = traced, first, last, inputs
+        self.T, self.B = traced.counted.shape
+        self.weights = weights
+        self.here = [_buffers(layer) for layer in traced.layers]  # rows (u + 1)·B …: the adjoint of the state after step u
+        self.there = [_buffers(layer) for layer in traced.layers]
+        self.here[-1][0][self.B :] = traced.dhs.flatten(0, 1)  # (1)
+        wants_dx = inputs or (weights and traced.xs.requires_grad)
+        self.dxs = torch.zeros_like(traced.xs).flatten(0, 1) if wants_dx else None  # zero wherever no loss has come
         self.exponent = 0
 
     def walk(self, K: int) -> Iterator[Lag]:
@@ -114,14 +112,15 @@ class LagPass:
     def gradients(self, lag: Lag) -> dict[str, Tensor]:
         """(4) without its scale and factor: parameter name → Σ_t v_t I, for those that time reaches; overwritten by the next lag."""
         found: dict[str, Tensor] = {}
-        for products in self.products:
-            found |= products.of(self._steps(lag.start, lag.stop))
-        found = {name: g for name, g in found.items() if name in self.trajectory.trained}
-        if self.trajectory.xs.requires_grad and self.dxs is not None:
-            found |= self._through((self.trajectory.xs,), (self.dxs.view_as(self.trajectory.xs),))
-        if lag.start == 0 and self.trajectory.before[0].requires_grad:
+        for layer, names in zip(self.traced.layers, self.traced.stored, strict=True):
+            parts = layer.weight_gradients.of(self._steps(lag.start, lag.stop))
+            own = zip(names, parts, strict=True)
+            found |= {name: g for name, g in own if name is not None and g is not None and name in self.traced.trained}
+        if self.traced.xs.requires_grad and self.dxs is not None:
+            found |= self.traced.lead_on((self.traced.xs,), (self.dxs.view_as(self.traced.xs),))
+        if lag.start == 0 and self.traced.before[0].requires_grad:
             ends = tuple(torch.stack([d[: self.B] for d in parts]) for parts in zip(*self.there, strict=True))  # (L, B, H) each
-            found |= self._through(self.trajectory.before, ends)
+            found |= self.traced.lead_on(self.traced.before, ends)
         return found
 
     def _steps(self, start: int, stop: int) -> slice:
@@ -130,18 +129,19 @@ class LagPass:
 
     def _back(self, start: int, stop: int, joint: Tensor | None) -> tuple[list[Tensor], Tensor | None]:
         """(2), top layer first; and, where ``joint`` is given, the norms on the way."""
-        rows, after = self._steps(start, stop), self._steps(start + 1, stop + 1)
+        rows, after, layers = self._steps(start, stop), self._steps(start + 1, stop + 1), self.traced.layers
         norms: list[Tensor] = []
-        for ell in reversed(range(len(self.pulls))):
+        for ell in reversed(range(len(layers))):
             here = tuple(d[after] for d in self.here[ell])
             if joint is not None:
-                norms.insert(0, joint if len(self.pulls) == 1 else self._norm(here))
-            self.pulls[ell].back(rows, here, tuple(d[rows] for d in self.there[ell]))
+                norms.insert(0, joint if len(layers) == 1 else self._norm(here))
+            wants_dwx = ell > 0 or self.weights or self.dxs is not None
+            layers[ell].pull(rows, here, tuple(d[rows] for d in self.there[ell]), wants_dwx=wants_dwx)
             if ell > 0:
-                self.pulls[ell].below(rows, self.here[ell - 1][0][after], add=True)
+                layers[ell].pull_input(rows, self.here[ell - 1][0][after], add=True)
         if self.dxs is None:
             return norms, None
-        self.pulls[0].below(rows, self.dxs[rows], add=False)
+        layers[0].pull_input(rows, self.dxs[rows], add=False)
         return norms, self._norm((self.dxs[rows],)) if self.inputs else None
 
     def _joint(self, start: int, stop: int) -> Tensor:
@@ -167,39 +167,8 @@ class LagPass:
                 d[self._steps(start + 1, stop + 1)] *= 2.0**shift
         return joint * 2.0**shift
 
-    def _through(self, made: State, adjoints: State) -> dict[str, Tensor]:
-        """Led on into the parameters that made ``made``."""
-        trained = self.trajectory.trained
-        found = torch.autograd.grad(made, list(trained.values()), adjoints, retain_graph=True, allow_unused=True)
-        return {name: g for name, g in zip(trained, found, strict=True) if g is not None}
 
-
-@final
-class _Products:
-    """(4) of one layer: dwxᵀ x and drhᵀ h, one product where dwx and drh are the same."""
-
-    def __init__(self, layer: Layer, pull: AbstractPull) -> None:
-        self.names, self.pull = layer.names, pull
-        x, h = layer.xs.flatten(0, 1), layer.states[0][:-1].flatten(0, 1)  # (N, I), (N, H)
-        GH, I = pull.W.shape
-        self.shared = pull.dwx is pull.drh
-        self.sources = [torch.cat((x, h), 1)] if self.shared else [x, h]
-        both = x.new_empty(GH, I + h.shape[1]) if self.shared else None
-        self.into = [both] if both is not None else [x.new_empty(GH, I), h.new_empty(GH, h.shape[1])]
-        self.dW, self.dR = (both[:, :I], both[:, I:]) if both is not None else self.into
-        self.db = [x.new_empty(GH) for _ in self.into]
-
-    def of(self, rows: slice) -> dict[str, Tensor]:
-        halves = [self.pull.drh] if self.shared else [self.pull.dwx, self.pull.drh]
-        for d, source, into, db in zip(halves, self.sources, self.into, self.db, strict=True):
-            d = d[rows].flatten(1)
-            torch.mm(d.T, source[rows], out=into)
-            torch.sum(d, 0, out=db)
-        values = (self.dW, self.dR, self.db[0], self.db[-1])
-        return {name: g for name, g in zip(self.names, values, strict=True) if name is not None}
-
-
-def _buffers(layer: Layer) -> list[Tensor]:
+def _buffers(layer: LayerTrace) -> list[Tensor]:
     """S tensors ((T + 1)·B, H)."""
     return [torch.zeros_like(s).flatten(0, 1) for s in layer.states]
 

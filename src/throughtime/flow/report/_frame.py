@@ -5,15 +5,14 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from .._base import AbstractFlow
 from ._json import maps_of
 
 if TYPE_CHECKING:
     import polars
 
-    from ._flow import Flow
 
-
-def to_frame(flow: "Flow", rows: Literal["lags", "map"]) -> "polars.DataFrame":
+def to_frame(flow: AbstractFlow, rows: Literal["lags", "map"]) -> "polars.DataFrame":
     """See ``Flow.to_frame``."""
     try:
         import polars
@@ -24,7 +23,7 @@ def to_frame(flow: "Flow", rows: Literal["lags", "map"]) -> "polars.DataFrame":
     return polars.DataFrame(_by_lag(flow) if rows == "lags" else _by_step_and_lag(flow))
 
 
-def _by_lag(flow: "Flow") -> Mapping[str, list[float] | list[int]]:
+def _by_lag(flow: AbstractFlow) -> Mapping[str, list[float] | list[int]]:
     adjoint = flow.adjoint
     columns: dict[str, list[float] | list[int]] = {"lag": list(range(flow.max_lag + 1))}
     columns |= {"profile": adjoint.profile.tolist()}
@@ -41,6 +40,6 @@ def _by_lag(flow: "Flow") -> Mapping[str, list[float] | list[int]]:
     return columns
 
 
-def _by_step_and_lag(flow: "Flow") -> Mapping[str, list[float] | list[int]]:
+def _by_step_and_lag(flow: AbstractFlow) -> Mapping[str, list[float] | list[int]]:
     t, k = torch.tril_indices(*flow.adjoint.joint.shape)  # t ≥ k
     return {"step": t.tolist(), "lag": k.tolist()} | {name: values[t, k].tolist() for name, values in maps_of(flow).items()}

@@ -1,10 +1,10 @@
-"""Jacobians of the joint state along the trajectory: their singular values, those of their products, and Lyapunov exponents.
+"""Jacobians of the joint state along the traced: their singular values, those of their products, and Lyapunov exponents.
 
 With J_t = ∂s_t/∂s_{t−1}, n × n for the joint state of all layers, n = L·S·H:
 
     Φ(t, t−p) = J_t J_{t−1} … J_{t−p+1}             (1)     the identity's rows, led back p steps
     J_t Q_{t−1} = Q_t R_t,  diag R_t > 0            (2)     E orthonormal columns pushed forward, orthonormalised anew
-    Λ_i = mean over t of ln [R_t]_ii                (3)     nats per step, along the driven trajectory, after a burn-in
+    Λ_i = mean over t of ln [R_t]_ii                (3)     nats per step, along the driven traced, after a burn-in
 
 All in float64, whatever the model's type. Singular values of a product below about 1e-16 of its largest are rounding.
 
@@ -16,61 +16,28 @@ References: Benettin, Galgani, Giorgilli & Strelcyn, *Lyapunov characteristic ex
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import final
 
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._check import InputError
-from ..cells import StepDerivative, derivative
-from ._flow import Jacobians
-from ._trajectory import Layer, Trajectory
+from ..._check import InputError
+from ...nn import LayerTrace
+from ._results import Jacobians
+from ._spectra import Spectra
+from ._traced import Traced
 
 
-@final
-@dataclass(frozen=True)
-class Spectra:
-    """Which Jacobians to measure.
-
-    Args:
-        samples: how many single steps, spread over time and streams. 0: none.
-        spans: lengths of the products, in steps; those longer than the batch are left out. (): none.
-        windows: how many products of each length.
-        exponents: how many of the greatest Lyapunov exponents; at most n. 0: none.
-        streams: how many streams they are the mean over, at most.
-        burn_in: steps left out before (3). None: a quarter of the longest stream, 50 at most.
-
-    Raises:
-        InputError: a number below 0, a span below 1.
-    """
-
-    samples: int = 8
-    spans: tuple[int, ...] = (4, 16, 64)
-    windows: int = 4
-    exponents: int = 8
-    streams: int = 8
-    burn_in: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("samples", "windows", "exponents", "streams", "burn_in"):
-            _check.at_least(f"Spectra.{name}", getattr(self, name) or 0, 0)
-        for span in self.spans:
-            _check.positive("a span of Spectra.spans", span, remedy="It is the number of Jacobians in a product.")
-
-
-def measure(trajectory: Trajectory, options: Spectra) -> Jacobians:
+def spectra_of(traced: Traced, options: Spectra) -> Jacobians:
     """Everything that ``options`` asks for."""
-    lengths = stream_lengths(trajectory.counted)
+    lengths = stream_lengths(traced.counted)
     longest = int(lengths.max())
     spans = tuple(sorted({span for span in options.spans if span <= longest})) if options.windows else ()
     steps, streams = _spread(lengths, 1, options.samples)
-    singles = [_sweep(trajectory, t, b, (1,))[1] for t, b in zip(steps, streams, strict=True)]
-    n = sum(len(layer.states) * layer.states[0].shape[2] for layer in trajectory.layers)
+    singles = [_sweep(traced, t, b, (1,))[1] for t, b in zip(steps, streams, strict=True)]
+    n = sum(len(layer.states) * layer.states[0].shape[2] for layer in traced.layers)
     ends = {span: _spread(lengths, span, options.windows) for span in spans}
-    products = {span: torch.stack([_sweep(trajectory, t, b, (span,))[span] for t, b in zip(*at, strict=True)]) for span, at in ends.items()}
-    exponents, spread, counted, burn_in = _exponents(trajectory, lengths, options, n)
+    products = {span: torch.stack([_sweep(traced, t, b, (span,))[span] for t, b in zip(*at, strict=True)]) for span, at in ends.items()}
+    exponents, spread, counted, burn_in = _exponents(traced, lengths, options, n)
     return Jacobians(
         steps=torch.tensor(steps),
         streams=torch.tensor(streams),
@@ -82,7 +49,7 @@ def measure(trajectory: Trajectory, options: Spectra) -> Jacobians:
         exponents_spread=spread,
         exponent_steps=counted,
         burn_in=burn_in,
-        radius=torch.stack([_radius(layer.weights.R) for layer in trajectory.layers]),
+        radius=torch.stack([_radius(layer.weights.R) for layer in traced.layers]),
     )
 
 
@@ -93,23 +60,29 @@ def stream_lengths(counted: Tensor) -> Tensor:
     return (counted * steps).amax(0)
 
 
-def joint_jacobian(trajectory: Trajectory, t: int, b: int, span: int = 1) -> Tensor:
+def joint_jacobian(traced: Traced, t: int, b: int, span: int = 1) -> Tensor:
     """(n, n), (1): Φ(t, t − span) of stream b; the joint state is laid out layer by layer, in each state by state."""
-    layers = trajectory.layers
+    layers = traced.layers
     n = sum(len(layer.states) * layer.states[0].shape[2] for layer in layers)
     rows = torch.eye(n, dtype=torch.float64, device=layers[0].wx.device)
     adjoints = _unpack(rows.unsqueeze(1), layers)
     for u in range(t, t - span, -1):
-        adjoints = _pulled(layers, _linear(layers, torch.tensor([u]), torch.tensor([b])), adjoints)  # (1)
+        step = traced.trace.at_points(torch.tensor([u]), torch.tensor([b]))
+        adjoints = [pulled.before for pulled in step.pull(adjoints)]  # (1)
     return _pack(adjoints).squeeze(1)
 
 
-def _sweep(trajectory: Trajectory, t: int, b: int, spans: Sequence[int]) -> dict[int, Tensor]:
+def _sweep(traced: Traced, t: int, b: int, spans: Sequence[int]) -> dict[int, Tensor]:
     """span → (n,) singular values of the product that ends at t."""
-    return {span: torch.linalg.svdvals(joint_jacobian(trajectory, t, b, span)).cpu() for span in spans}
+    return {span: _singular_values(joint_jacobian(traced, t, b, span)).cpu() for span in spans}
 
 
-def _exponents(trajectory: Trajectory, lengths: Tensor, options: Spectra, n: int) -> tuple[Tensor, Tensor, int, int]:
+def _singular_values(product: Tensor) -> Tensor:
+    """(n,); NaN where the product has grown beyond float64."""
+    return torch.linalg.svdvals(product) if torch.isfinite(product).all() else torch.full_like(product[0], math.nan)
+
+
+def _exponents(traced: Traced, lengths: Tensor, options: Spectra, n: int) -> tuple[Tensor, Tensor, int, int]:
     """(2), (3): means and spread over streams, the steps counted, the burn-in."""
     longest, E = int(lengths.max()), min(options.exponents, n)
     burn_in = min(50, longest // 4) if options.burn_in is None else options.burn_in
@@ -122,7 +95,7 @@ def _exponents(trajectory: Trajectory, lengths: Tensor, options: Spectra, n: int
     streams = streams[lengths[streams] > burn_in]
     if not E or not len(streams):
         return torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.float64), 0, burn_in
-    logs = torch.stack([log for _, log in _stretching(trajectory, streams, longest, E)])  # (T, B', E)
+    logs = torch.stack([log for _, log in _stretching(traced, streams, longest, E)])  # (T, B', E)
     t = torch.arange(longest, device=lengths.device).view(-1, 1, 1)
     counts = (t >= burn_in) & (t < lengths[streams].view(1, -1, 1))
     rates = (logs.where(counts, 0).sum(0) / counts.sum(0)).sort(1, descending=True).values  # (3); close ones need long to find their order
@@ -130,53 +103,19 @@ def _exponents(trajectory: Trajectory, lengths: Tensor, options: Spectra, n: int
     return rates.mean(0).cpu(), spread.cpu(), longest - burn_in, burn_in
 
 
-def _stretching(trajectory: Trajectory, streams: Tensor, T: int, E: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _stretching(traced: Traced, streams: Tensor, T: int, E: int) -> Iterator[tuple[Tensor, Tensor]]:
     """(2): Q_t (B', n, E) and ln diag R_t (B', E) of each step. The first Q is drawn from a generator of its own, the same every time."""
-    layers = trajectory.layers
+    layers = traced.layers
     n = sum(len(layer.states) * layer.states[0].shape[2] for layer in layers)
     start = torch.randn(n, E, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     Q = torch.linalg.qr(start).Q.to(layers[0].wx.device).expand(len(streams), n, E)
     for t in range(T):
-        linear = _linear(layers, torch.full_like(streams, t), streams)
-        tangents = _pushed(layers, linear, _unpack(Q.permute(2, 0, 1), layers))
+        tangents = traced.trace.at_points(torch.full_like(streams, t), streams).push(_unpack(Q.permute(2, 0, 1), layers))
         Q, R = torch.linalg.qr(_pack(tangents).permute(1, 2, 0))  # (2)
         yield Q, R.diagonal(dim1=1, dim2=2).abs().log()
 
 
-def _linear(layers: Sequence[Layer], t: Tensor, b: Tensor) -> list[StepDerivative]:
-    """Each layer's step linearised at N pairs (t, b), in float64."""
-    return [derivative(layer.cell, *layer.at(t, b)) for layer in layers]
-
-
-def _pulled(layers: Sequence[Layer], linear: Sequence[StepDerivative], adjoints: list[Tensor]) -> list[Tensor]:
-    """v J: adjoints of the joint state before, L of (S, K, N, H), from those after."""
-    before, below = list(adjoints), None
-    for ell in reversed(range(len(layers))):
-        after = adjoints[ell] if below is None else torch.cat((adjoints[ell][:1] + below, adjoints[ell][1:]))
-        dwx, drh, dstate = linear[ell].pull(after)
-        dh = torch.einsum("gknh,ghj->knj", drh, layers[ell].weights.R.double())
-        before[ell] = torch.cat((dstate[:1] + dh, dstate[1:]))
-        if ell > 0:
-            below = torch.einsum("gknh,ghi->kni", dwx, _W(layers[ell]))
-    return before
-
-
-def _pushed(layers: Sequence[Layer], linear: Sequence[StepDerivative], tangents: list[Tensor]) -> list[Tensor]:
-    """J q: tangents of the joint state after, L of (S, K, N, H), from those before."""
-    after: list[Tensor] = []
-    for ell, layer in enumerate(layers):
-        drh = torch.einsum("knj,ghj->gknh", tangents[ell][0], layer.weights.R.double())
-        dwx = torch.zeros_like(drh) if ell == 0 else torch.einsum("kni,ghi->gknh", after[-1][0], _W(layer))
-        after.append(linear[ell].push(dwx, drh, tangents[ell]))
-    return after
-
-
-def _W(layer: Layer) -> Tensor:
-    assert layer.weights.W is not None, "a stack has all its weights"
-    return layer.weights.W.double()
-
-
-def _unpack(vectors: Tensor, layers: Sequence[Layer]) -> list[Tensor]:
+def _unpack(vectors: Tensor, layers: Sequence[LayerTrace]) -> list[Tensor]:
     """(K, N, n) as L of (S, K, N, H)."""
     found, at = [], 0
     for layer in layers:

@@ -9,34 +9,40 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._version import __version__
-
-if TYPE_CHECKING:
-    from ._flow import BiasCurve, Flow, Gates, Jacobians
+from ..._version import __version__
+from .._base import AbstractFlow
+from ..measure import BiasCurve, Gates, Jacobians, WindowBias
 
 CELLS = 300_000  # of all maps together: about 3 MB
 _LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the samples of singular values
 
+_ABOUT = ("cell", "layers", "hidden_size", "T", "B", "max_lag", "carried", "precision", "again")
+
 Symbols = Callable[[int], str]
 
 
-def to_text(flow: "Flow", *, symbols: Symbols | None = None, window: int | None = None) -> str:
+def to_text(flow: AbstractFlow, *, symbols: Symbols | None = None, window: int | None = None) -> str:
     """Compact JSON."""
     return json.dumps(as_dict(flow, symbols=symbols, window=window), separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
-def as_dict(flow: "Flow", *, symbols: Symbols | None = None, window: int | None = None) -> dict[str, Any]:
+def as_dict(flow: AbstractFlow, *, symbols: Symbols | None = None, window: int | None = None) -> dict[str, Any]:
     """Every number of a flow, in lists and dictionaries."""
     return {
         "about": {
             "throughtime": __version__,
-            **{name: getattr(flow, name) for name in ("cell", "layers", "hidden_size", "T", "B", "max_lag", "carried")},
+            **{
+                name: getattr(flow, name)
+                for name in ("cell", "layers", "hidden_size", "T", "B", "max_lag", "carried", "precision", "again")
+            },
             "loss": _number(flow.loss),
+            "guess": _plain(flow.guess),
+            "closes": flow.lags.closes,
         },
         "verdict": _plain(asdict(flow.verdict)),
         "lags": _plain({k: getattr(flow.lags, k) for k in ("norms", "total", "gradient", "gradient_norm", "beyond", "error")}),
@@ -48,12 +54,12 @@ def as_dict(flow: "Flow", *, symbols: Symbols | None = None, window: int | None 
     }
 
 
-def chosen_window(flow: "Flow") -> int | None:
+def chosen_window(flow: AbstractFlow) -> int | None:
     """The window that the verdict advises, in steps."""
     return next((round(a.value) for a in flow.verdict.advice if a.about == "window" and a.value is not None), None)
 
 
-def maps_of(flow: "Flow") -> dict[str, Tensor]:
+def maps_of(flow: AbstractFlow) -> dict[str, Tensor]:
     """Every map [t, k] by name, (T, K) each."""
     map = flow.adjoint
     named = {"state": map.joint, "input": map.inputs, "state of one stream": map.stream_joint, "input of one stream": map.stream_inputs}
@@ -61,7 +67,7 @@ def maps_of(flow: "Flow") -> dict[str, Tensor]:
     return {name: values for name, values in (named | layers).items() if values is not None}
 
 
-def _adjoint(flow: "Flow") -> dict[str, Any]:
+def _adjoint(flow: AbstractFlow) -> dict[str, Any]:
     maps, (T, K) = maps_of(flow), flow.adjoint.joint.shape
     every = max(1, math.ceil(len(maps) * T * K / CELLS))
     steps = list(range(T - 1, -1, -every))[::-1]
@@ -79,13 +85,26 @@ def _row(values: Tensor) -> list[Any] | None:
     return None if values.isnan().all() else [_number(x, 4) for x in values.tolist()]
 
 
-def _bias(bias: "BiasCurve", chosen: int | None) -> dict[str, Any]:
-    least = {f"{level:g}": window for level, window in bias.least.items()}
+def _bias(bias: BiasCurve, chosen: int | None) -> dict[str, Any]:
     names = ("windows", "bias", "cosine", "whole_bias", "whole_cosine", "whole_norm", "parameters")
-    return _plain({name: getattr(bias, name) for name in names}) | {"least": least, "chosen": chosen}
+    return _plain({name: getattr(bias, name) for name in names}) | {
+        "least": _least(bias.least),
+        "chosen": chosen,
+        "chunked": None if bias.chunked is None else _window_bias(bias.chunked),
+        "overlapping": None if bias.overlapping is None else _window_bias(bias.overlapping),
+        "own": None if bias.own is None else _plain(asdict(bias.own)),
+    }
 
 
-def _jacobians(found: "Jacobians") -> dict[str, Any]:
+def _window_bias(curve: WindowBias) -> dict[str, Any]:
+    return _plain({name: getattr(curve, name) for name in ("windows", "bias", "cosine")}) | {"least": _least(curve.least)}
+
+
+def _least(least: Mapping[float, int | None]) -> dict[str, int | None]:
+    return {f"{level:g}": window for level, window in least.items()}
+
+
+def _jacobians(found: Jacobians) -> dict[str, Any]:
     names = ("exponents", "exponents_spread", "exponent_steps", "burn_in", "radius")
     return {
         "samples": len(found.steps),
@@ -102,11 +121,11 @@ def _over_samples(values: Tensor) -> Any:
     return _plain(torch.nanquantile(values, torch.tensor(_LEVELS, dtype=values.dtype), 0))
 
 
-def _gates(gates: "Gates") -> dict[str, Any]:
+def _gates(gates: Gates) -> dict[str, Any]:
     return _plain({k: getattr(gates, k) for k in ("names", "openness", "saturation", "retention", "half_life", "dead")})
 
 
-def _text(flow: "Flow", symbols: Symbols | None) -> dict[str, Any] | None:
+def _text(flow: AbstractFlow, symbols: Symbols | None) -> dict[str, Any] | None:
     """What went in and should come out of the one stream whose maps are shown, and its losses."""
     if flow.inputs is None:
         return None

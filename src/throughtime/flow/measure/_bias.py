@@ -16,7 +16,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ._flow import LEVELS, BiasCurve, LagGradients
+from ._results import LEVELS, BiasCurve, LagGradients
 
 
 @final
@@ -69,10 +69,14 @@ class LagSums:
         size = _root(sizes.values())
         total = torch.stack(list(norms.values())).square().sum(0).sqrt()
         tensors = {name: torch.stack(parts) for name, parts in self.kept.items()}
-        return LagGradients(norms, total, tensors, sizes, size, self.beyond, error / size if size else math.nan)  # (3)
+        relative = error / size if size else 0.0 if error == 0 else math.inf  # (3)
+        return LagGradients(norms, total, tensors, sizes, size, self.beyond, relative)
 
-    def bias_curve(self) -> BiasCurve:
+    def bias_curve(self) -> BiasCurve | None:
+        """None where the gradient of all that acts through time is 0: nothing can be missed."""
         names = tuple(name for name in self.gradient if name in self.through_time)
+        if not any(self.gradient[name].any() for name in names):
+            return None
         bias, cosine, _ = self._curve(names)
         whole = self._curve(tuple(self.gradient))
         windows = torch.arange(1, len(bias) + 1, dtype=torch.float64)

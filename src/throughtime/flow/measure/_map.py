@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._flow import QUANTILES, AdjointMap
 from ._lags import Lag
+from ._results import QUANTILES, AdjointMap
+
+_END = 1e240  # short of float64's own, so that norms and the ticks beyond a picture's margins are numbers too
 
 
 @final
@@ -32,6 +34,7 @@ class MapBuilder:
         self.profile, self.layer_profiles, self.input_profile = _nothing(K), _nothing(layers, K), _nothing(K)
         self.count, self.border = np.zeros(K), _nothing(T)
 
+    @np.errstate(over="ignore", invalid="ignore")  # of a lag that has grown beyond float64, which ``overflows`` tells
     def add(self, lag: Lag) -> None:
         losses = slice(lag.start + lag.k, lag.stop + lag.k)  # the steps t = u + k whose losses these are
         self.count[lag.k] = self.streams[losses].sum()
@@ -59,22 +62,33 @@ class MapBuilder:
     def _own_column(self, lag: Lag, losses: slice, values: np.ndarray, into: np.ndarray) -> None:
         into[losses, lag.k] = values[:, self.stream] * self.own_share[losses]
 
-    def result(self) -> AdjointMap:
-        t = torch.from_numpy
-        inputs = None if self.inputs is None or self.own_inputs is None else (t(self.inputs), t(self.own_inputs), t(self.input_profile))
+    def overflows(self, lag: Lag) -> bool:
+        """Whether a lag has come near the end of float64: then it and those after it tell nothing."""
+        with_inputs = self.inputs is not None and not self.input_profile[lag.k] < _END
+        return bool(not self.profile[lag.k] < _END or with_inputs)
+
+    def result(self, K: int) -> AdjointMap:
+        """Of the first K lags."""
+        t = lambda values: torch.from_numpy(np.ascontiguousarray(values))
+        self.border[~np.isfinite(self.border)] = np.nan
+        inputs = (
+            None
+            if self.inputs is None or self.own_inputs is None
+            else tuple(t(part[..., :K]) for part in (self.inputs, self.own_inputs, self.input_profile))
+        )
         seen, own, profile = inputs or (None, None, None)
         return AdjointMap(
-            joint=t(self.joint),
-            layers=t(self.layers),
+            joint=t(self.joint[..., :K]),
+            layers=t(self.layers[..., :K]),
             inputs=seen,
             stream=self.stream,
-            stream_joint=t(self.own),
+            stream_joint=t(self.own[..., :K]),
             stream_inputs=own,
-            profile=t(self.profile),
-            quantiles=t(self.quantiles),
-            layer_profiles=t(self.layer_profiles),
+            profile=t(self.profile[..., :K]),
+            quantiles=t(self.quantiles[..., :K]),
+            layer_profiles=t(self.layer_profiles[..., :K]),
             input_profile=profile,
-            counts=t(self.count),
+            counts=t(self.count[..., :K]),
             border=t(self.border),
         )
 

@@ -16,35 +16,37 @@ import math
 import torch
 from torch import Tensor
 
-from ..cells import GRU, LSTM, AbstractCell, Elman, Identity, Relu, Sigmoid, Tanh, derivative
-from ..data import Batch
-from ._flow import Gates
-from ._trajectory import Layer, Trajectory
+from ...cells import AbstractCell, derivative
+from ...data import Batch
+from ...nn import LayerTrace
+from ._results import Gates
+from ._traced import Traced
 
 _MOST_ROWS = 256  # enough for a mean, where each row's derivative is a matrix
 
 
-def gates_of(trajectory: Trajectory, batch: Batch) -> Gates:
+def gates_of(traced: Traced, batch: Batch) -> Gates:
     """Over every (t, b) that the mask lets stand."""
-    real = torch.ones_like(trajectory.counted) if batch.mask is None else batch.mask
-    parts = [_layer(layer, real) for layer in trajectory.layers]
+    real = torch.ones_like(traced.counted) if batch.mask is None else batch.mask
+    parts = [_layer(layer, real) for layer in traced.layers]
     openness, saturation, retention = (torch.stack(part).double().cpu() for part in zip(*parts, strict=True))
     half_life = math.log(0.5) / retention.log()  # (3)
     half_life = half_life.where(retention < 1, math.inf).where(retention > 0, 0.0)
     dead = (saturation > 0.99).all(1).double().mean(1)
-    return Gates(_names(trajectory.layers[0].cell), openness, saturation, retention, half_life, dead)
+    names = tuple(gate.name for gate in traced.layers[0].cell.named_gates)
+    return Gates(names, openness, saturation, retention, half_life, dead)
 
 
-def _layer(layer: Layer, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _layer(layer: LayerTrace, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Openness (G, H), saturation (G, H), retention (S, H) of one layer."""
     wx, rh = layer.wx[real], layer.rh[real]  # (N, G, H)
-    before = tuple(s[:-1][real] for s in layer.states)
-    values = _values(layer.cell, wx, rh)
+    before = tuple(s[real] for s in layer.before)
     openness = torch.full_like(wx[0], math.nan)
     saturation = torch.full_like(wx[0], math.nan)
-    for g, (kind, y) in enumerate(values):
-        saturation[g] = _saturated(kind, y).to(y).mean(0)
-        if kind is Sigmoid and not isinstance(layer.cell, Elman):
+    for g, (gate, y) in enumerate(zip(layer.cell.named_gates, layer.cell.gate_values(wx, rh), strict=False)):  # values: none, or all
+        if gate.function is not None:
+            saturation[g] = gate.function.saturated(y).to(y).mean(0)  # (1)
+        if gate.opens:
             openness[g] = y.mean(0)
     return openness, saturation, _retention(layer.cell, wx, rh, before)
 
@@ -58,35 +60,3 @@ def _retention(cell: AbstractCell, wx: Tensor, rh: Tensor, before: tuple[Tensor,
     own = torch.stack([by_state[p, p] for p in range(cell.states)])  # (S, N, H), or (S, N, H, H)
     own = own if cell.elementwise else own.diagonal(dim1=2, dim2=3)
     return own.abs().double().log().mean(1).exp()
-
-
-def _values(cell: AbstractCell, wx: Tensor, rh: Tensor) -> list[tuple[type, Tensor]]:
-    """Each gate's function and value (N, H), in the order of the weights; nothing for a cell whose functions are not known."""
-    if isinstance(cell, GRU):
-        r, z = torch.sigmoid(wx[:, 0] + rh[:, 0]), torch.sigmoid(wx[:, 1] + rh[:, 1])
-        return [(Sigmoid, r), (Sigmoid, z), (Tanh, torch.tanh(wx[:, 2] + r * rh[:, 2]))]
-    if isinstance(cell, LSTM):
-        i, f, g, o = (wx + rh).unbind(1)
-        return [(Sigmoid, i.sigmoid()), (Sigmoid, f.sigmoid()), (Tanh, g.tanh()), (Sigmoid, o.sigmoid())]
-    if isinstance(cell, Elman) and isinstance(cell.phi, Tanh | Sigmoid | Relu | Identity):
-        return [(type(cell.phi), cell.phi((wx + rh)[:, 0]))]
-    return []
-
-
-def _saturated(kind: type, y: Tensor) -> Tensor:
-    """(1)."""
-    if kind is Sigmoid:
-        return y * (1 - y) < 0.05 * 0.25
-    if kind is Tanh:
-        return 1 - y * y < 0.05
-    if kind is Relu:
-        return y <= 0
-    return torch.zeros_like(y, dtype=torch.bool)
-
-
-def _names(cell: AbstractCell) -> tuple[str, ...]:
-    if isinstance(cell, GRU):
-        return ("r", "z", "n")
-    if isinstance(cell, LSTM):
-        return ("i", "f", "g", "o")
-    return ("a",) if isinstance(cell, Elman) else tuple(str(g) for g in range(cell.gates))
