@@ -12,8 +12,7 @@ from ... import _check
 from ..._check import InputError
 from ..._shapes import State
 from ...data import Batch
-from ...gradients import Carry, carried_state
-from ...gradients._stations import stack_of
+from ...gradients import Carry, carried_state, stack_of
 from ...models import AbstractModel
 from ._asked import Asked
 from ._traced import counts
