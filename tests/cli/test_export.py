@@ -58,7 +58,7 @@ def test_the_file_is_in_the_run_folder_where_no_name_is_given(trained):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--format", "tflite"], "--format is 'tflite'; expected 'onnx'."),
+        (["--format", "tflite"], "--format is 'tflite'; expected onnx."),
         (["--to", "there.onnx"], "there.onnx is there already; expected a new file. Remove it, or name another."),
         (["--to", "."], ". is there already; expected a new file."),
         (["--to", "missing/model.onnx"], "missing is no folder; expected one to write model.onnx to."),

@@ -9,7 +9,17 @@ import torch
 from rich.console import Console
 
 from throughtime.data import Corpus
-from throughtime.training import LoopOptions, NetworkOptions, OptimiserOptions, RunFolder, TextOptions, TextRun, begin
+from throughtime.training import (
+    LoopOptions,
+    NetworkOptions,
+    OptimiserOptions,
+    RunFolder,
+    TextOptions,
+    TextRun,
+    begin,
+    check_run,
+    text_source,
+)
 
 TEXT = (
     "".join(f"the {a} {b} sat on the {c}.\n" for a in ("big", "old", "red") for b in ("cat", "dog", "owl") for c in ("mat", "log", "box"))
@@ -47,8 +57,8 @@ def make_run(tmp_path):
             replace(OptimiserOptions(), **(optimiser or {})),
             replace(LoopOptions(batch_size=4, bptt=8, steps=12, eval_every=5, threads=1), **(loop or {})),
         )
-        config.check()
-        Corpus.build(options.source(), path)
+        check_run(config)
+        Corpus.build(text_source(options), path)
         run = RunFolder(path, config)
         run.write_config()
         begin(run)

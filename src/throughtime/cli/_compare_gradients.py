@@ -2,72 +2,31 @@
 
 import json
 import textwrap
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-import tyro
 from rich.console import Console
 
 from .. import _check, data
+from .._bar import bar
 from .._check import InputError
 from ..data import Batch, TokenStream
 from ..gradients import Compared, compare
 from ..models import AbstractModel, Head, LanguageModel, Linear, SequenceModel, SquaredError, Vectors
 from ..nn import Orthogonal, Recurrence, TorchUniform
-from ..training import METHODS, NetworkOptions, RunFolder, bar, method_of
+from ..training import METHODS, NetworkOptions, RunFolder, build_cell, method_of
+from ._app import Call
 from ._compared import compared_table, draw_compared, refusals
 from ._demo import reference_text
-from ._flags import parse
+from ._verbs import CompareGradients
 
 Task = Literal["copy", "adding", "delayed-addition", "temporal-order", "text"]
 
 
-@dataclass(frozen=True)
-class CompareGradients:
-    """Compare gradient methods."""
-
-    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help_behavior_hint="(or --task)")] = None
-    """A run folder: its weights, and its training text."""
-    task: Annotated[
-        Task | None, tyro.conf.arg(metavar="{copy,adding,delayed-addition,temporal-order,text}", help_behavior_hint="(or a run)")
-    ] = None
-    """A synthetic task, or text that Python carries; and a new network."""
-    methods: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar="METHOD[:OPTION=VALUE,...]", help_behavior_hint="(unless given: all, with usual options)")
-    ] = ()
-    """The methods, as --gradient of throughtime train takes them."""
-    length: int = 128
-    """Steps of the batch."""
-    batch_size: int = 16
-    """Streams side by side."""
-    cell: Literal["rnn", "gru", "lstm"] = "gru"
-    """The cell of a task's network."""
-    hidden: int = 32
-    """Hidden units of a task's network."""
-    layers: int = 1
-    """Recurrent layers of a task's network."""
-    orthogonal: bool = False
-    """Orthogonal recurrent weights for a task's network: the gradient lasts longer than with torch's."""
-    draws: int = 20
-    """Draws of a method that has chance in it."""
-    seed: int = 0
-    """Of the task and its network's weights."""
-    threads: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(unless given: torch's own choice)")] = None
-    """Threads of torch."""
-    picture: Annotated[
-        Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(unless given: gradients.png in the run folder, or here)")
-    ] = None
-    """Where the picture goes."""
-    json: bool = False
-    """Print JSON."""
-
-
-def compare_gradients(arguments: Sequence[str], prog: str) -> int:
+def compare_gradients(chosen: CompareGradients, call: Call) -> int:
     """The verb."""
-    chosen = parse(CompareGradients, arguments, prog, "Every gradient method on the same weights and batch: right, noisy, fast, large.")
     _check_choices(chosen)
     methods = {spec: method_of(spec) for spec in chosen.methods or [row.spec for row in METHODS]}
     model, batch, about = _of_run(chosen.run, chosen) if chosen.run is not None else _of_task(chosen)
@@ -123,7 +82,7 @@ def _of_task(chosen: CompareGradients) -> tuple[AbstractModel, Batch, str]:
     chance = torch.Generator().manual_seed(chosen.seed)
     torch.manual_seed(chosen.seed)
     batch = _batch(chosen.task, chosen.length, chosen.batch_size, chance)
-    cell = NetworkOptions(cell=chosen.cell).build_cell()
+    cell = build_cell(NetworkOptions(cell=chosen.cell))
     rules = (TorchUniform(), Orthogonal()) if chosen.orthogonal else (TorchUniform(),)
     if batch.inputs.is_floating_point():
         recurrence = Recurrence(cell, batch.inputs.shape[2], chosen.hidden, num_layers=chosen.layers, initialisers=rules)

@@ -2,51 +2,23 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import torch
-import tyro
 from rich.console import Console
 
 from .. import _check
+from .._bar import bar
 from .._check import InputError
 from ..data import Section, encode_file
-from ..training import RunFolder, bar, device, evaluate as score
-from ._flags import parse
-from ._table import scores_table
+from ..training import RunFolder, device, evaluate as score
+from ._app import Call
+from ._table import show_scores
+from ._verbs import Evaluate
 
 
-@dataclass(frozen=True)
-class Evaluate:
-    """Measure a trained model on held-out text."""
-
-    run: Annotated[Path, tyro.conf.Positional]
-    """The run folder."""
-    data: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(unless given: the run's own)")] = None
-    """Another text."""
-    section: Annotated[
-        Literal["train", "valid", "test"] | None,
-        tyro.conf.arg(metavar="{train,valid,test}", help_behavior_hint="(unless given: test, or valid where there is no test)"),
-    ] = None
-    """Which part of the run's text."""
-    encoding: str = "utf-8"
-    """The encoding of --data."""
-    streams: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(unless given: more for a longer text)")] = None
-    """Read the text in this many pieces side by side, each from the initial state."""
-    threads: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(unless given: torch's own choice)")] = None
-    """Threads of torch."""
-    device: str = "cpu"
-    """Where to compute."""
-    json: bool = False
-    """Print JSON."""
-
-
-def evaluate(arguments: Sequence[str], prog: str) -> int:
+def evaluate(chosen: Evaluate, call: Call) -> int:
     """The verb."""
-    chosen = parse(Evaluate, arguments, prog, "Nats, bits and perplexity of a trained model on a text.")
     if chosen.threads is not None:
         torch.set_num_threads(_check.positive("--threads", chosen.threads, most=1024))
     if chosen.streams is not None:
@@ -66,7 +38,7 @@ def evaluate(arguments: Sequence[str], prog: str) -> int:
     if chosen.json:
         print(json.dumps({"text": name, **result.as_dict()}))
     else:
-        Console().print(scores_table({name: result}))
+        show_scores(Console(), {name: result})
     return 0
 
 

@@ -1,14 +1,10 @@
 """``throughtime flow``: what the gradient of a trained model does through time."""
 
 import tempfile
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -18,36 +14,12 @@ from ..data import Section, TokenStream, encode_file
 from ..flow import Flow, gradient_flow
 from ..models import LanguageModel
 from ..training import RunFolder, device
-from ._flags import parse
+from ._app import Call
+from ._verbs import ShowFlow
 
 
-@dataclass(frozen=True)
-class ShowFlow:
-    """See what the gradient of a trained model does through time."""
-
-    run: Annotated[Path, tyro.conf.Positional]
-    """The run folder."""
-    data: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(unless given: the run's own held-out text)")] = None
-    """Another text."""
-    html: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
-    """Write one page that a person can point at; it needs no network."""
-    json: bool = False
-    """Print every number as JSON."""
-    steps: Annotated[int | None, tyro.conf.arg(metavar="T", help_behavior_hint="(unless given: two of the run's windows)")] = None
-    """How many steps to look at, and so how far back."""
-    streams: int = 8
-    """How many places of the text to look at, side by side."""
-    encoding: str = "utf-8"
-    """The encoding of --data."""
-    threads: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(unless given: torch's own choice)")] = None
-    """Threads of torch."""
-    device: str = "cpu"
-    """Where to compute."""
-
-
-def flow(arguments: Sequence[str], prog: str) -> int:
+def flow(chosen: ShowFlow, call: Call) -> int:
     """The verb."""
-    chosen = parse(ShowFlow, arguments, prog, "Which past the loss leans on: does the gradient vanish or explode, what window is enough.")
     if chosen.threads is not None:
         torch.set_num_threads(_check.positive("--threads", chosen.threads, most=1024))
     _check.positive("--streams", chosen.streams, most=4096)

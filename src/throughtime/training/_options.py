@@ -1,40 +1,29 @@
-"""What can be chosen of a training run. These dataclasses are the command's flags, and the sections of ``config.json``."""
+"""What can be chosen of a training run. These dataclasses are the command's flags, and the sections of ``config.json``.
+
+Nothing of torch is imported before something is built, so that a wrong flag is told at once.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Literal, final
 
-import torch
-import tyro
-
-from .. import _check, cells, nn
-from .._check import InputError
-from ..data import Level, TextSource
-from ..gradients import AbstractGradient, TruncatedBPTT, WithOmega
-from ..kernels import Kernels
-from ..models import LanguageModel
-from ._gradients import method_of, with_clip
+from .. import _numbers
+from .._errors import InputError
+from ._flag import Flag
 
 
-def _parse_shares(arguments: list[str]) -> tuple[float, float, float]:
-    shares = tuple(float(share) for share in arguments[0].split(","))
-    if len(shares) != 3:
-        raise ValueError
-    return shares
+def _shares(word: str) -> tuple[float, float, float]:
+    first, second, third = map(float, word.split(","))
+    return first, second, third
 
 
-_shares = tyro.constructors.PrimitiveConstructorSpec(
-    nargs=1,
-    metavar="TRAIN,VALID,TEST",
-    instance_from_str=_parse_shares,
-    is_instance=lambda value: isinstance(value, tuple) and len(value) == 3,
-    str_from_instance=lambda shares: [",".join(f"{share:g}" for share in shares)],
+_SPLIT = Flag(
+    "TRAIN,VALID,TEST",
+    read=_shares,
+    show=lambda shares: ",".join(f"{share:g}" for share in shares),
+    wanted="three shares that add up to 1, with commas between",
+    rare=True,
 )
-
-
-def _unless(metavar: str, given: str = "") -> Any:
-    """An option that may be left out, and what holds then."""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(unless given: {given})" if given else "")
 
 
 @final
@@ -42,35 +31,36 @@ def _unless(metavar: str, given: str = "") -> Any:
 class TextOptions:
     """The text and its symbols."""
 
-    files: Annotated[tuple[Path, ...], tyro.conf.Positional, _unless("FILE...")] = ()
+    files: Annotated[tuple[Path, ...], Flag("FILE...", positional=True)] = ()
     """The training text; several files are joined end to end."""
-    valid: Annotated[Path | None, _unless("FILE", "a share of the training text")] = None
+    valid: Annotated[Path | None, Flag("FILE", "a share of the training text")] = None
     """A validation text of its own."""
-    test: Annotated[Path | None, _unless("FILE", "a share of the training text, if --valid is not given")] = None
+    test: Annotated[Path | None, Flag("FILE", "a share of the training text, if --valid is not given", rare=True)] = None
     """A test text of its own."""
-    split: Annotated[tuple[float, float, float], _shares] = (0.9, 0.05, 0.05)
+    split: Annotated[tuple[float, float, float], _SPLIT] = (0.9, 0.05, 0.05)
     """Shares of the text, from its start, for training, validation and test."""
-    encoding: str = "utf-8"
+    encoding: Annotated[str, Flag(rare=True)] = "utf-8"
     """The files' encoding."""
-    level: Level = "char"
+    level: Literal["char", "byte", "word", "bpe"] = "char"
     """What a symbol is: a character, a byte, a word, or a subword (byte-pair encoding)."""
-    vocab_size: Annotated[int | None, _unless("N", "word 30000, bpe 8192, char all of them")] = None
+    vocab_size: Annotated[int | None, Flag("N", "word 30000, bpe 8192, char all of them")] = None
     """At most this many symbols, the commonest."""
-    min_count: Annotated[int | None, _unless("N", "1, bpe 2")] = None
+    min_count: Annotated[int | None, Flag("N", "1, bpe 2", rare=True)] = None
     """Only symbols that occur this often in the training text."""
 
-    def source(self) -> TextSource:
-        """The files and how they are cut."""
+    def check(self) -> None:
+        """Refuse what means nothing."""
         if not self.files:
             raise InputError("no text is named; expected one file or more. Give its path: throughtime train text book.txt")
-        return TextSource(self.files, self.valid, self.test, self.split, self.encoding)
+        _numbers.split(self.split)
+        if self.vocab_size is not None:
+            _numbers.positive("--vocab-size", self.vocab_size)
+        if self.min_count is not None:
+            _numbers.positive("--min-count", self.min_count)
 
 
 Cell = Literal["rnn", "gru", "lstm"]
 _WIDEST, _DEEPEST = 1_000_000, 1000  # a configuration is a stranger's word: nothing is built beyond
-_ACTIVATIONS = {"tanh": cells.Tanh(), "relu": cells.Relu(), "identity": cells.Identity(), "sigmoid": cells.Sigmoid()}
-_INITIALS = {"zeros": nn.Zeros(), "random": nn.Random(), "learnable": nn.Learnable()}
-_INITIALISERS = {"torch": (), "orthogonal": (nn.Orthogonal(),), "identity": (nn.IdentityMatrix(),)}
 
 
 @final
@@ -80,82 +70,56 @@ class NetworkOptions:
 
     cell: Cell = "gru"
     """The simple (Elman) network, the gated recurrent unit, or long short-term memory."""
-    activation: Annotated[Literal["tanh", "relu", "identity", "sigmoid"] | None, _unless("{tanh,relu,identity,sigmoid}", "tanh")] = None
+    activation: Annotated[
+        Literal["tanh", "relu", "identity", "sigmoid"] | None, Flag("{tanh,relu,identity,sigmoid}", "tanh", rare=True)
+    ] = None
     """The simple network's activation."""
     hidden: int = 256
     """Hidden units of each layer."""
     layers: int = 1
     """Recurrent layers."""
-    embedding: Annotated[int | None, _unless("N", "as wide as the hidden layer")] = None
+    embedding: Annotated[int | None, Flag("N", "as wide as the hidden layer", rare=True)] = None
     """Width of the embedding; 0: one-hot inputs."""
     dropout: float = 0.0
     """Probability of dropping a unit: of the embedding, between layers, before the head."""
-    tied: bool = False
+    tied: Annotated[bool, Flag(rare=True)] = False
     """Share the embedding's table with the head."""
-    initial: Literal["zeros", "random", "learnable"] = "zeros"
+    initial: Annotated[Literal["zeros", "random", "learnable"], Flag(rare=True)] = "zeros"
     """The state that a stream starts from."""
-    init: Literal["torch", "orthogonal", "identity"] = "torch"
+    init: Annotated[Literal["torch", "orthogonal", "identity"], Flag(rare=True)] = "torch"
     """Where the recurrent weights start."""
-    forget_bias: Annotated[float | None, _unless("X", "as --init has it")] = None
+    forget_bias: Annotated[float | None, Flag("X", "as --init has it", rare=True)] = None
     """Start of the bias of the gate that keeps memory (lstm: f, gru: z)."""
-    chrono: Annotated[int | None, _unless("N", "not done")] = None
+    chrono: Annotated[int | None, Flag("N", "not done", rare=True)] = None
     """Longest lag that matters, in steps: gate biases are spread to match (chrono initialisation)."""
 
-    def build(self, vocabulary_size: int) -> LanguageModel:
-        """The language model, its weights drawn from torch's global generator."""
+    def check(self) -> None:
+        """Refuse what means nothing."""
         if self.activation is not None and self.cell != "rnn":
             raise InputError(
-                f"--activation {self.activation} is given with --cell {self.cell}; expected --cell rnn, the only one whose "
-                f"activation is free."
+                f"--activation {self.activation} is given with --cell {self.cell}; expected --cell rnn, the only one whose activation is "
+                "free. Leave one out."
             )
-        _check.positive("--hidden", self.hidden, most=_WIDEST)
-        _check.positive("--layers", self.layers, most=_DEEPEST)
+        _numbers.positive("--hidden", self.hidden, most=_WIDEST)
+        _numbers.positive("--layers", self.layers, most=_DEEPEST)
         if self.embedding is not None and self.embedding != 0:
-            _check.positive("--embedding", self.embedding, most=_WIDEST, remedy="0 means one-hot inputs.")
-        _check.fraction("--dropout", self.dropout)
-        if self.forget_bias is not None:
-            _check.at_least("--forget-bias", self.forget_bias, -1e6)
-        if self.chrono is not None:
-            _check.positive("--chrono", self.chrono)
-        rules = [nn.TorchUniform(), *_INITIALISERS[self.init]]
-        rules += [] if self.forget_bias is None else [nn.ForgetBias(self.forget_bias)]
-        rules += [] if self.chrono is None else [nn.Chrono(self.chrono)]
-        try:
-            return LanguageModel(
-                vocabulary_size,
-                cell=self.build_cell(),
-                hidden_size=self.hidden,
-                num_layers=self.layers,
-                embedding_size=self.embedding,
-                dropout=self.dropout,
-                tied=self.tied,
-                initial=_INITIALS[self.initial],
-                initialisers=rules,
+            _numbers.positive("--embedding", self.embedding, most=_WIDEST, remedy="0 means one-hot inputs.")
+        if self.tied and self.embedding not in (None, self.hidden):
+            raise InputError(
+                f"--tied is given with --embedding {self.embedding} and --hidden {self.hidden}; expected an embedding table to share, as "
+                "wide as the hidden layer. Leave --tied or --embedding out."
             )
-        except NotImplementedError as error:
-            raise InputError(str(error)) from None
-
-    def build_cell(self) -> cells.AbstractCell:
-        """The recurrent cell."""
-        match self.cell:
-            case "rnn":
-                return cells.Elman(_ACTIVATIONS[self.activation or "tanh"])
-            case "gru":
-                return cells.GRU()
-            case "lstm":
-                return cells.LSTM()
-
-    def check_memory(self, vocabulary_size: int, batch_size: int, window: int) -> None:
-        """Refuse sizes that this machine cannot hold: weights, gradients and moments, and what one window keeps."""
-        with torch.device("meta"):
-            model = self.build(vocabulary_size)
-        weights = 4 * sum(p.numel() for p in model.parameters())
-        kept_a_step = self.layers * self.hidden * (2 * model.recurrence.cell.gates + 3) + 2 * vocabulary_size
-        _check.memory(
-            4 * weights + 4 * kept_a_step * batch_size * window,
-            f"training {weights // 4:,} weights with {batch_size} streams of {window} steps",
-            "Lower --hidden, --layers, --vocab-size, --batch-size or --bptt.",
-        )
+        _numbers.fraction("--dropout", self.dropout)
+        if self.forget_bias is not None:
+            _numbers.at_least("--forget-bias", self.forget_bias, -1e6)
+        if self.chrono is not None:
+            _numbers.positive("--chrono", self.chrono)
+        for name, value in (("--forget-bias", self.forget_bias), ("--chrono", self.chrono)):
+            if value is not None and self.cell == "rnn":
+                raise InputError(
+                    f"{name} is given with --cell rnn; expected --cell gru or lstm: it needs a cell with a gate that keeps memory. "
+                    "Leave one out."
+                )
 
 
 OptimiserName = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"]
@@ -168,38 +132,38 @@ class OptimiserOptions:
 
     optimizer: OptimiserName = "adam"
     """The rule that turns gradients into steps."""
-    lr: Annotated[float | None, _unless("X", "adam, adamw and rmsprop 0.002; adagrad 0.01; sgd 1")] = None
+    lr: Annotated[float | None, Flag("X", "adam, adamw and rmsprop 0.002; adagrad 0.01; sgd 1")] = None
     """Learning rate."""
-    momentum: float = 0.0
+    momentum: Annotated[float, Flag(rare=True)] = 0.0
     """Momentum of sgd and rmsprop."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, Flag(rare=True)] = 0.0
     """Weight decay (adamw: decoupled; the others: added to the gradient)."""
     schedule: Literal["constant", "linear", "cosine", "exponential"] = "constant"
     """How the learning rate falls: not, in a line or a half cosine to a hundredth at the end, or by a factor every epoch."""
-    warmup: int = 0
+    warmup: Annotated[int, Flag(rare=True)] = 0
     """Steps over which the learning rate first rises from 0."""
-    decay: float = 0.97
+    decay: Annotated[float, Flag(rare=True)] = 0.97
     """The exponential schedule's factor."""
-    decay_after: int = 10
+    decay_after: Annotated[int, Flag(rare=True)] = 10
     """The exponential schedule starts after this many epochs."""
     clip: float = 1.0
     """The gradient's global norm is scaled down to this; 0: never."""
-    clip_value: float = 0.0
+    clip_value: Annotated[float, Flag(rare=True)] = 0.0
     """Each element of the gradient is clamped to plus or minus this, before the norm is; 0: never."""
-    clip_step: float = 0.0
+    clip_step: Annotated[float, Flag(rare=True)] = 0.0
     """At each time step the gradient that travels back is scaled down to this norm; 0: never."""
-    omega: float = 0.0
+    omega: Annotated[float, Flag(rare=True)] = 0.0
     """The weight of Pascanu's regulariser, which keeps a simple network's gradient from vanishing; 0: none."""
 
     def check(self) -> None:
         """Refuse numbers that mean nothing."""
         if self.lr is not None:
-            _check.above_zero("--lr", self.lr)
+            _numbers.above_zero("--lr", self.lr)
         if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
             raise InputError(f"--momentum is given with --optimizer {self.optimizer}; expected sgd or rmsprop, the only ones that take it.")
-        _check.fraction("--momentum", self.momentum)
+        _numbers.fraction("--momentum", self.momentum)
         for name in ("weight_decay", "warmup", "decay_after", "clip", "clip_value", "clip_step", "omega"):
-            _check.at_least(f"--{name.replace('_', '-')}", getattr(self, name), 0)
+            _numbers.at_least(f"--{name.replace('_', '-')}", getattr(self, name), 0)
         if not 0 < self.decay <= 1:
             raise InputError(f"--decay is {self.decay!r}; expected a factor in (0, 1].")
 
@@ -219,70 +183,50 @@ class LoopOptions:
     """Streams side by side: the text is cut into this many."""
     bptt: int = 64
     """The window of truncated backpropagation through time, in steps; with --gradient, the steps between two updates of the weights."""
-    gradient: Annotated[str | None, _unless("METHOD[:OPTION=VALUE,...]", "truncated to --bptt steps")] = None
+    gradient: Annotated[str | None, Flag("METHOD[:OPTION=VALUE,...]", "truncated to --bptt steps")] = None
     """How the gradient is found, such as full, truncated:k1=16,k2=64, sliding:lags=32; another name lists them all."""
-    epochs: Annotated[int | None, _unless("N", "10, if neither --steps nor --minutes is")] = None
+    epochs: Annotated[int | None, Flag("N", "10, if neither --steps nor --minutes is")] = None
     """Stop after this many passes over the text."""
-    steps: Annotated[int | None, _unless("N")] = None
+    steps: Annotated[int | None, Flag("N")] = None
     """Stop after this many steps."""
-    minutes: Annotated[float | None, _unless("X")] = None
+    minutes: Annotated[float | None, Flag("X")] = None
     """Stop after this much time."""
-    eval_every: Annotated[int | None, _unless("N", "an epoch, or 2000 if that is less")] = None
+    eval_every: Annotated[int | None, Flag("N", "an epoch, or 2000 if that is less", rare=True)] = None
     """Steps between validations."""
-    eval_tokens: int = 200_000
+    eval_tokens: Annotated[int, Flag(rare=True)] = 200_000
     """A validation reads at most this many symbols; the one at the end ten times as many, and throughtime evaluate all."""
-    save_every: float = 60.0
+    save_every: Annotated[float, Flag(rare=True)] = 60.0
     """Seconds between saves of the whole state, which also is saved at every validation."""
     seed: int = 0
     """Of the weights, dropout and random initial states."""
-    threads: Annotated[int | None, _unless("N", "torch's own choice")] = None
+    threads: Annotated[int | None, Flag("N", "torch's own choice")] = None
     """Threads of torch."""
-    kernels: Kernels = "fast"
+    kernels: Annotated[Literal["fast", "plain"], Flag(rare=True)] = "fast"
     """The packed kernels wherever they can serve, or the plain loop everywhere."""
     device: str = "cpu"
     """Where to compute: cpu, cuda, cuda:1, mps."""
-    watch_flow: int = 0
+    watch_flow: Annotated[int, Flag(rare=True)] = 0
     """Every so many steps, measure how far back the gradient reaches; 0: never. At 200 it costs about 2 % of the time."""
 
     def check(self) -> None:
         """Refuse numbers that mean nothing."""
-        _check.positive("--batch-size", self.batch_size)
-        _check.positive("--bptt", self.bptt)
+        _numbers.positive("--batch-size", self.batch_size)
+        _numbers.positive("--bptt", self.bptt)
         budgets = {k: v for k, v in (("--epochs", self.epochs), ("--steps", self.steps), ("--minutes", self.minutes)) if v is not None}
         if len(budgets) > 1:
             raise InputError(
                 f"{' and '.join(budgets)} are given together; expected one of --epochs, --steps, --minutes. Leave out the others."
             )
         for name, value in budgets.items():
-            _check.above_zero(name, value)
+            _numbers.above_zero(name, value)
         if self.eval_every is not None:
-            _check.positive("--eval-every", self.eval_every)
-        _check.at_least("--eval-tokens", self.eval_tokens, 2)
-        _check.at_least("--save-every", self.save_every, 0)
-        _check.seed(self.seed)
+            _numbers.positive("--eval-every", self.eval_every)
+        _numbers.at_least("--eval-tokens", self.eval_tokens, 2)
+        _numbers.at_least("--save-every", self.save_every, 0)
+        _numbers.seed(self.seed)
         if self.threads is not None:
-            _check.positive("--threads", self.threads, most=1024)
-        _check.at_least("--watch-flow", self.watch_flow, 0)
-        device(self.device)
-
-
-def device(name: str) -> torch.device:
-    """A torch device that is there.
-
-    Raises:
-        InputError: torch does not know it, or this machine has none.
-    """
-    try:
-        found = torch.device(name)
-        if found.type not in ("cpu", "cuda", "mps"):
-            raise RuntimeError(f"throughtime does not know {found.type}")
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"--device is {name!r}, which cannot be used here ({reason:.80}); expected cpu, or cuda or mps where there is one."
-        ) from None
-    return found
+            _numbers.positive("--threads", self.threads, most=1024)
+        _numbers.at_least("--watch-flow", self.watch_flow, 0)
 
 
 @final
@@ -296,7 +240,9 @@ class TextRun:
     loop: LoopOptions
 
     def check(self) -> None:
-        """Refuse numbers that mean nothing, before anything is read or made."""
+        """Refuse what means nothing, before anything is read, built or made."""
+        self.text.check()
+        self.network.check()
         self.optimiser.check()
         if self.optimiser.omega and self.network.cell != "rnn":
             raise InputError(
@@ -304,11 +250,3 @@ class TextRun:
                 "What keeps a gated cell's gradient alive is its memory gate: --forget-bias or --chrono."
             )
         self.loop.check()
-        self.gradient()
-        self.text.source()
-
-    def gradient(self) -> AbstractGradient:
-        """How dL/dθ is found."""
-        method = TruncatedBPTT(self.loop.bptt) if self.loop.gradient is None else method_of(self.loop.gradient)
-        method = with_clip(method, self.optimiser.clip_step)
-        return WithOmega(method, self.optimiser.omega) if self.optimiser.omega else method

@@ -1,0 +1,34 @@
+"""What the room offers, in walking order."""
+
+from ._clip import AbstractClip as AbstractClip, ClipNorm as ClipNorm, ClipValue as ClipValue, global_norm as global_norm
+from ._evaluate import Score as Score, evaluate as evaluate
+from ._export import export_onnx as export_onnx
+from ._folder import RunFolder as RunFolder
+from ._lock import discard as discard
+from ._gradients import METHODS as METHODS, Named as Named, method_of as method_of
+from ._loop import (
+    Ended as Ended,
+    Training as Training,
+    begin as begin,
+    resumed as resumed,
+    train as train,
+    training_stream as training_stream,
+)
+from ._online import OnlineLearner as OnlineLearner
+from ._options import (
+    LoopOptions as LoopOptions,
+    NetworkOptions as NetworkOptions,
+    OptimiserOptions as OptimiserOptions,
+    TextOptions as TextOptions,
+    TextRun as TextRun,
+)
+from ._build import (
+    build_cell as build_cell,
+    build_model as build_model,
+    check_memory as check_memory,
+    check_run as check_run,
+    device as device,
+    text_source as text_source,
+)
+from ._report import number as number
+from ._step import Step as Step, step as step
