@@ -14,7 +14,7 @@ from typing import Any, final
 
 from .._errors import InputError, NonFinite
 from .._version import __version__
-from ._interrupt import INTERRUPTED, Interruption, interruptible
+from ._interrupt import INTERRUPTED, Interruption, end_process, interruptible
 
 
 @final
@@ -54,7 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     with interruptible() as interruption:
         _open_outputs()
-        return _outcome(lambda: _run(words, interruption), interruption)
+        code = _outcome(lambda: _run(words, interruption), interruption)
+        if code == INTERRUPTED and arguments is None:
+            end_process(code)  # the interpreter's farewell to torch may take seconds, and somebody waits
+        return code
 
 
 def _run(words: list[str], interruption: Interruption) -> int:

@@ -1,10 +1,13 @@
 """``throughtime compare-gradients``: every gradient method on the same weights and batch."""
 
 import json
-import textwrap
-from dataclasses import asdict
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import chain, count
 from pathlib import Path
-from typing import Literal
 
 import torch
 from rich.console import Console
@@ -13,16 +16,16 @@ from .. import _check, data
 from .._bar import bar
 from .._check import InputError
 from ..data import Batch, TokenStream
-from ..gradients import Compared, compare
+from ..gradients import AbstractGradient, Compared, compare
 from ..models import AbstractModel, Head, LanguageModel, Linear, SequenceModel, SquaredError, Vectors
 from ..nn import Orthogonal, Recurrence, TorchUniform
-from ..training import METHODS, NetworkOptions, RunFolder, build_cell, method_of
+from ..training import METHODS, Estimate, NetworkOptions, RunFolder, build_cell, check_new_file, estimate, method_of
 from ._app import Call
-from ._compared import compared_table, draw_compared, refusals
+from ._compared import draw_compared, header, left_out, row_lines
 from ._demo import reference_text
-from ._verbs import CompareGradients
+from ._verbs import CompareGradients, Task
 
-Task = Literal["copy", "adding", "delayed-addition", "temporal-order", "text"]
+_CALLS_OF_COST = 5  # compare's own: to begin, three that are timed, one for the memory
 
 
 def compare_gradients(chosen: CompareGradients, call: Call) -> int:
@@ -30,22 +33,87 @@ def compare_gradients(chosen: CompareGradients, call: Call) -> int:
     _check_choices(chosen)
     methods = {spec: method_of(spec) for spec in chosen.methods or [row.spec for row in METHODS]}
     model, batch, about = _of_run(chosen.run, chosen) if chosen.run is not None else _of_task(chosen)
-    rows: list[Compared] = []
-    with bar(Console(stderr=True)) as show:
-        for row in compare(model, batch, methods, draws=chosen.draws):
-            rows.append(row)
-            show("measuring", len(rows), len(methods))
-    picture = chosen.picture or (chosen.run or Path()) / "gradients.png"
-    draw_compared(rows, picture, about)
+    picture = _picture(chosen)
+    found = _Found(about)
+    with call.interruption.cleaned_up(lambda: found.print_json() if chosen.json and found.rows else None):
+        _measure(model, batch, methods, found, chosen)
+    draw_compared(found.rows, picture, about)
     if chosen.json:
-        print(json.dumps({"about": about, "picture": str(picture), "methods": [asdict(row) for row in rows]}))
+        found.print_json(str(picture))
         return 0
-    console = Console()
-    console.print(about, compared_table(rows), highlight=False, sep="\n")
-    for line in refusals(rows):
-        console.print(textwrap.fill(line, min(console.width, 100), subsequent_indent="  "), highlight=False, markup=False)
-    console.print(f"picture: {picture}", soft_wrap=True, highlight=False, markup=False)
+    Console().print(f"picture: {picture}", soft_wrap=True, highlight=False, markup=False)
     return 0
+
+
+def _picture(chosen: CompareGradients) -> Path:
+    """The file asked for, which must be new; else the run folder's own, or the first free name here."""
+    if chosen.picture is not None:
+        check_new_file(chosen.picture)
+        return chosen.picture
+    if chosen.run is not None:
+        return chosen.run / "gradients.png"
+    names = (Path(f"gradients{number}.png") for number in chain([""], (f"-{i}" for i in count(2))))
+    return next(path for path in names if not path.exists())
+
+
+@dataclass
+class _Found:
+    """What has been measured so far."""
+
+    about: str
+    rows: list[Compared] = field(default_factory=list)
+    left_out: dict[str, float] = field(default_factory=dict)  # seconds, by name
+
+    def print_json(self, picture: str | None = None) -> None:
+        """All of it on a line."""
+        told = {"about": self.about, "picture": picture, "methods": [asdict(row) for row in self.rows], "left_out": self.left_out}
+        print(json.dumps(told), flush=True)
+
+
+def _measure(model: AbstractModel, batch: Batch, methods: dict[str, AbstractGradient], found: _Found, chosen: CompareGradients) -> None:
+    """Row after row, each told as soon as it is there; what the budget has no room for is left out, by name and cost."""
+    console, errors = Console(quiet=chosen.json), Console(stderr=True)
+    seconds_in_all = float("inf") if chosen.all else 60 * chosen.minutes
+    calls = {name: (chosen.draws if hasattr(method, "seed") else 1) + _CALLS_OF_COST for name, method in methods.items()}
+    console.print(found.about, soft_wrap=True, highlight=False, markup=False)
+    with bar(errors) as show:
+        costs = {
+            name: _estimated(model, batch, methods[name], partial(show, "estimating", i, len(methods))) for i, name in enumerate(methods)
+        }
+        fitting = _fitting({name: cost.seconds * calls[name] for name, cost in costs.items()}, seconds_in_all)
+        if title := header(console):
+            console.print(title, style="dim", highlight=False, markup=False, soft_wrap=True)
+        started = time.monotonic()
+        for i, name in enumerate(fitting):
+            show("measuring", i, len(fitting))
+            if i and time.monotonic() - started > seconds_in_all:
+                break
+            (row,) = compare(model, batch, {name: methods[name]}, draws=chosen.draws)
+            found.rows.append(row)
+            console.print(*row_lines(row, console), sep="\n", soft_wrap=True, highlight=False, markup=False)
+            sys.stdout.flush()
+    missing = {name: cost for name, cost in costs.items() if name not in {row.name for row in found.rows}}
+    found.left_out = {name: cost.seconds * calls[name] for name, cost in missing.items()}
+    for line in left_out(missing, calls, console):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _estimated(model: AbstractModel, batch: Batch, method: AbstractGradient, show: Callable[[], None]) -> Estimate:
+    show()
+    try:
+        return estimate(model, batch, method)
+    except (NotImplementedError, InputError):
+        return Estimate(0.0, 0)  # the row says why
+
+
+def _fitting(seconds: dict[str, float], in_all: float) -> list[str]:
+    """As many methods as the time has room for, the quickest in any case, in their own order."""
+    spent, fitting = 0.0, set[str]()
+    for name in sorted(seconds, key=lambda name: seconds[name]):
+        spent += seconds[name]
+        if spent <= in_all or not fitting:
+            fitting.add(name)
+    return [name for name in seconds if name in fitting]
 
 
 def _check_choices(chosen: CompareGradients) -> None:

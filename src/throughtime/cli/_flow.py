@@ -13,7 +13,7 @@ from .._check import InputError
 from ..data import Section, TokenStream, encode_file
 from ..flow import Flow, gradient_flow
 from ..models import LanguageModel
-from ..training import RunFolder, device
+from ..training import RunFolder, check_new_file, device
 from ._app import Call
 from ._verbs import ShowFlow
 
@@ -25,6 +25,8 @@ def flow(chosen: ShowFlow, call: Call) -> int:
     _check.positive("--streams", chosen.streams, most=4096)
     if chosen.steps is not None:
         _check.positive("--steps", chosen.steps, most=100_000)
+    if chosen.html is not None:
+        check_new_file(chosen.html)
     folder = RunFolder.open(chosen.run)
     window, vocabulary = folder.config.loop.bptt, folder.vocabulary()
     model = folder.load_model(vocabulary, device(chosen.device))

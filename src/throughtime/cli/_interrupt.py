@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from types import FrameType
-from typing import final
+from typing import NoReturn, final
 
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -154,13 +154,18 @@ def _wait_for_another(pipe: int, ended: threading.Event) -> None:
         ended.wait(_GRACE)
 
 
-def _leave(word: str) -> None:
+def _leave(word: str) -> NoReturn:
     """Say it, and end the process without another step."""
-    with suppress(Exception):
-        sys.stdout.flush()
     with suppress(Exception):
         if sys.stderr.isatty():
             sys.stderr.write("\r\x1b[K\x1b[?25h")  # a bar may stand there, and have hidden the cursor
         sys.stderr.write(f"{word}\n")
         sys.stderr.flush()
-    os._exit(INTERRUPTED)
+    end_process(INTERRUPTED)
+
+
+def end_process(code: int) -> NoReturn:
+    """At once, with what has been printed."""
+    with suppress(Exception):
+        sys.stdout.flush()
+    os._exit(code)

@@ -18,16 +18,19 @@ from ..training import (
     LoopOptions,
     RunFolder,
     TextRun,
+    Training,
     begin,
     check_memory,
     check_run,
     discard,
+    estimate,
     number,
     resumed,
     text_source,
     training_stream,
 )
 from ._app import Call, say
+from ._compared import duration
 from ._flags import parse
 from ._interrupt import INTERRUPTED
 from ._outputs import lasting_console
@@ -36,6 +39,7 @@ from ._threads import idle_threads
 from ._verbs import TrainText
 
 DIVERGED = 1  # the exit status of a training that ended worse than guessing
+_SLOW = 1.0  # seconds of a step that are told beforehand
 _PLAIN: Any = {"soft_wrap": True, "highlight": False, "markup": False}
 
 _MAY_CHANGE = {
@@ -88,6 +92,8 @@ def run(folder: RunFolder, console: Console, call: Call, *, changed: bool = Fals
     with resumed(folder) as training:
         if changed and not training.finished:
             folder.write_config()
+        if not training.finished and training.loop.gradient is not None:
+            _tell_slow_steps(training, console)
         with call.interruption.polite(lambda: _interrupted(folder, training.rescue())) as stop:
             ended = training.run(console, stop)
     if ended.why == "finished":
@@ -95,6 +101,13 @@ def run(folder: RunFolder, console: Console, call: Call, *, changed: bool = Fals
     call.interruption.claim()
     console.print(_interrupted(folder, ended.step) if ended.why == "interrupted" else _unmeasured(folder), **_PLAIN)
     return INTERRUPTED
+
+
+def _tell_slow_steps(training: Training, console: Console) -> None:
+    """What a step will take, if that is long enough to wonder."""
+    found = estimate(training.model, training.stream[0].to(training.device), training.gradient)
+    if found.seconds >= _SLOW:
+        console.print(f"a step with --gradient {training.loop.gradient} takes about {duration(found.seconds)}", **_PLAIN)
 
 
 def _interrupted(folder: RunFolder, step: int) -> str:

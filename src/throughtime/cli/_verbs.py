@@ -101,9 +101,7 @@ class ShowFlow:
     data: Annotated[Path | None, Flag("FILE", "the run's own held-out text")] = None
     """Another text."""
     html: Annotated[Path | None, Flag("FILE")] = None
-    """Write one page that a person can point at; it needs no network."""
-    overwrite: bool = False
-    """Replace the page."""
+    """Write one page that a person can point at, to a file that is not there yet; it needs no network."""
     json: bool = False
     """Print every number as JSON."""
     steps: Annotated[int | None, Flag("T", "two of the run's windows")] = None

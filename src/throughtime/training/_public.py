@@ -2,7 +2,9 @@
 
 from ._clip import AbstractClip as AbstractClip, ClipNorm as ClipNorm, ClipValue as ClipValue, global_norm as global_norm
 from ._evaluate import Score as Score, evaluate as evaluate
+from ._cost import Estimate as Estimate, estimate as estimate
 from ._export import export_onnx as export_onnx
+from ._files import check_new_file as check_new_file
 from ._folder import RunFolder as RunFolder
 from ._lock import discard as discard
 from ._gradients import METHODS as METHODS, Named as Named, method_of as method_of
