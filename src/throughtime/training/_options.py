@@ -32,7 +32,7 @@ class TextOptions:
     """The text and its symbols."""
 
     files: Annotated[tuple[Path, ...], Flag("FILE...", positional=True)] = ()
-    """The training text; several files are joined end to end."""
+    """The training text: files, plain or gzip, folders of them, or - for the standard input; joined end to end."""
     valid: Annotated[Path | None, Flag("FILE", "a share of the training text")] = None
     """A validation text of its own."""
     test: Annotated[Path | None, Flag("FILE", "a share of the training text, if --valid is not given", rare=True)] = None
@@ -53,6 +53,10 @@ class TextOptions:
         if not self.files:
             raise InputError("no text is named; expected one file or more. Give its path: throughtime train text book.txt")
         _numbers.split(self.split)
+        if self.valid is not None and self.split != TextOptions.split:
+            raise InputError(
+                "--split and --valid are given together; expected one: with --valid, all of FILE is training text. Leave one out."
+            )
         if self.vocab_size is not None:
             _numbers.positive("--vocab-size", self.vocab_size)
         if self.min_count is not None:

@@ -131,7 +131,7 @@ class Report:
             self._console.print(f"{line}  {left}", soft_wrap=True, highlight=False)
             self._spoken = row.seconds
 
-    def valid(self, step: int, numbers: dict[str, float], *, best: bool) -> None:
+    def valid(self, step: int, numbers: dict[str, float | None], *, best: bool) -> None:
         """A validation."""
         self._write({"kind": "valid", "step": step, **numbers}, self._valid_events)
         mark = "  best" if best else ""
