@@ -171,7 +171,7 @@ class TestResume:
         [
             (["--hidden", "7"], "--hidden is 7 but the run was begun with 6; expected the same to go on. Leave it out"),
             (["--level", "word"], "--level is word but the run was begun with char"),
-            (["--tied"], "--tied is True but the run was begun with False"),
+            (["--tied"], "--tied is on but the run was begun with off"),
             (["--seed", "1"], "--seed is 1 but the run was begun with 0"),
             (["other.txt"], "FILE is other.txt but the run was begun with"),
             (["--overwrite"], "--resume and --overwrite are given together"),

@@ -23,6 +23,7 @@ from ..training import METHODS, Estimate, NetworkOptions, RunFolder, build_cell,
 from ._app import Call
 from ._compared import draw_compared, header, left_out, row_lines
 from ._demo import reference_text
+from ._threads import use_threads
 from ._verbs import CompareGradients, Task
 
 _CALLS_OF_COST = 5  # compare's own: to begin, three that are timed, one for the memory
@@ -124,8 +125,7 @@ def _check_choices(chosen: CompareGradients) -> None:
         )
     for name in ("length", "batch_size", "hidden", "layers"):
         _check.positive(f"--{name.replace('_', '-')}", getattr(chosen, name), most=1_000_000)
-    if chosen.threads is not None:
-        torch.set_num_threads(_check.positive("--threads", chosen.threads, most=1024))
+    use_threads(chosen.threads)
     _check.seed(chosen.seed)
 
 

@@ -67,7 +67,7 @@ class Entry:
     @property
     def name(self) -> str:
         """As typed."""
-        return self.metavar if self.flag.positional else f"--{self.field.name.replace('_', '-')}"
+        return self.metavar if self.flag.positional else self.flag.name or f"--{self.field.name.replace('_', '-')}"
 
     @property
     def switch(self) -> bool:

@@ -15,13 +15,13 @@ from ..flow import Flow, gradient_flow
 from ..models import LanguageModel
 from ..training import RunFolder, check_new_file, device
 from ._app import Call
+from ._threads import use_threads
 from ._verbs import ShowFlow
 
 
 def flow(chosen: ShowFlow, call: Call) -> int:
     """The verb."""
-    if chosen.threads is not None:
-        torch.set_num_threads(_check.positive("--threads", chosen.threads, most=1024))
+    use_threads(chosen.threads)
     _check.positive("--streams", chosen.streams, most=4096)
     if chosen.steps is not None:
         _check.positive("--steps", chosen.steps, most=100_000)

@@ -2,6 +2,19 @@
 
 import os
 
+import torch
+
+from .. import _check
+
+
+def use_threads(asked: int | None) -> None:
+    """So many threads of torch; None: as many as are idle.
+
+    Raises:
+        InputError: not a number of threads.
+    """
+    torch.set_num_threads(idle_threads() if asked is None else _check.positive("--threads", asked, most=1024))
+
 
 def idle_threads() -> int:
     """As many as there are processors without work, at least one."""

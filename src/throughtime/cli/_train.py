@@ -31,6 +31,7 @@ from ..training import (
 )
 from ._app import Call, say
 from ._compared import duration
+from ._config import as_toml, read_config
 from ._flags import parse
 from ._interrupt import INTERRUPTED
 from ._outputs import lasting_console
@@ -43,8 +44,9 @@ _SLOW = 1.0  # seconds of a step that are told beforehand
 _PLAIN: Any = {"soft_wrap": True, "highlight": False, "markup": False}
 
 _MAY_CHANGE = {
-    *("lr", "momentum", "weight_decay", "schedule", "warmup", "decay", "decay_after", "clip", "clip_value", "clip_step"),
-    *("epochs", "steps", "minutes", "eval_every", "eval_tokens", "save_every", "threads", "kernels", "device", "watch_flow", "omega"),
+    *("lr", "momentum", "weight_decay", "schedule", "warmup", "decay", "decay_after", "clip", "clip_value", "clip_step", "omega"),
+    *("epochs", "steps", "minutes", "patience", "eval_every", "eval_tokens", "save_every", "sample_every", "watch_flow"),
+    *("threads", "kernels", "device"),
 }
 
 
@@ -53,12 +55,16 @@ def train_text(chosen: TrainText, call: Call) -> int:
     console = lasting_console()
     if chosen.resume:
         return resume(call, console)
-    with prepared(chosen, console, call) as folder:
+    chosen, parent = _with_defaults(chosen, call)
+    if chosen.print_config:
+        print(as_toml(TextRun(chosen.text, chosen.network, chosen.optimiser, chosen.loop)))
+        return 0
+    with prepared(chosen, console, call, parent) as folder:
         return run(folder, console, call)
 
 
 @contextmanager
-def prepared(chosen: TrainText, console: Console, call: Call) -> Iterator[RunFolder]:
+def prepared(chosen: TrainText, console: Console, call: Call, parent: RunFolder | None = None) -> Iterator[RunFolder]:
     """Check every choice, read the text, and make the run folder; nothing is left behind if that fails. Locked meanwhile and inside."""
     config = TextRun(chosen.text, chosen.network, chosen.optimiser, _with_threads(chosen.loop))
     check_run(config)
@@ -67,14 +73,40 @@ def prepared(chosen: TrainText, console: Console, call: Call) -> Iterator[RunFol
     check_memory(config.network, 2, config.loop.batch_size, config.loop.bptt)  # refuses what does not go before the text is read
     with RunFolder.preparing(out) as aside, call.interruption.cleaned_up(lambda: discard(aside)):
         beginning = RunFolder(aside, config)
-        corpus = _read(config, aside, console)
+        corpus = _read(config, aside, console, parent)
         training_stream(corpus, config.loop)
         check_memory(config.network, corpus.vocabulary.size, config.loop.batch_size, config.loop.bptt)
         beginning.write_config()
-        begin(beginning)
+        begin(beginning, None if parent is None else parent.model)
         folder = RunFolder.create(out, beginning)
     with folder.locked():
         yield folder
+
+
+def _with_defaults(chosen: TrainText, call: Call) -> tuple[TrainText, RunFolder | None]:
+    """What was typed over the options of --config or --from, and the run that --from names."""
+    if chosen.config is not None and chosen.from_run is not None:
+        raise InputError("--config and --from are given together; expected options from one place. Leave one out.")
+    if chosen.config is not None:
+        return _typed_over(read_config(chosen.config), call), None
+    if chosen.from_run is None:
+        return chosen, None
+    parent = RunFolder.open(chosen.from_run)
+    again = _typed_over(parent.config, call)
+    for name, old, new in (
+        *((f.name, getattr(parent.config.network, f.name), getattr(again.network, f.name)) for f in fields(again.network)),
+        ("level", parent.config.text.level, again.text.level),
+    ):
+        if old != new and name not in ("dropout", "init", "forget_bias", "chrono"):
+            raise InputError(
+                f"--{name} is {new} but the weights that --from names have {old}; expected the same network and symbols. Leave it out."
+            )
+    return again, parent
+
+
+def _typed_over(run: TextRun, call: Call) -> TrainText:
+    typed = parse(TrainText, call.words, call.prog, "", TrainText(run.text, run.network, run.optimiser, run.loop))
+    return replace(typed, loop=_one_budget(run.loop, typed.loop))
 
 
 def resume(call: Call, console: Console) -> int:
@@ -160,6 +192,9 @@ def _one_budget(old: LoopOptions, new: LoopOptions) -> LoopOptions:
 
 
 def _shown(value: Any) -> str:
+    """As it is typed."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
@@ -172,11 +207,17 @@ def _free_name(chosen: TrainText) -> Path:
     return path
 
 
-def _read(config: TextRun, folder: Path, console: Console) -> Corpus:
-    text = config.text
+def _read(config: TextRun, folder: Path, console: Console, parent: RunFolder | None) -> Corpus:
+    text, vocabulary = config.text, None if parent is None else parent.vocabulary()
     with bar(console) as show:
         corpus = Corpus.build(
-            text_source(text), folder, level=text.level, vocabulary_size=text.vocab_size, min_count=text.min_count, progress=show
+            text_source(text),
+            folder,
+            level=text.level,
+            vocabulary_size=text.vocab_size,
+            min_count=text.min_count,
+            vocabulary=vocabulary,
+            progress=show,
         )
     sizes = "  ".join(f"{name} {len(s.tokens):,}" for name, s in corpus.sections.items() if len(s.tokens))
     console.print(f"{corpus.vocabulary.size:,} symbols at level {text.level}; {sizes}", highlight=False)

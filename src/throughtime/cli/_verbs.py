@@ -34,6 +34,12 @@ class TrainText:
     """Go on with the run in --out, from where it was saved. Its text and network stay; the rate, clips and budget may be given anew."""
     overwrite: bool = False
     """Replace the run in --out."""
+    from_run: Annotated[Path | None, Flag("RUN", name="--from")] = None
+    """Begin a new run from the best weights of this one, with its symbols, network and other options, on FILE or on its own text."""
+    config: Annotated[Path | None, Flag("FILE")] = None
+    """Options from a TOML file; flags go before it."""
+    print_config: Annotated[bool, Flag(rare=True)] = False
+    """Print all options as --config takes them, and do nothing else."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,8 @@ class Sample:
     """Only the likeliest this many symbols may be drawn."""
     seed: Annotated[int | None, Flag("N", "another one each time")] = None
     """The same seed writes the same text."""
+    count: int = 1
+    """How many texts to write, with an empty line between."""
     threads: _Threads = None
     """Threads of torch."""
     device: _Device = "cpu"
@@ -155,6 +163,14 @@ class CompareGradients:
     """Where the picture goes."""
     json: bool = False
     """Print JSON."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A table of the runs in a folder: cell, size, steps, loss and speed."""
+
+    folder: Annotated[Path, Flag("FOLDER", "runs", positional=True)] = Path("runs")
+    """Where to look, and in the folders below."""
 
 
 @dataclass(frozen=True)

@@ -85,13 +85,15 @@ class Corpus:
         level: Level = "char",
         vocabulary_size: int | None = None,
         min_count: int | None = None,
+        vocabulary: AbstractVocabulary | None = None,
         progress: Progress = lambda what, done, total: None,
     ) -> "Corpus":
         """Read the text three times in a stream (check, count, encode) and write ``vocabulary.json`` and ``tokens/``.
 
         A level of words keeps at most the 30,000 commonest unless ``vocabulary_size`` says otherwise.
 
-        The vocabulary is counted from the training section alone. ``tokens/corpus.json`` is written last: without it there is no corpus.
+        The vocabulary is counted from the training section alone, unless it is given.
+        ``tokens/corpus.json`` is written last: without it there is no corpus.
 
         Raises:
             InputError: a file that is missing, empty or not in its encoding; a text of fewer than two symbols.
@@ -114,7 +116,7 @@ class Corpus:
             snap = level in ("word", "bpe")
             training = (text for section, text in _split(chunks("counting", text), bounds, snap) if section == 0)
             counted = _told_at_the_end(training, lambda: progress("learning subwords", 0, 1) if level == "bpe" else None)
-            vocabulary = _count(level, counted, vocabulary_size, min_count)
+            vocabulary = vocabulary or _count(level, counted, vocabulary_size, min_count)
             writers = [files.enter_context(_Writer(tokens / f"{name}.bin", vocabulary)) for name in ("train", "valid", "test")]
             _encode(vocabulary, _split(chunks("encoding", text), bounds, snap), writers)
             for writer, paths in zip(writers[1:], held_out, strict=True):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
+from typing import cast
 
 from .._errors import InputError
 
@@ -103,7 +104,7 @@ def _copy(path: Path, into: Path, progress: Callable[[int, int], None]) -> None:
 
 def _opened(path: Path) -> BufferedIOBase:
     if path != STDIN:
-        return path.open("rb")
+        return cast(BufferedIOBase, path.open("rb"))
     if sys.stdin.isatty():
         raise InputError("the standard input is a terminal; expected text from a pipe. Send some: cat book.txt | throughtime train text -")
-    return sys.stdin.buffer
+    return cast(BufferedIOBase, sys.stdin.buffer)

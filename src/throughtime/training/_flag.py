@@ -18,6 +18,7 @@ class Flag:
         read: from the word that was typed to the value; raises ValueError. None: as the field's type says.
         show: from the value to a word; None: ``str``.
         wanted: what ``read`` takes, in words.
+        name: as typed, if it is not the field's.
     """
 
     metavar: str = ""
@@ -27,3 +28,4 @@ class Flag:
     read: Callable[[str], Any] | None = None
     show: Callable[[Any], str] | None = None
     wanted: str = ""
+    name: str = ""

@@ -70,7 +70,7 @@ class RunFolder:
                 )
             case {"format": int(), "run": run}:
                 try:
-                    return cls(path, msgspec.convert(run, TextRun, dec_hook=_path))
+                    return cls(path, msgspec.convert(run, TextRun, dec_hook=path_of_string))
                 except msgspec.ValidationError as error:
                     raise InputError(
                         f"{path / 'config.json'} cannot be used: {error}; expected what throughtime wrote. Restore it, or train again."
@@ -198,7 +198,7 @@ def _make_or_take(aside: Path) -> None:
     (aside / LOCK).touch()
 
 
-def _path(wanted: type, value: object) -> Path:
+def path_of_string(wanted: type, value: object) -> Path:
     """JSON has no paths: a string stands for one."""
     if wanted is not Path or not isinstance(value, str):
         raise ValueError(f"expected a path, got {value!r}")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Literal, final
 
 import torch
@@ -21,7 +22,7 @@ from ..models import LanguageModel
 from ._build import build_model, device, gradient_of
 from ._clip import AbstractClip, ClipNorm, ClipValue
 from ._evaluate import Score, evaluate
-from ._files import write_tensors
+from ._files import load_parameters, read_tensors, write_tensors
 from ._folder import RunFolder
 from ._generators import generator_states, set_generator_states
 from ._optimisers import build_optimizer
@@ -35,6 +36,7 @@ from ._watch import look
 _ROW_EVERY = 10  # steps
 _EVAL_EVERY = 2000  # steps, where an epoch is longer
 _HOPELESS = 1.5  # times what guessing costs: a validation worse than this is no longer learning's noise
+_LINE = 80  # symbols that are written now and then
 _AT_THE_END = 10  # times as many symbols are measured as at a validation in between
 
 
@@ -81,15 +83,22 @@ class Budget:
         return progress.seconds * (1 - spent) / spent if spent else math.inf
 
 
-def begin(folder: RunFolder) -> None:
+def begin(folder: RunFolder, weights: Path | None = None) -> None:
     """Give a new run its first weights and state: from then on it can be gone on with.
 
+    Args:
+        folder: a run folder with its options and its text.
+        weights: the model.safetensors of another run to begin with; None: drawn from the seed.
+
     Raises:
-        InputError: the text is too short.
+        InputError: the text is too short, or the weights are another network's.
         OSError: the disk is full.
     """
     with _settings(folder.config.loop):
-        Training(folder).save()
+        training = Training(folder)
+        if weights is not None:
+            load_parameters(weights, training.model, read_tensors(weights)[0])
+        training.save()
 
 
 def train(folder: RunFolder, *, console: Console, stop: Callable[[], bool] = lambda: False) -> Ended:
@@ -175,15 +184,15 @@ class Training:
 
     @property
     def finished(self) -> bool:
-        """Whether the budget is spent."""
-        return self.budget.spent(self.progress) >= 1
+        """Whether the budget is spent, or nothing has become better for too long."""
+        return self.budget.spent(self.progress) >= 1 or (self.loop.patience is not None and self.progress.waited >= self.loop.patience)
 
     def run(self, console: Console, stop: Callable[[], bool] = lambda: False) -> Ended:
         """Train until the budget is spent, or somebody asks for a stop."""
         p, stopped = self.progress, False
         if p.step and self.finished:
             console.print(
-                f"the run has finished already, after {p.step:,} steps; a larger --steps, --epochs or --minutes makes it go on",
+                f"the run has finished already, after {p.step:,} steps; a larger --steps, --epochs, --minutes or --patience makes it go on",
                 soft_wrap=True, highlight=False,
             )  # fmt: skip
         with Report(self.folder, console, step=p.step) as self.report:
@@ -224,6 +233,8 @@ class Training:
             self._leave_gate()
         if self.loop.watch_flow and p.step % self.loop.watch_flow == 0:
             self.watch(report, batch, before)
+        if self.loop.sample_every and p.step % self.loop.sample_every == 0:
+            report.sample(p.step, self.written())
 
     def _enter_gate(self) -> None:
         """From here on the state changes; whoever saves it from aside waits until it is whole again, or has ended the process."""
@@ -241,6 +252,15 @@ class Training:
         with suppress(NonFinite):  # the next step, or the next save, says so
             report.flow(look(self.model, batch, before, self.progress.step))
         self.progress.seconds += time.monotonic() - started
+
+    def written(self) -> str:
+        """A line that the model writes, the same at the same step; the run's own chance is not touched."""
+        vocabulary = self.corpus.vocabulary
+        never = () if vocabulary.unknown is None else (vocabulary.unknown,)
+        generator = torch.Generator().manual_seed(self.progress.step)
+        with torch.random.fork_rng():
+            ids = self.model.sample(vocabulary.start(), _LINE, temperature=0.8, generator=generator, never=never)
+            return vocabulary.decode(ids)
 
     def give_up(self, first: NonFinite) -> NonFinite:
         """Save what is still good, and say what went wrong."""
@@ -274,6 +294,7 @@ class Training:
             return False
         with self._gate:
             best = p.best is None or score.nats < p.best
+            p.waited = 0 if best else p.waited + 1
             if best:
                 p.best, p.best_step = score.nats, p.step
                 self.save_model()

@@ -197,6 +197,10 @@ class LoopOptions:
     """Stop after this much time."""
     eval_every: Annotated[int | None, Flag("N", "an epoch, or 2000 if that is less", rare=True)] = None
     """Steps between validations."""
+    patience: Annotated[int | None, Flag("N", "the whole budget is spent")] = None
+    """Stop after this many validations without a better one."""
+    sample_every: Annotated[int, Flag(rare=True)] = 0
+    """Every so many steps, let the model write a line; 0: never."""
     eval_tokens: Annotated[int, Flag(rare=True)] = 200_000
     """A validation reads at most this many symbols; the one at the end ten times as many, and throughtime evaluate all."""
     save_every: Annotated[float, Flag(rare=True)] = 60.0
@@ -225,6 +229,9 @@ class LoopOptions:
             _numbers.above_zero(name, value)
         if self.eval_every is not None:
             _numbers.positive("--eval-every", self.eval_every)
+        if self.patience is not None:
+            _numbers.positive("--patience", self.patience)
+        _numbers.at_least("--sample-every", self.sample_every, 0)
         _numbers.at_least("--eval-tokens", self.eval_tokens, 2)
         _numbers.at_least("--save-every", self.save_every, 0)
         _numbers.seed(self.seed)

@@ -5,7 +5,7 @@ from ._evaluate import Score as Score, evaluate as evaluate
 from ._cost import Estimate as Estimate, estimate as estimate
 from ._export import export_onnx as export_onnx
 from ._files import check_new_file as check_new_file
-from ._folder import RunFolder as RunFolder
+from ._folder import RunFolder as RunFolder, path_of_string as path_of_string
 from ._lock import discard as discard
 from ._gradients import METHODS as METHODS, Named as Named, method_of as method_of
 from ._loop import (
@@ -32,5 +32,6 @@ from ._build import (
     device as device,
     text_source as text_source,
 )
-from ._report import number as number
+from ._report import number as number, read_rows as read_rows
+from ._trained import Trained as Trained, load as load
 from ._step import Step as Step, step as step

@@ -146,6 +146,11 @@ class Report:
         for name, value in row.scalars().items():
             self._events.add_scalar(f"flow/{name}", value, row.step)
 
+    def sample(self, step: int, text: str) -> None:
+        """What the model writes."""
+        self._events.add_text("sample", text, step)
+        self._console.print(f"step {step:,}  writes {text!r}", soft_wrap=True, highlight=False, markup=False)
+
     def flush(self) -> None:
         """Everything so far to the disk."""
         self._metrics.flush()

@@ -46,6 +46,7 @@ class Progress:
     best: float | None = None  # nats a symbol on validation
     best_step: int = 0
     validated: int = 0  # the step of the last validation
+    waited: int = 0  # validations since the best
     carried: tuple[int, ...] = ()  # how many state tensors, if a carry stands
     kept: tuple[str, ...] = ()  # the names of what the carry keeps beside
     made_by: str = ""
