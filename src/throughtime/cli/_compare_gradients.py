@@ -127,6 +127,9 @@ def _check_choices(chosen: CompareGradients) -> None:
         _check.positive(f"--{name.replace('_', '-')}", getattr(chosen, name), most=1_000_000)
     use_threads(chosen.threads)
     _check.seed(chosen.seed)
+    _check.above_zero("--minutes", chosen.minutes)
+    if chosen.draws < 2:
+        raise InputError(f"--draws is {chosen.draws}; expected an integer from 2: one draw has no variance. Give more.")
 
 
 def _of_run(path: Path, chosen: CompareGradients) -> tuple[AbstractModel, Batch, str]:
