@@ -17,7 +17,7 @@ from typing import final
 import torch
 
 import throughtime as tt
-from throughtime.gradients import AbstractGradient, Carry, FullBPTT, Outcome, TruncatedBPTT, compare
+from throughtime.gradients import AbstractGradient, Carry, FullBPTT, Outcome, TruncatedBPTT, carried_state, compare, starting_state
 from throughtime.models import Head, Linear, SquaredError, Vectors
 from throughtime.nn import Recurrence
 
@@ -34,11 +34,8 @@ class Perturbation(AbstractGradient):
 
     @torch.no_grad()
     def accumulate(self, model, batch, carry=None):
-        chance = torch.Generator().manual_seed(self.seed)
-        state = carry.state if isinstance(carry, Carry) else carry
-        if state is not None and batch.fresh is not None:  # streams that start anew do so from the model's initial state
-            begin = batch.fresh.view(1, -1, 1)
-            state = tuple(torch.where(begin, new, old) for new, old in zip(model.initial_state(batch.B), state, strict=True))
+        generator = torch.Generator().manual_seed(self.seed)
+        state = starting_state(model, carried_state(carry, repr(self)), batch.fresh, batch.B)
 
         def run():
             hs, last = model.recurrence(model.enter(batch), state)  # stations ② and ③
@@ -46,7 +43,7 @@ class Perturbation(AbstractGradient):
 
         weights = list(model.parameters())
         for _ in range(self.perturbations):
-            signs = [torch.randint(2, p.shape, generator=chance).to(p) * 2 - 1 for p in weights]
+            signs = [torch.randint(2, p.shape, generator=generator).to(p) * 2 - 1 for p in weights]
             up = self._moved(weights, signs, self.size, run)
             down = self._moved(weights, signs, -self.size, run)
             slope = (up - down) / (2 * self.size) / self.perturbations
@@ -74,7 +71,7 @@ def main(perturbations: int, draws: int) -> list[tt.gradients.Compared]:
     methods = {"full": FullBPTT(), "two steps": TruncatedBPTT(2), "perturbation": Perturbation(perturbations)}
     rows = list(compare(model, batch, methods, draws=draws))
     for row in rows:
-        print(f"{row.name:12}  cosine {row.cosine:6.3f}  bias {row.bias:.1e} (chance alone: {row.noise:.1e})  {row.milliseconds:6.1f} ms")
+        print(f"{row.name:12}  cosine {row.cosine:6.3f}  bias {row.bias:.1e} (noise alone: {row.noise:.1e})  {row.milliseconds:6.1f} ms")
     return rows
 
 

@@ -1,9 +1,20 @@
-"""Every message about a user's input: what was got, what was expected, what to do about it.
+"""The checks that several rooms share: each message says what was got, what was expected, what to do about it.
 
-Called once, at the public border. Nothing inside checks again.
+Where ``InputError`` is raised:
+
+    * here, where a check is asked for in more than one place, or says nothing that only one place knows;
+    * beside the code that knows what went wrong, everywhere else: a file's reader, an object's constructor.
+
+Both are public borders: a constructor, a call that users make, a file that they name. Nothing inside checks again. ``ValueError`` and
+``RuntimeError`` are raised as they are where torch raises them, and ``NotImplementedError`` names a pair that would work.
+
+A message speaks Python. An argument that is a flag at the shell stands in backquotes, `seed`, alone or as `seed=1`, so that the shell
+can spell it as its own.
 """
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -43,18 +54,60 @@ def state(given: State, wanted: Sequence[tuple[int, ...]]) -> None:
 
 
 def indices(name: str, values: Tensor, size: int) -> None:
-    """Vocabulary indices in [0, size)."""
-    if values.numel() and (int(values.min()) < 0 or int(values.max()) >= size):
+    """Vocabulary indices in [0, size).
+
+    On the CPU alone. To look at values on a GPU would make every step wait for it; there torch's own lookup refuses them.
+    """
+    if not values.numel() or values.device.type != "cpu":
+        return
+    least, most = (int(end) for end in values.aminmax())
+    if least < 0 or most >= size:
         raise InputError(
-            f"{name} has indices from {int(values.min())} to {int(values.max())}; expected 0 to {size - 1}, the vocabulary's. "
+            f"{name} has indices from {least} to {most}; expected 0 to {size - 1}, the vocabulary's. "
             "Encode the text with the vocabulary that the model was built with."
         )
+
+
+def flags(name: str, values: Tensor | None) -> None:
+    """True and False, not 0 and 1."""
+    if values is not None and values.dtype != torch.bool:
+        raise InputError(f"{name} is {values.dtype}; expected torch.bool. Use {name}.bool().")
 
 
 def per_step(name: str, values: Tensor | None, T: int, B: int) -> None:
     """A (T, B) companion of a batch: mask, weights."""
     if values is not None and tuple(values.shape) != (T, B):
         raise InputError(f"{name} has shape {tuple(values.shape)}; expected (T, B) = ({T}, {B}), one number a step and stream.")
+
+
+def json_file(path: Path) -> object:
+    """A JSON file.
+
+    Raises:
+        InputError: it is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); expected a file that throughtime wrote. Check the path.") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON ({error}); expected the file that throughtime wrote. Restore it, or train again.") from None
+
+
+def instance(name: str, value: object, kind: type, examples: str) -> None:
+    """An object of ours where a class, a word or something else may have been given."""
+    if not isinstance(value, kind):
+        got = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+        raise InputError(f"{name} is {got:.200}; expected an object such as {examples}.")
+
+
+def tensor(name: str, value: object) -> None:
+    """A torch tensor, not a list or an array."""
+    if not isinstance(value, Tensor):
+        raise InputError(
+            f"{name} is of type {type(value).__module__}.{type(value).__qualname__}; expected a torch.Tensor. "
+            f"Use torch.as_tensor({name.split()[-1]})."
+        )
 
 
 def lengths(given: Tensor, T: int, B: int, *, look: bool) -> None:

@@ -31,7 +31,7 @@ def above_zero(name: str, value: float, *, remedy: str = "") -> float:
 def seed(value: int) -> int:
     """What torch's generators take, without the negative numbers that stand for large ones."""
     if not 0 <= value < 2**63:
-        raise InputError(f"--seed is {value}; expected an integer from 0 to 2**63 - 1.")
+        raise InputError(f"`seed` is {value}; expected an integer from 0 to 2**63 - 1.")
     return value
 
 

@@ -9,7 +9,7 @@ from _truth import assert_close, gradients, unrolled
 from hypothesis import given, strategies as st
 
 from throughtime.cells import GRU, LSTM, AbstractCell, Elman
-from throughtime.kernels import Parameters, Walk, _plain, recurrence
+from throughtime.kernels import Parameters, Traversal, _plain, recurrence
 
 SIZES = st.sampled_from([1, 2, 3, 7, 8, 9, 17])
 
@@ -111,7 +111,7 @@ def test_walks(cell, walk, restart):
     """Lengths, resets and the other direction, against one sequence at a time."""
     xs, state, parameters = draw(cell, 7, 4, 3, 5)
     new = tuple(torch.randn(4, 5, requires_grad=True) for _ in state) if restart else None
-    chosen = Walk(**WALKS[walk], restart=new)
+    chosen = Traversal(**WALKS[walk], restart=new)
     with torch.no_grad():
         run = _plain.forward(cell, xs, state, parameters, chosen)
     hs, last = unrolled(cell, xs, state, parameters, chosen)

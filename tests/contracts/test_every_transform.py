@@ -1,5 +1,7 @@
 """The README's table of what works under which transform is what a try of each cell of it finds."""
 
+import contextlib
+import importlib.util
 import re
 import subprocess
 import sys
@@ -39,3 +41,15 @@ def test_a_cell_of_the_table(tried, cell):
     assert found == ours
     if torch.__version__.startswith("2.13"):  # what torch's own do was tried with this one
         assert found_theirs == theirs
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.001, -1.0])
+def test_the_checker_sees_a_gradient_wrong_by_a_thousandth(factor):
+    spec = importlib.util.spec_from_file_location("transforms", HERE.with_name("transforms.py"))
+    transforms = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(transforms)
+    weights = {"a": torch.randn(3, 4), "b": torch.randn(5)}
+    function = lambda w: (w["a"].sum() * w["b"]).sin().sum()
+    found = {name: factor * g for name, g in torch.func.grad(function)(weights).items()}
+    with pytest.raises(AssertionError) if factor != 1 else contextlib.nullcontext():
+        transforms.agrees_with_quotients(function, found, weights, torch.float64)

@@ -125,7 +125,7 @@ def test_the_byte_that_is_wrong_is_named(at, chunk):
         path = Path(folder) / "t"
         path.write_bytes(raw)
         with pytest.raises(
-            InputError, match=rf"is not utf-8: byte {at} is 0xff \(invalid start byte\); expected utf-8 throughout\. .*--encoding"
+            InputError, match=rf"is not utf-8: byte {at} is 0xff \(invalid start byte\); expected utf-8 throughout\. .*`encoding`"
         ):
             build(TextSource((path,)), Path(folder) / "run", "char")
         path.write_bytes(good + b"\xe6\x97")

@@ -115,12 +115,12 @@ def test_one_symbol_is_no_vocabulary(level):
 
 
 def test_subwords_need_their_bytes():
-    with pytest.raises(InputError, match=r"--vocab-size is 256 at level bpe; expected 257 \(256 bytes and one pair\) to 1,000,000"):
+    with pytest.raises(InputError, match=r"`vocabulary_size` is 256 at level bpe; expected 257 \(256 bytes and one pair\) to 1,000,000"):
         Subwords.count([TEXT], most=256)
 
 
 def test_nothing_left():
-    with pytest.raises(InputError, match="no symbol is left of 3 with --min-count 9"):
+    with pytest.raises(InputError, match="no symbol is left of 3 with `min_count=9`"):
         Chars.count(["aabbc"], min_count=9)
 
 

@@ -10,10 +10,9 @@ from _tables import Coupled
 from _truth import assert_close
 
 from throughtime.cells import GRU, LSTM, Elman, Identity
-from throughtime.gradients import AdaptiveBPTT, FullBPTT, SlidingBPTT, TruncatedBPTT
+from throughtime.gradients import AdaptiveBPTT, FullBPTT, History, SlidingBPTT, TruncatedBPTT
 from throughtime.gradients._adaptive import bias_bound
-from throughtime.gradients.reverse._stretch import Stretch
-from throughtime.gradients.reverse._unrolled import Unrolled
+from throughtime.gradients._stations import run_with_steps
 
 NEVER = 1e-12  # a tolerance that no window meets
 
@@ -39,10 +38,17 @@ def contracting(cell, rate: float = 0.5, **options):
 def test_sizes_and_gradients_of_each_lag(cell, layers):
     """(1): ψ_k is the mean over streams of the norm of the gradient through step s − k alone; ‖E g_K‖ is that of the mean."""
     model, batch = network(cell, layers=layers), at_the_end(6, 3)
-    sizes, norms = AdaptiveBPTT(0.5, 5)._measure(Unrolled(model, Stretch.of(batch, None, None)), 5, batch.steps(5, 6))
+    sizes, norms = measured(AdaptiveBPTT(0.5, 5), model, batch)
     each = torch.stack([by_lag(model, replace(batch.steps(0, 6), **one(batch, b))) for b in range(3)])  # (B, K, P)
     assert_close([sizes], [each.norm(dim=2).mean(0)[:5]])
     assert_close([norms], [each.mean(0).cumsum(0).norm(dim=1)[:5]])
+
+
+def measured(method, model, batch, history=None):
+    """ψ_k and ‖E g_{k+1}‖ of the loss at step 5."""
+    history = History.of(batch, None, "") if history is None else history
+    trace = run_with_steps(model, history.steps(0, history.T), history.state, history.fresh, "")
+    return method._measure(trace, model.adjoint(trace.hs[5:6], batch.steps(5, 6))[0], 5)
 
 
 def one(batch, b: int) -> dict:
@@ -51,13 +57,11 @@ def one(batch, b: int) -> dict:
 
 def test_lags_before_a_beginning_are_not_seen():
     model, batch = network(GRU()), at_the_end(6, 2)
-    stretch = Stretch.of(batch, None, None)
-    stretch.fresh[3, 0] = True
-    sizes, _ = AdaptiveBPTT(0.5, 9)._measure(Unrolled(model, stretch), 5, batch.steps(5, 6))
+    history = History.of(batch, None, "")
+    history.fresh[3, 0] = True
+    sizes, _ = measured(AdaptiveBPTT(0.5, 9), model, batch, history)
     assert len(sizes) == 6
-    alone, _ = AdaptiveBPTT(0.5, 9)._measure(
-        Unrolled(model, Stretch.of(replace(batch, **one(batch, 1)), None, None)), 5, replace(batch, **one(batch, 1)).steps(5, 6)
-    )
+    alone, _ = measured(AdaptiveBPTT(0.5, 9), model, replace(batch, **one(batch, 1)))
     assert_close([sizes[3:]], [alone[3:]])
 
 

@@ -14,8 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from throughtime import nn
 from throughtime.cells import GRU, LSTM, Elman
 from throughtime.data import Batch
-from throughtime.gradients import Budgeted, CheckpointedBPTT, FullBPTT, TruncatedBPTT, _checkpointed
-from throughtime.gradients._base import entering
+from throughtime.gradients import Budgeted, CheckpointedBPTT, FullBPTT, TruncatedBPTT, _checkpointed, starting_state
 from throughtime.gradients.checkpointing._plan import parse_bytes
 from throughtime.kernels import set_kernels
 from throughtime.models import Head, LanguageModel, Linear, OneHot, SequenceModel, SquaredError, Vectors
@@ -99,12 +98,12 @@ def test_a_frozen_station_gets_nothing_and_harms_nothing(method, frozen):
 
 def unit_by_unit(model, batches, seed, carry=None):
     """The same units, each with its own seed, as one graph of torch's autograd: nothing is kept, nothing run again."""
-    state, total = entering(model, carry, batches[0].fresh, batches[0].B), torch.zeros(())
+    state, total = starting_state(model, carry, batches[0].fresh, batches[0].B), torch.zeros(())
     seed = seed if seed is not None else int(torch.randint(2**62, ()))
     for i, batch in enumerate(batches):
         with _checkpointed._seeded(seed + 2 * i, torch.device("cpu")):
             xs = model.embed(batch)
-            hs, state = model.recurrence(xs, state if i == 0 else entering(model, state, batch.fresh, batch.B))
+            hs, state = model.recurrence(xs, state if i == 0 else starting_state(model, state, batch.fresh, batch.B))
         with _checkpointed._seeded(seed + 2 * i + 1, torch.device("cpu")):
             total = total + model.losses(hs, batch).sum()
     loss = total * model.scale(*batches)
@@ -162,21 +161,21 @@ def test_streams_that_start_anew_in_a_later_piece(slots, initial):
 
 
 def counted_steps(monkeypatch, model, run):
-    """How many steps the recurrence was run forward, and the longest stretch that any station was given."""
-    from throughtime.nn import _stack
+    """How many steps the recurrence was run forward, and the most steps that any station was given at once."""
+    from throughtime.nn import _trace
 
     seen, longest = [], [0]
-    recurrence, losses = _stack.recurrence, type(model).losses
+    forward, losses = _trace.forward, type(model).losses
 
     def counting(cell, xs, *rest, **options):
         seen.append(len(xs))
-        return recurrence(cell, xs, *rest, **options)
+        return forward(cell, xs, *rest, **options)
 
     def watching(self, hs, batch):
         longest[0] = max(longest[0], len(hs))
         return losses(self, hs, batch)
 
-    monkeypatch.setattr(_stack, "recurrence", counting)
+    monkeypatch.setattr(_trace, "forward", counting)
     monkeypatch.setattr(type(model), "losses", watching)
     run()
     return sum(seen) // model.recurrence.num_layers, max(longest[0], *seen)
@@ -279,10 +278,10 @@ def test_a_larger_budget_is_never_slower_and_none_is_exceeded():
 def test_the_plan_reads_as_a_sentence():
     model = LanguageModel(65, hidden_size=128).float()
     plan = CheckpointedBPTT(snapshots=5, unit=1).plan(100, 16, model)
-    assert str(plan).startswith("100 steps in 100 units of 1: at most 5 states and 1 recorded unit are held at once, ")
+    assert str(plan).startswith("100 steps in 100 segments of 1: at most 5 states and 1 recorded segment are held at once, ")
     assert str(plan).endswith(" in all; 316 extra forward steps (3.16 a step)")
     assert (plan.snapshots, plan.recorded, plan.extra_steps) == (5, 1, 316)
-    assert "1 unit of 7: at most 1 state and 1 recorded unit" in str(CheckpointedBPTT(every=7).plan(7, 1, model))
+    assert "1 segment of 7: at most 1 state and 1 recorded segment" in str(CheckpointedBPTT(every=7).plan(7, 1, model))
     assert [CheckpointedBPTT().plan(T, 1, model).unit for T in (1, 2, 4, 5, 9, 10, 1000)] == [1, 2, 2, 3, 3, 4, 32]
 
 
@@ -334,9 +333,9 @@ def test_a_budget_under_one_state_says_the_least_that_would_do():
 
 def test_bad_streams_get_a_sentence():
     model = language_model()
-    with pytest.raises(ValueError, match="the stream has no pieces"):
+    with pytest.raises(ValueError, match="the stream has no batches"):
         CheckpointedBPTT(snapshots=2).accumulate_stream(model, [])
-    with pytest.raises(ValueError, match=r"piece 1 of the stream has B = 2 and the first one 4"):
+    with pytest.raises(ValueError, match=r"batch 1 of the stream has B = 2 and the first one 4"):
         CheckpointedBPTT(snapshots=2).accumulate_stream(model, [text_batch(), text_batch(B=2)])
     with pytest.raises(ValueError, match=r"is given a stream; expected CheckpointedBPTT\(snapshots=...\)"):
         CheckpointedBPTT(every=2).accumulate_stream(model, [text_batch()])

@@ -8,7 +8,7 @@ from _tables import name
 from _truth import assert_close
 
 from throughtime import InputError
-from throughtime.cells import GRU, LSTM, Elman, Identity, Leaky, OfCallable, Sigmoid, Tanh
+from throughtime.cells import GRU, LSTM, Elman, FromCallable, Identity, Leaky, Sigmoid, Tanh
 from throughtime.data import Batch
 from throughtime.gradients import RFLO, RTRL, EProp, FullBPTT, RandomFeedback, SnAp, Symmetric, TruncatedBPTT
 from throughtime.models import Head, OneHot, SequenceModel
@@ -314,7 +314,7 @@ def test_cells_that_a_rule_is_not_defined_for_are_refused_by_name():
     with pytest.raises(NotImplementedError, match=r"EProp\(.*mixes its units.*RTRL\(\), UORO\(seed\)"):
         EProp().accumulate(language_model(Elman(torch.sin)), text())
     with pytest.raises(NotImplementedError, match=r"RFLO\(.*is defined for leaky units"):
-        RFLO().accumulate(language_model(Leaky(0.5, OfCallable(torch.sin))), text())
+        RFLO().accumulate(language_model(Leaky(0.5, FromCallable(torch.sin))), text())
     with pytest.raises(InputError, match=r"alpha is 0.0; expected a number above 0, at most 1"):
         Leaky(0.0)
     assert repr(RFLO()) == "RFLO(feedback=RandomFeedback(seed=0))"

@@ -11,7 +11,7 @@ from _truth import assert_close
 from throughtime.cells import GRU, LSTM, Elman, Leaky
 from throughtime.data import Batch
 from throughtime.gradients import KFRTRL, RTRL, UORO
-from throughtime.gradients.forward._chance import Signs
+from throughtime.gradients.forward._signs import Signs
 from throughtime.nn import Zeros
 
 

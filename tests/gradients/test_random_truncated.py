@@ -11,7 +11,7 @@ from _truth import assert_close
 
 from throughtime.cells import GRU, LSTM, Elman
 from throughtime.data import Batch
-from throughtime.gradients import FullBPTT, RandomTruncatedBPTT, TruncatedBPTT, _random_truncated
+from throughtime.gradients import FullBPTT, History, RandomTruncatedBPTT, TruncatedBPTT, _random_truncated
 
 CUT, ON = 0.0, 1.0  # draws that are below every probability, and above
 
@@ -31,7 +31,7 @@ def expectation(monkeypatch, method, model, batches):
     for tail in itertools.product((CUT, ON), repeat=T - 1):
         draws = iter((CUT, *tail))
         monkeypatch.setattr(
-            _random_truncated, "_uniform", lambda T, B, chance, draws=draws: torch.tensor([[next(draws)] for _ in range(T)])
+            _random_truncated, "_uniform", lambda T, B, generator, draws=draws: torch.tensor([[next(draws)] for _ in range(T)])
         )
         p = probability(method, (CUT, *tail))
         got, _, _ = accumulated(method, model, batches)
@@ -73,14 +73,12 @@ def test_the_mean_length_and_its_tail():
 
 def run_of_deltas(method: RandomTruncatedBPTT, T: int, B: int) -> torch.Tensor:
     """(T, B) δ as drawn in calls of 500 steps, of which the network has nothing to do with."""
-    rows, carry, kept = [], None, {}
-    from throughtime.gradients.reverse._stretch import Stretch
-
+    rows, kept = [], {}
     for _ in range(T // 500):
         batch = Batch(torch.zeros(500, B, 1), torch.zeros(500, B, 1), fresh=torch.zeros(B, dtype=torch.bool))
-        since, chance = method._draw(Stretch.of(batch, carry, (torch.zeros(1, B, 1),)), kept)
+        since, generator = method._draw(History.of(batch, (torch.zeros(1, B, 1),), ""), kept)
         rows.append(since[-500:])
-        kept = {"since": since[-1:], "chance": chance.get_state()}
+        kept = {"since": since[-1:], "generator": generator.get_state()}
     return torch.cat(rows)
 
 

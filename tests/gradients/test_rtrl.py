@@ -184,7 +184,7 @@ def test_bad_carries_stations_and_blocks_get_a_sentence():
             return inputs * self.scale
 
     odd = SequenceModel(Odd(), Recurrence(GRU(), I, 4), Head(4, 2))
-    with pytest.raises(NotImplementedError, match=r"not on the parameters of Odd. FullBPTT\(\) and TruncatedBPTT\(k1, k2\) would do"):
+    with pytest.raises(NotImplementedError, match=r"not on the parameters behind Odd. FullBPTT\(\) and TruncatedBPTT\(k1, k2\) would do"):
         RTRL().accumulate(odd, vectors())
 
 

@@ -6,8 +6,8 @@ from math import comb
 import pytest
 from hypothesis import given, strategies as st
 
-from throughtime.gradients import Binomial, Budgeted, OnlineCheckpoints, totals
-from throughtime.gradients.checkpointing._schedules import Advance, Free, Keep, Record, Restore, Reverse
+from throughtime.gradients import Binomial, Budgeted, OnlineCheckpoints
+from throughtime.gradients.checkpointing._schedules import Advance, Free, Keep, Record, Restore, Reverse, totals
 
 
 def execute(actions, *, slots=None, places=None, inside=1):

@@ -3,7 +3,7 @@
 import torch
 
 from throughtime.cells import GRU, LSTM, Elman
-from throughtime.kernels import Parameters, Walk, recurrence
+from throughtime.kernels import Parameters, Traversal, recurrence
 
 T, B, I, H = 5, 3, 2, 4
 
@@ -18,8 +18,8 @@ def main() -> None:
 
         def run(*tensors, cell=cell, S=S, lengths=lengths, reset=reset):
             xs, *weights = tensors[:5]
-            walk = Walk(lengths, reset, tensors[5 + S :], True)
-            hs, last = recurrence(cell, xs, tensors[5 : 5 + S], Parameters(*weights), walk=walk)
+            walk = Traversal(lengths, reset, tensors[5 + S :], True)
+            hs, last = recurrence(cell, xs, tensors[5 : 5 + S], Parameters(*weights), traversal=walk)
             return hs, *last
 
         nodes: list[str] = []

@@ -135,7 +135,7 @@ def test_strides_at_the_border(cell):
         p.xs.transpose(0, 1).contiguous().transpose(0, 1),
         tuple(s.T.contiguous().T for s in p.state),
         p.parameters._replace(R=p.parameters.R.transpose(1, 2).contiguous().transpose(1, 2)),
-        p.walk,
+        p.traversal,
         p.dhs[:1].expand_as(p.dhs),
         p.dlast,
     )
@@ -148,7 +148,7 @@ def test_what_else_is_in_the_batch_does_not_matter():
     run, _ = by_kernels(p)
     for b in range(8):
         alone, _ = by_kernels(
-            p.__class__(p.cell, p.xs[:, b : b + 1], tuple(s[b : b + 1] for s in p.state), p.parameters, p.walk, None, None)
+            p.__class__(p.cell, p.xs[:, b : b + 1], tuple(s[b : b + 1] for s in p.state), p.parameters, p.traversal, None, None)
         )
         torch.testing.assert_close(alone.hs[:, 0], run.hs[:, b], rtol=1e-13, atol=1e-14)
 

@@ -12,7 +12,7 @@ def given(p):
     """The same problem with wx (T, B, G, H) in place of xs, W and b_ih."""
     W, R, b_ih, b_hh = p.parameters
     wx = torch.einsum("tbi,ghi->tbgh", p.xs, W) + (0 if b_ih is None else b_ih)
-    return type(p)(p.cell, wx, p.state, Parameters(None, R, None, b_hh), p.walk, p.dhs, p.dlast, p.clip)
+    return type(p)(p.cell, wx, p.state, Parameters(None, R, None, b_hh), p.traversal, p.dhs, p.dlast, p.clip)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -12,8 +12,8 @@ from _tables import CELLS, name
 from _truth import assert_close, unrolled
 
 from throughtime.cells import GRU, LSTM, Elman, Identity, Relu, Sigmoid
-from throughtime.kernels import Parameters, Walk, recurrence
-from throughtime.kernels._operators import _CELLS
+from throughtime.kernels import Parameters, Traversal, recurrence
+from throughtime.kernels._table import known
 
 PACKED = [Elman(), Elman(Relu()), Elman(Identity()), Elman(Sigmoid()), GRU(), LSTM()]
 SIZES = (5, 3, 2, 4)
@@ -24,9 +24,9 @@ def arguments(cell, *, bias=True, walked=True, keep="fast", clip=None, dtype=tor
     """What the first operator is called with; everything that may need a gradient does."""
     p = problem(cell, SIZES, bias=bias, lengths=walked, reset=walked, reverse=walked).to(dtype)
     asking = lambda x: None if x is None else x.requires_grad_()
-    key = next(k for k, known in _CELLS.items() if known == cell)
-    restart = [asking(s) for s in p.walk.restart or ()]
-    rest = (p.walk.lengths, p.walk.reset, restart, p.walk.reverse, clip, keep)
+    key = known(cell).name
+    restart = [asking(s) for s in p.traversal.restart or ()]
+    rest = (p.traversal.lengths, p.traversal.reset, restart, p.traversal.reverse, clip, keep)
     return (key, asking(p.xs), [asking(s) for s in p.state], *map(asking, p.parameters), *rest)
 
 
@@ -48,20 +48,20 @@ def test_opcheck(cell, options):
     torch.library.opcheck(backward.default, (*given, hs, kept, *arriving))
 
 
-def called(cell, walk: Walk, count: int, *tensors):
+def called(cell, walk: Traversal, count: int, *tensors):
     """hs and the last state as a function of everything: xs, W, R, b_ih, b_hh, the state, the restart."""
     xs, *weights = tensors[:5]
     restart = tensors[5 + count :]
-    walk = Walk(walk.lengths, walk.reset, restart or None, walk.reverse)
-    hs, last = recurrence(cell, xs, tensors[5 : 5 + count], Parameters(*weights), walk=walk)
+    walk = Traversal(walk.lengths, walk.reset, restart or None, walk.reverse)
+    hs, last = recurrence(cell, xs, tensors[5 : 5 + count], Parameters(*weights), traversal=walk)
     return hs, *last
 
 
 def function(cell, **options):
     """The recurrence as a function of its tensors, and a point."""
     p = problem(cell, SIZES, **options)
-    tensors = (p.xs, *p.parameters, *p.state, *(p.walk.restart or ()))
-    return functools.partial(called, cell, p.walk, cell.states), tensors, p.walk
+    tensors = (p.xs, *p.parameters, *p.state, *(p.traversal.restart or ()))
+    return functools.partial(called, cell, p.traversal, cell.states), tensors, p.traversal
 
 
 @pytest.mark.parametrize("options", [{}, {"lengths": True, "reset": True}, {"lengths": True, "reset": True, "reverse": True}], ids=str)
@@ -73,7 +73,11 @@ def test_forward_mode(cell, options):
     def truth(*tensors):
         restart = tensors[5 + cell.states :] or None
         hs, last = unrolled(
-            cell, tensors[0], tensors[5 : 5 + cell.states], Parameters(*tensors[1:5]), Walk(walk.lengths, walk.reset, restart, walk.reverse)
+            cell,
+            tensors[0],
+            tensors[5 : 5 + cell.states],
+            Parameters(*tensors[1:5]),
+            Traversal(walk.lengths, walk.reset, restart, walk.reverse),
         )
         return hs, *last
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from _truth import assert_close
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 
 import throughtime as tt
 
@@ -102,6 +102,65 @@ def test_reparametrised_weights(theirs, ours, wrap):
     assert_close(results(), wanted)
 
 
+class Forgetful(nn.LSTM):
+    """A subclass that overrides anything but forward: its start, an attribute, a method more."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.calls = 0
+
+    def reset_parameters(self):
+        super().reset_parameters()
+        with torch.no_grad():
+            self.bias_ih_l0[self.hidden_size : 2 * self.hidden_size] = 2.0
+
+    def flatten_parameters(self):
+        super().flatten_parameters()
+
+
+class MoreForgetful(Forgetful):
+    def forget_bias(self):
+        return self.bias_ih_l0[self.hidden_size : 2 * self.hidden_size]
+
+
+@pytest.mark.parametrize("kind", [Forgetful, MoreForgetful])
+@pytest.mark.parametrize("wrap", [lambda layer: layer, lambda layer: parametrizations.weight_norm(layer, "weight_hh_l0")], ids=["", "norm"])
+def test_a_subclass_with_torchs_forward_is_exchanged_and_given_back(kind, wrap):
+    layer, xs = wrap(kind(3, 5)), torch.randn(6, 4, 3)
+    before, wanted = type(layer), layer(xs)[0]
+    tt.accelerate(layer)
+    assert isinstance(layer, tt.LSTM)
+    assert isinstance(layer, kind)
+    assert type(layer).forward is tt.LSTM.forward
+    assert type(layer).__name__ == before.__name__
+    assert_close([layer(xs)[0]], [wanted])
+    layer.reset_parameters()
+    assert (layer.bias_ih_l0[5:10] == 2).all()
+    tt.restore(layer)
+    assert parametrize.type_before_parametrizations(layer) is kind
+    assert type(layer).__name__ == before.__name__
+
+
+def test_an_accelerated_subclass_is_copied_and_pickled():
+    layer, xs = tt.accelerate(MoreForgetful(3, 5)), torch.randn(6, 4, 3)
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert type(other) is type(layer)
+        assert torch.equal(other(xs)[0], layer(xs)[0])
+        assert other.forget_bias().data_ptr() != layer.forget_bias().data_ptr()
+    assert type(tt.accelerate(MoreForgetful(3, 5))) is type(layer)
+
+
+class Reader(nn.GRU):
+    """A subclass with a name that ours has too."""
+
+    memory = 3
+
+
+class Swapped(nn.GRU):
+    def permute_hidden(self, hx, permutation):
+        return hx
+
+
 class Stubborn(nn.LSTM):
     def forward(self, input, hx=None):
         return super().forward(input, hx)[0]
@@ -111,11 +170,13 @@ def test_what_is_left_is_said(caplog):
     replaced = nn.GRU(3, 5)
     replaced.forward = lambda xs: xs
     with caplog.at_level(logging.INFO, "throughtime"):
-        tt.accelerate(nn.ModuleDict({"a": Stubborn(3, 5), "b": replaced, "c": nn.RNN(3, 5)}))
+        tt.accelerate(nn.ModuleDict({"a": Stubborn(3, 5), "b": replaced, "c": nn.RNN(3, 5), "d": Reader(3, 5), "e": Swapped(3, 5)}))
     assert caplog.messages == [
         "accelerated 1 recurrent layer(s): c\n"
         "left a: it is a Stubborn, whose own forward is not ours to replace\n"
-        "left b: its forward has been replaced on the object"
+        "left b: its forward has been replaced on the object\n"
+        "left d: it is a Reader with its own memory, a name that ours uses for something else\n"
+        "left e: it is a Swapped, whose own forward is not ours to replace"
     ]
     assert caplog.records[0].levelno == logging.WARNING
 

@@ -10,7 +10,7 @@ pytest.importorskip("throughtime._kernels", reason="the extension is not built h
 
 from throughtime.cells import AbstractCell
 from throughtime.kernels import _fast, _plain
-from throughtime.kernels._types import Gradients, Parameters, Run, Walk
+from throughtime.kernels._types import Gradients, Parameters, Run, Traversal
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Problem:
     xs: Tensor  # (T, B, I)
     state: tuple[Tensor, ...]
     parameters: Parameters
-    walk: Walk
+    traversal: Traversal
     dhs: Tensor | None
     dlast: tuple[Tensor, ...] | None
     clip: float | None = None
@@ -33,13 +33,13 @@ class Problem:
         def several(xs: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
             return None if xs is None else tuple(map(one, xs))  # type: ignore[arg-type]
 
-        walk = replace(self.walk, restart=several(self.walk.restart))
+        traversal = replace(self.traversal, restart=several(self.traversal.restart))
         return replace(
             self,
             xs=one(self.xs),
             state=several(self.state),
             parameters=Parameters(*map(one, self.parameters)),
-            walk=walk,
+            traversal=traversal,
             dhs=one(self.dhs),
             dlast=several(self.dlast),
         )
@@ -79,7 +79,7 @@ def problem(
             normal(G, H, scale=0.3) if bias else None,
             normal(G, H, scale=0.3) if bias else None,
         ),
-        Walk(
+        Traversal(
             ends if lengths else None,
             torch.rand(T, B, generator=generator) < 0.3 if reset else None,
             tuple(normal(B, H) for _ in range(S)) if reset and restart else None,
@@ -92,13 +92,15 @@ def problem(
 
 
 def by_plain(p: Problem) -> tuple[Run, Gradients]:
-    run = _plain.forward(p.cell, p.xs, p.state, p.parameters, p.walk)
-    return run, _plain.backward(p.cell, p.xs, p.parameters, run, p.dhs, p.dlast, p.walk, clip=p.clip)
+    run = _plain.forward(p.cell, p.xs, p.state, p.parameters, p.traversal)
+    return run, _plain.backward(p.cell, p.xs, p.parameters, run, p.dhs, p.dlast, p.traversal, clip=p.clip)
 
 
 def by_kernels(p: Problem, *, keep: str = "fast", threads: int = 1, arch: str | None = None) -> tuple[Run, Gradients]:
-    run = _fast.forward(p.cell, p.xs, p.state, p.parameters, p.walk, keep=keep, threads=threads, arch=arch)
-    gradients = _fast.backward(p.cell, p.xs, p.parameters, run, p.dhs, p.dlast, p.walk, clip=p.clip, keep=keep, threads=threads, arch=arch)
+    run = _fast.forward(p.cell, p.xs, p.state, p.parameters, p.traversal, keep=keep, threads=threads, arch=arch)
+    gradients = _fast.backward(
+        p.cell, p.xs, p.parameters, run, p.dhs, p.dlast, p.traversal, clip=p.clip, keep=keep, threads=threads, arch=arch
+    )
     return run, gradients
 
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from throughtime.cells import AbstractCell
-from throughtime.kernels import Parameters, Walk
+from throughtime.kernels import Parameters, Traversal
 
 
-def unrolled(cell: AbstractCell, xs: Tensor, state: Sequence[Tensor], parameters: Parameters, walk: Walk = Walk()):  # noqa: B008
+def unrolled(cell: AbstractCell, xs: Tensor, state: Sequence[Tensor], parameters: Parameters, walk: Traversal = Traversal()):  # noqa: B008
     """hs (T, B, H) and the last state, as a graph of T steps, one sequence after another."""
     rows = [_one(cell, xs[:, b], [s[b] for s in state], parameters, walk, b) for b in range(xs.shape[1])]
     hs = torch.stack([r[0] for r in rows], 1)

@@ -23,6 +23,10 @@ class AbstractActivation(abc.ABC):
     def vjp(self, a: Tensor, y: Tensor, dy: Tensor) -> Tensor:
         """da = (∂y/∂a)ᵀ dy, from the pre-activation ``a`` or the output ``y``, whichever is cheaper."""
 
+    def saturated(self, y: Tensor) -> Tensor:
+        """Where the slope at output ``y`` is below 5 % of its greatest, so that hardly a gradient passes; bool, as ``y``."""
+        return torch.zeros_like(y, dtype=torch.bool)
+
 
 @final
 @dataclass(frozen=True)
@@ -34,6 +38,9 @@ class Tanh(AbstractActivation):
 
     def vjp(self, a: Tensor, y: Tensor, dy: Tensor) -> Tensor:
         return dy * (1 - y * y)
+
+    def saturated(self, y: Tensor) -> Tensor:
+        return 1 - y * y < 0.05
 
 
 @final
@@ -47,6 +54,9 @@ class Sigmoid(AbstractActivation):
     def vjp(self, a: Tensor, y: Tensor, dy: Tensor) -> Tensor:
         return dy * (y * (1 - y))
 
+    def saturated(self, y: Tensor) -> Tensor:
+        return y * (1 - y) < 0.05 * 0.25  # σ′ is ¼ at most
+
 
 @final
 @dataclass(frozen=True)
@@ -58,6 +68,9 @@ class Relu(AbstractActivation):
 
     def vjp(self, a: Tensor, y: Tensor, dy: Tensor) -> Tensor:
         return torch.where(y > 0, dy, 0)
+
+    def saturated(self, y: Tensor) -> Tensor:
+        return y <= 0
 
 
 @final
@@ -74,7 +87,7 @@ class Identity(AbstractActivation):
 
 @final
 @dataclass(frozen=True)
-class OfCallable(AbstractActivation):
+class FromCallable(AbstractActivation):
     """Any torch function from (B, H) to (B, H), differentiated at ``a`` by ``torch.func``.
 
     It need not be elementwise: a function that mixes the units of a sample (softmax, say) is differentiated with

@@ -18,9 +18,6 @@ from typing import final
 import torch
 from torch import Tensor
 
-from .._shapes import State
-from ._base import AbstractCell
-
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -29,7 +26,7 @@ class StepDerivative:
 
     Attributes:
         by_wx: (S, G, N, H), entry [p, g] = ∂s'_p/∂wx_g; or (S, G, N, H, H), where unit [..., i, j] of s' depends on unit j.
-        by_rh: as ``by_wx``.
+        by_rh: as ``by_wx``; the same tensor where a cell adds the two halves.
         by_state: (S, S, N, H) or (S, S, N, H, H), entry [p, q] = ∂s'_p/∂s_q at fixed rh.
         elementwise: whether the blocks are diagonal and kept as (H,).
     """
@@ -58,35 +55,6 @@ class StepDerivative:
             return _sum(block * one for block, one in zip(blocks, d, strict=True))
         equation = "nij,...ni->...nj" if transposed else "nij,...nj->...ni"
         return _sum(torch.einsum(equation, block, one) for block, one in zip(blocks, d, strict=True))
-
-
-def derivative(cell: AbstractCell, wx: Tensor, rh: Tensor, state: State) -> StepDerivative:
-    """Linearise one step at N points: ``wx``, ``rh`` (N, G, H), ``state`` S tensors (N, H).
-
-    >>> from throughtime.cells import Elman, Identity
-    >>> linear = derivative(Elman(Identity()), torch.zeros(4, 1, 3), torch.zeros(4, 1, 3), (torch.zeros(4, 3),))
-    >>> linear.by_rh.shape, float(linear.by_rh.min())
-    (torch.Size([1, 1, 4, 3]), 1.0)
-    """
-    after = cell.step(wx, rh, state)
-    rows = [_row(cell, wx, rh, state, after, p) for p in range(cell.states)]
-    by_wx, by_rh, by_state = (torch.stack(parts) for parts in zip(*rows, strict=True))
-    return StepDerivative(by_wx, by_rh, by_state, cell.elementwise)
-
-
-def _row(cell: AbstractCell, wx: Tensor, rh: Tensor, state: State, after: State, p: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The derivatives of s'_p: by_wx[p] (G, N, H), by_rh[p], by_state[p] (S, N, H), with an axis of H more where units mix."""
-
-    def pulled(e: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        seeds = tuple(e.expand_as(s) if q == p else torch.zeros_like(s) for q, s in enumerate(after))
-        dwx, drh, dstate = cell.step_vjp(wx, rh, state, after, seeds)
-        return dwx.transpose(0, 1), drh.transpose(0, 1), torch.stack(dstate)
-
-    if cell.elementwise:
-        return pulled(after[p].new_ones(()))  # each unit of s'_p depends on its own unit alone, so all can be asked at once
-    units = [pulled(e) for e in torch.eye(after[p].shape[-1], dtype=after[p].dtype, device=after[p].device)]
-    dwx, drh, dstate = (torch.stack(parts, -2) for parts in zip(*units, strict=True))
-    return dwx, drh, dstate
 
 
 def _sum(terms: Iterable[Tensor]) -> Tensor:

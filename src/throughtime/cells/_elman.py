@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from .._shapes import State
-from ._activations import AbstractActivation, OfCallable, Tanh
-from ._base import AbstractCell
+from ._activations import AbstractActivation, FromCallable, Tanh
+from ._base import AbstractCell, Gate
+from ._derivative import StepDerivative
 
 
 @final
@@ -37,22 +38,36 @@ class Elman(AbstractCell):
 
     gates = 1
     states = 1
+    adds_halves = True
 
     @property
     def phi(self) -> AbstractActivation:
         """The activation, a bare callable made into one."""
-        return self.activation if isinstance(self.activation, AbstractActivation) else OfCallable(self.activation)
+        return self.activation if isinstance(self.activation, AbstractActivation) else FromCallable(self.activation)
 
     @property
     def elementwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]  it depends on the activation
-        return not isinstance(self.phi, OfCallable)
+        return not isinstance(self.phi, FromCallable)
+
+    @property
+    def named_gates(self) -> tuple[Gate, ...]:
+        return (Gate("a", self.phi if self.elementwise else None),)
+
+    def gate_values(self, wx: Tensor, rh: Tensor) -> tuple[Tensor, ...]:
+        return (self.phi((wx + rh)[:, 0]),)  # (1), (2)
 
     def step(self, wx: Tensor, rh: Tensor, state: State) -> State:
-        a = (wx + rh)[:, 0]  # (1)
-        return (self.phi(a),)  # (2)
+        return self.gate_values(wx, rh)
 
     def step_vjp(self, wx: Tensor, rh: Tensor, state: State, state_next: State, dstate: State) -> tuple[Tensor, Tensor, State]:
         (h_next,), (dh,) = state_next, dstate
         da = self.phi.vjp((wx + rh)[:, 0], h_next, dh)  # (3)
         da = da.unsqueeze(1)  # (B, 1, H)
         return da, da, (torch.zeros_like(dh),)  # (4)
+
+    def derivative(self, wx: Tensor, rh: Tensor, state: State) -> StepDerivative:
+        if not self.elementwise:
+            return super().derivative(wx, rh, state)
+        a = (wx + rh)[:, 0]  # (1)
+        slope = self.phi.vjp(a, self.phi(a), torch.ones_like(a))[None, None]  # (3), δ = 1
+        return StepDerivative(slope, slope, torch.zeros_like(slope), elementwise=True)  # (4)

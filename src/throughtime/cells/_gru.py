@@ -20,7 +20,9 @@ import torch
 from torch import Tensor
 
 from .._shapes import State
-from ._base import AbstractCell
+from ._activations import Sigmoid, Tanh
+from ._base import AbstractCell, Gate
+from ._derivative import StepDerivative
 
 
 @final
@@ -37,21 +39,39 @@ class GRU(AbstractCell):
     elementwise = True
     memory_gate = 1  # z: h' = h where it is 1
 
-    def step(self, wx: Tensor, rh: Tensor, state: State) -> State:
-        (h,) = state
+    @property
+    def named_gates(self) -> tuple[Gate, ...]:
+        return Gate("r", Sigmoid(), opens=True), Gate("z", Sigmoid(), opens=True), Gate("n", Tanh())
+
+    def gate_values(self, wx: Tensor, rh: Tensor) -> tuple[Tensor, ...]:
         r = torch.sigmoid(wx[:, 0] + rh[:, 0])  # (1)
         z = torch.sigmoid(wx[:, 1] + rh[:, 1])  # (2)
         n = torch.tanh(wx[:, 2] + r * rh[:, 2])  # (3)
+        return r, z, n
+
+    def step(self, wx: Tensor, rh: Tensor, state: State) -> State:
+        (h,) = state
+        _, z, n = self.gate_values(wx, rh)
         return ((1 - z) * n + z * h,)  # (4)
 
     def step_vjp(self, wx: Tensor, rh: Tensor, state: State, state_next: State, dstate: State) -> tuple[Tensor, Tensor, State]:
-        (h,), (dh,) = state, dstate
-        r = torch.sigmoid(wx[:, 0] + rh[:, 0])  # (1)
-        z = torch.sigmoid(wx[:, 1] + rh[:, 1])  # (2)
-        n = torch.tanh(wx[:, 2] + r * rh[:, 2])  # (3)
-        da_n = dh * (1 - z) * (1 - n * n)  # (5)
-        da_z = dh * (h - n) * (z * (1 - z))  # (6)
-        da_r = da_n * rh[:, 2] * (r * (1 - r))  # (7)
+        (dh,) = dstate
+        gates = r, z, _ = self.gate_values(wx, rh)
+        da_r, da_z, da_n = (slope * dh for slope in self._slopes(gates, rh, state))
         dwx = torch.stack((da_r, da_z, da_n), 1)  # (8)
         drh = torch.stack((da_r, da_z, da_n * r), 1)  # (9)
         return dwx, drh, (dh * z,)  # (10)
+
+    def derivative(self, wx: Tensor, rh: Tensor, state: State) -> StepDerivative:
+        gates = r, z, _ = self.gate_values(wx, rh)
+        d_r, d_z, d_n = self._slopes(gates, rh, state)
+        by_wx, by_rh = torch.stack((d_r, d_z, d_n)), torch.stack((d_r, d_z, d_n * r))  # (8), (9)
+        return StepDerivative(by_wx[None], by_rh[None], z[None, None], elementwise=True)  # (10)
+
+    def _slopes(self, gates: tuple[Tensor, ...], rh: Tensor, state: State) -> tuple[Tensor, Tensor, Tensor]:
+        """(5)–(7) with δ = 1: how h' follows a_r, a_z and a_n, (N, H) each."""
+        (h,), (r, z, n) = state, gates
+        d_n = (1 - z) * (1 - n * n)  # (5)
+        d_z = (h - n) * (z * (1 - z))  # (6)
+        d_r = d_n * rh[:, 2] * (r * (1 - r))  # (7)
+        return d_r, d_z, d_n

@@ -12,12 +12,14 @@ Differentiated by hand, with δ = ∂L/∂h':
 from dataclasses import dataclass, field
 from typing import final
 
+import torch
 from torch import Tensor
 
 from .. import _check
 from .._shapes import State
-from ._activations import AbstractActivation, OfCallable, Tanh
-from ._base import AbstractCell
+from ._activations import AbstractActivation, FromCallable, Tanh
+from ._base import AbstractCell, Gate
+from ._derivative import StepDerivative
 
 
 @final
@@ -41,6 +43,7 @@ class Leaky(AbstractCell):
 
     gates = 1
     states = 1
+    adds_halves = True
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha <= 1:
@@ -48,15 +51,29 @@ class Leaky(AbstractCell):
 
     @property
     def elementwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]  it depends on the activation
-        return not isinstance(self.activation, OfCallable)
+        return not isinstance(self.activation, FromCallable)
+
+    @property
+    def named_gates(self) -> tuple[Gate, ...]:
+        return (Gate("a", self.activation if self.elementwise else None),)
+
+    def gate_values(self, wx: Tensor, rh: Tensor) -> tuple[Tensor, ...]:
+        return (self.activation((wx + rh)[:, 0]),)  # (1)
 
     def step(self, wx: Tensor, rh: Tensor, state: State) -> State:
         (h,) = state
-        a = (wx + rh)[:, 0]  # (1)
-        return ((1 - self.alpha) * h + self.alpha * self.activation(a),)  # (2)
+        (y,) = self.gate_values(wx, rh)
+        return ((1 - self.alpha) * h + self.alpha * y,)  # (2)
 
     def step_vjp(self, wx: Tensor, rh: Tensor, state: State, state_next: State, dstate: State) -> tuple[Tensor, Tensor, State]:
         (dh,) = dstate
         a = (wx + rh)[:, 0]
         da = self.activation.vjp(a, self.activation(a), self.alpha * dh).unsqueeze(1)  # (3)
         return da, da, ((1 - self.alpha) * dh,)  # (4)
+
+    def derivative(self, wx: Tensor, rh: Tensor, state: State) -> StepDerivative:
+        if not self.elementwise:
+            return super().derivative(wx, rh, state)
+        a = (wx + rh)[:, 0]  # (1)
+        slope = self.activation.vjp(a, self.activation(a), torch.full_like(a, self.alpha))[None, None]  # (3), δ = 1
+        return StepDerivative(slope, slope, torch.full_like(slope, 1 - self.alpha), elementwise=True)  # (4)

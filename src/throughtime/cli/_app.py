@@ -122,7 +122,9 @@ def _outcome(work: Callable[[], int], interruption: Interruption) -> int:
         sys.stdout.flush()
         return code
     except (InputError, NonFinite, NotImplementedError) as error:
-        return say(str(error))
+        from ._flag_names import in_flags
+
+        return say(in_flags(str(error)))
     except KeyboardInterrupt:
         interruption.claim()
         say("interrupted; what was saved before stands", name="")

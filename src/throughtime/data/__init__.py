@@ -7,7 +7,6 @@ from ._corpus import (
     Section as Section,
     TextSource as TextSource,
     encode_file as encode_file,
-    read_json as read_json,
     read_vocabulary as read_vocabulary,
 )
 from ._stream import Tokens as Tokens, TokenStream as TokenStream

@@ -1,4 +1,4 @@
-"""What walks through the house: a stretch of B sequences, T steps long.
+"""What walks through the house: T steps of B sequences.
 
 T time · B batch · I input · V vocabulary.
 """
@@ -21,26 +21,32 @@ class Batch:
 
     Attributes:
         inputs: (T, B) vocabulary indices, or (T, B, I) real vectors or distributions.
-        targets: (T, B) indices, or (T, B, V) real vectors or distributions.
+        targets: (T, B) indices, or (T, B, V) real vectors or distributions. None: nothing to learn from, for a model's outputs alone.
         mask: (T, B), False where there is only padding: no loss there, and it does not count. None: everything is real.
         weights: (T, B), the weight of each step's loss; 0 puts no loss there. One on the last row: many to one. None: ones.
         fresh: (B,), True for a stream that starts anew here: its carried state is replaced by the initial one, and no gradient
             crosses. None: every stream goes on.
 
     Raises:
-        InputError: T or B of 0, or companions of other shapes.
+        InputError: T or B of 0, companions of other shapes, a mask that is not bool, anything that is no tensor.
     """
 
     inputs: Shaped[Tensor, "T B *I"]
-    targets: Shaped[Tensor, "T B *V"]
+    targets: Shaped[Tensor, "T B *V"] | None = None
     mask: Bool[Tensor, "T B"] | None = None
     weights: Float[Tensor, "T B"] | None = None
     fresh: Bool[Tensor, " B"] | None = None
 
     def __post_init__(self) -> None:
-        if self.inputs.ndim not in (2, 3) or 0 in self.inputs.shape or self.targets.shape[:2] != self.inputs.shape[:2]:
+        for name, value in vars(self).items():
+            if value is not None or name == "inputs":
+                _check.tensor(name, value)
+        _check.flags("mask", self.mask)
+        _check.flags("fresh", self.fresh)
+        targets = self.inputs if self.targets is None else self.targets
+        if self.inputs.ndim not in (2, 3) or 0 in self.inputs.shape or targets.shape[:2] != self.inputs.shape[:2]:
             raise InputError(
-                f"inputs have shape {tuple(self.inputs.shape)} and targets {tuple(self.targets.shape)}; expected (T, B) or (T, B, I) with "
+                f"inputs have shape {tuple(self.inputs.shape)} and targets {tuple(targets.shape)}; expected (T, B) or (T, B, I) with "
                 "T and B at least 1, and the same T and B in both. Time comes first."
             )
         _check.per_step("mask", self.mask, self.T, self.B)
@@ -56,20 +62,32 @@ class Batch:
     def B(self) -> int:
         return self.inputs.shape[1]
 
+    def known_targets(self) -> Shaped[Tensor, "T B *V"]:
+        """The targets.
+
+        Raises:
+            InputError: there are none.
+        """
+        if self.targets is None:
+            raise InputError("the batch has no targets, and a loss compares with them; expected Batch(inputs, targets).")
+        return self.targets
+
+    def counts(self) -> Bool[Tensor, "T B"]:
+        """Which losses count: those of steps that are real and have a weight other than 0."""
+        real = torch.ones(self.T, self.B, dtype=torch.bool, device=self.inputs.device) if self.mask is None else self.mask
+        return real if self.weights is None else real & (self.weights != 0)
+
     def counted(self) -> int:
-        """How many losses count: steps that are real and have a weight other than 0."""
-        if self.mask is None and self.weights is None:
-            return self.T * self.B
-        counts = torch.ones(self.T, self.B, dtype=torch.bool, device=self.inputs.device) if self.mask is None else self.mask
-        return int((counts if self.weights is None else counts & (self.weights != 0)).sum())
+        """How many losses count."""
+        return self.T * self.B if self.mask is None and self.weights is None else int(self.counts().sum())
 
     def steps(self, start: int, stop: int) -> "Batch":
-        """Steps start..stop−1 of the same streams; they start anew only if this stretch begins the batch."""
+        """Steps start..stop−1 of the same streams; they start anew only if these steps begin the batch."""
         cut = slice(start, stop)
         return replace(
             self,
             inputs=self.inputs[cut],
-            targets=self.targets[cut],
+            targets=None if self.targets is None else self.targets[cut],
             mask=None if self.mask is None else self.mask[cut],
             weights=None if self.weights is None else self.weights[cut],
             fresh=self.fresh if start == 0 else None,

@@ -136,14 +136,14 @@ class Corpus:
         """
         vocabulary = read_vocabulary(folder / "vocabulary.json")
         tokens, sections = folder / "tokens", {}
-        match read_json(tokens / "corpus.json"):
+        match _check.json_file(tokens / "corpus.json"):
             case {"sections": {"train": _, "valid": _, "test": _, **others} as entries} if not others:
                 for name, entry in entries.items():
                     sections[name] = _open_section(tokens / f"{name}.bin", vocabulary, entry)
             case _:
                 raise InputError(
                     f"{tokens / 'corpus.json'} names other sections than train, valid and test; expected what throughtime wrote. "
-                    "Restore the file, or train again with --overwrite."
+                    "Restore the file, or train again with `overwrite`."
                 )
         return cls(vocabulary, sections)
 
@@ -165,21 +165,7 @@ def encode_file(
 
 def read_vocabulary(path: Path) -> AbstractVocabulary:
     """The vocabulary in a ``vocabulary.json``."""
-    return vocabulary_from_json(read_json(path))
-
-
-def read_json(path: Path) -> object:
-    """A JSON file.
-
-    Raises:
-        InputError: it is missing or no JSON.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); expected a file that throughtime wrote. Check the path.") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON ({error}); expected the file that throughtime wrote. Restore it, or train again.") from None
+    return vocabulary_from_json(_check.json_file(path))
 
 
 class _Writer:
@@ -213,13 +199,15 @@ class _Writer:
 
 def _count(level: Level, chunks: Iterable[str], size: int | None, min_count: int | None) -> AbstractVocabulary:
     if size is not None:
-        _check.positive("--vocab-size", size)
+        _check.positive("`vocabulary_size`", size)
     if min_count is not None:
-        _check.positive("--min-count", min_count)
+        _check.positive("`min_count`", min_count)
     match level:
         case "byte":
             if size is not None or min_count is not None:
-                raise InputError("--vocab-size and --min-count do not apply at level byte, which always has 256 symbols. Leave them out.")
+                raise InputError(
+                    "`vocabulary_size` and `min_count` do not apply at level byte, which always has 256 symbols. Leave them out."
+                )
             return Bytes.count(chunks)
         case "char":
             return Chars.count(chunks, most=size, min_count=min_count or 1)
@@ -252,18 +240,18 @@ def _open_section(path: Path, vocabulary: AbstractVocabulary, entry: object) -> 
                 size = path.stat().st_size
             except OSError as error:
                 raise InputError(
-                    f"{path} cannot be read ({error.strerror}); expected the ids of {tokens:,} tokens. Train again with --overwrite."
+                    f"{path} cannot be read ({error.strerror}); expected the ids of {tokens:,} tokens. Train again with `overwrite`."
                 ) from None
             if size != tokens * vocabulary.dtype.itemsize:
                 raise InputError(
                     f"{path} has {size:,} bytes; expected {tokens * vocabulary.dtype.itemsize:,} for {tokens:,} tokens: it was cut "
-                    "short or changed. Train again with --overwrite."
+                    "short or changed. Train again with `overwrite`."
                 )
             bits = others.get("unknown_bits")
             return Section(Tokens(path, vocabulary.dtype), characters, unknown, float(bits) if isinstance(bits, int | float) else None)
     raise InputError(
         f"the entry for {path} in corpus.json is {entry!r:.80}; expected the numbers of its tokens, characters and unknowns. "
-        "Train again with --overwrite."
+        "Train again with `overwrite`."
     )
 
 
@@ -272,7 +260,7 @@ def _refuse_no_encoding(encoding: str) -> None:
         "a".encode(encoding)
     except (LookupError, ValueError):
         raise InputError(
-            f"--encoding is {encoding!r}, which is no text encoding of Python; expected one such as utf-8 or latin-1."
+            f"`encoding` is {encoding!r}, which is no text encoding of Python; expected one such as utf-8 or latin-1."
         ) from None
 
 
@@ -299,7 +287,7 @@ def _refuse_surrogates(text: str, paths: Sequence[Path], encoding: str) -> None:
     except UnicodeEncodeError as error:
         raise InputError(
             f"{' '.join(map(str, paths))} has half a character, {text[error.start]!r}, read as {encoding}; expected text. "
-            "Name the file's own encoding with --encoding."
+            "Name the file's own as `encoding`."
         ) from None
 
 
@@ -327,10 +315,10 @@ def _decode(decoder: codecs.IncrementalDecoder, raw: bytes, path: Path, offset: 
         at = offset - pending + error.start
         raise InputError(
             f"{path} is not {encoding}: byte {at:,} is 0x{error.object[error.start]:02x} ({error.reason}); expected {encoding} throughout. "
-            "Name the file's own encoding with --encoding, such as --encoding latin-1."
+            "Name the file's own as `encoding`, such as `encoding='latin-1'`."
         ) from None
     except UnicodeError as error:
-        raise InputError(f"{path} is not {encoding} ({error}). Name the file's own encoding with --encoding.") from None
+        raise InputError(f"{path} is not {encoding} ({error}). Name the file's own as `encoding`.") from None
 
 
 def _size(path: Path) -> int:

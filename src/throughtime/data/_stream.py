@@ -4,7 +4,7 @@ T time · B batch.
 """
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import final
 
@@ -57,21 +57,23 @@ class TokenStream:
     window marks every stream ``fresh``; the last may be shorter.
 
     Args:
-        tokens: ids, as a tensor, an array or ``Tokens``.
+        tokens: ids, as a tensor, an array, a list or ``Tokens``.
         batch_size: B.
         window: T.
         whole: predict the last tokens too: streams are rounded up, and padding at the end of the last ones is masked.
 
     Raises:
-        InputError: fewer than B + 1 tokens.
+        InputError: fewer than B + 1 tokens, or tokens that are no row of integers.
 
     >>> stream = TokenStream(torch.arange(9), batch_size=2, window=3)
     >>> [batch.inputs.T.tolist() for batch in stream]
     [[[0, 1, 2], [4, 5, 6]], [[3], [7]]]
     """
 
-    def __init__(self, tokens: torch.Tensor | np.ndarray | Tokens, *, batch_size: int, window: int, whole: bool = False) -> None:
-        self.tokens = tokens.numpy() if isinstance(tokens, torch.Tensor) else tokens
+    def __init__(
+        self, tokens: torch.Tensor | np.ndarray | Sequence[int] | Tokens, *, batch_size: int, window: int, whole: bool = False
+    ) -> None:
+        self.tokens = tokens if isinstance(tokens, Tokens) else _ids(tokens)
         self.batch_size = _check.positive("batch size", batch_size)
         self.window = _check.positive("window", window)
         self.whole = whole
@@ -107,3 +109,16 @@ class TokenStream:
 
     def _read(self, start: int, stop: int) -> np.ndarray:
         return self.tokens.read(start, stop) if isinstance(self.tokens, Tokens) else self.tokens[start:stop]
+
+
+def _ids(tokens: torch.Tensor | np.ndarray | Sequence[int]) -> np.ndarray:
+    """One row of integers, as an array."""
+    if isinstance(tokens, str):
+        raise InputError("tokens is a str; expected ids. Encode it with a vocabulary, such as data.Chars.count([text]).encode(text).")
+    ids = tokens.cpu().numpy() if isinstance(tokens, torch.Tensor) else np.asarray(tokens)
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise InputError(
+            f"tokens are {ids.dtype} of shape {ids.shape}; expected one row of integers (N,), the ids of a text. "
+            "Real vectors make a Batch of their own: Batch(inputs, targets)."
+        )
+    return ids

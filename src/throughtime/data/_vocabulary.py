@@ -71,7 +71,7 @@ class AbstractVocabulary(abc.ABC):
     def encode_prompt(self, prompt: str) -> list[int]:
         """The ids of a prompt, refusing what the vocabulary does not know."""
         if not prompt:
-            raise InputError("the prompt is empty; expected at least one symbol to start from. Give one with --prompt.")
+            raise InputError("the prompt is empty; expected at least one symbol to start from. Give one as `prompt`.")
         if _SURROGATE.search(prompt):
             raise InputError("the prompt is not UTF-8; expected text. Check the terminal's encoding.")
         ids = self.encode(prompt).tolist()
@@ -248,8 +248,8 @@ class Subwords(AbstractVocabulary):
         most = 8192 if most is None else most
         if not 257 <= most <= _MOST_SUBWORDS:
             raise InputError(
-                f"--vocab-size is {most} at level bpe; expected 257 (256 bytes and one pair) to {_MOST_SUBWORDS:,}. "
-                "Use --level byte for 256."
+                f"`vocabulary_size` is {most} at level bpe; expected 257 (256 bytes and one pair) to {_MOST_SUBWORDS:,}. "
+                "Use `level='byte'` for 256."
             )
         blocks = _first(_whole_words(chunks), 64 << 20)
         first = next(blocks, "")
@@ -326,12 +326,12 @@ def _choose(counts: list[tuple[str, int]], level: str, most: int | None, min_cou
     if len(counts) < 2:
         raise _one_symbol(level, counts[0][0] if counts else "")
     kept = sorted((s for s in counts if s[1] >= min_count), key=lambda s: (-s[1], s[0]))
-    kept = kept if most is None else kept[: _check.positive("--vocab-size", most) - 1]
+    kept = kept if most is None else kept[: _check.positive("`vocabulary_size`", most) - 1]
     if len(kept) < 1:
         raise InputError(
-            f"no symbol is left of {len(counts):,} with --min-count {min_count} and --vocab-size {most}; expected at least one "
+            f"no symbol is left of {len(counts):,} with `min_count={min_count}` and `vocabulary_size={most}`; expected at least one "
             f"beside {UNKNOWN}. "
-            "Lower --min-count or raise --vocab-size."
+            "Lower `min_count` or raise `vocabulary_size`."
         )
     return [symbol for symbol, _ in kept]
 

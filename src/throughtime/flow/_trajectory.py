@@ -17,7 +17,7 @@ from .._check import NonFinite
 from .._shapes import State
 from ..cells import AbstractCell
 from ..data import Batch
-from ..gradients._base import entering
+from ..gradients._base import starting_state
 from ..kernels import Parameters, recurrence
 from ..kernels._plain import forward
 from ..models import AbstractModel
@@ -87,7 +87,7 @@ def walk(model: AbstractModel, batch: Batch, state: State | None) -> Trajectory:
     _finite_weights(model)
     with torch.enable_grad():
         xs = model.embed(batch)
-        before = entering(model, state, batch.fresh, batch.B)
+        before = starting_state(model, state, batch.fresh, batch.B)
     _finite("the vector that enters the network", xs)
     layers = tuple(_layers(model, xs.detach(), tuple(s.detach() for s in before)))
     hs = layers[-1].states[0][1:].clone().requires_grad_()
@@ -139,7 +139,7 @@ def _layers(model: AbstractModel, xs: Tensor, before: State) -> Iterator[Layer]:
 def _run(cell: AbstractCell, xs: Tensor, before: State, weights: Parameters) -> tuple[Tensor, Tensor, State]:
     """wx, rh (T, B, G, H) and all states, S of (T + 1, B, H). Where h is the whole state, the packed kernels' output says it all."""
     if cell.states > 1:
-        wx, rh, *states = forward(cell, xs, before, weights).kept
+        wx, rh, *states = forward(cell, xs, before, weights).residuals
         return wx, rh, tuple(states)
     hs, _ = recurrence(cell, xs, before, weights)
     h = torch.cat((before[0].unsqueeze(0), hs))

@@ -1,7 +1,14 @@
 """How dL/dθ is found: one object a method, all behind ``accumulate(model, batch, carry)``."""
 
 from ._adaptive import AdaptiveBPTT as AdaptiveBPTT
-from ._base import AbstractGradient as AbstractGradient, Carry as Carry, Outcome as Outcome
+from ._base import (
+    AbstractGradient as AbstractGradient,
+    Carry as Carry,
+    Outcome as Outcome,
+    carried_state as carried_state,
+    starting_state as starting_state,
+)
+from ._history import History as History
 from ._compare import Compared as Compared, compare as compare
 from ._full import FullBPTT as FullBPTT
 from ._random_truncated import RandomTruncatedBPTT as RandomTruncatedBPTT
@@ -9,7 +16,7 @@ from ._sliding import SlidingBPTT as SlidingBPTT
 from ._truncated import TruncatedBPTT as TruncatedBPTT
 from ._checkpointed import CheckpointedBPTT as CheckpointedBPTT
 from .checkpointing._plan import Plan as Plan
-from .checkpointing._schedules import AbstractSchedule as AbstractSchedule, Action as Action, Binomial as Binomial, totals as totals
+from .checkpointing._schedules import AbstractSchedule as AbstractSchedule, Action as Action, Binomial as Binomial
 from .checkpointing._budget import Budgeted as Budgeted
 from .checkpointing._online import OnlineCheckpoints as OnlineCheckpoints
 from ._rtrl import RTRL as RTRL

@@ -38,11 +38,12 @@ from .._check import InputError
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
-from ._base import AbstractGradient, Carry, Outcome, carried_state, entering
-from ._sliding import SlidingBPTT
-from ._truncated import TruncatedBPTT
-from .reverse._stretch import Stretch
-from .reverse._unrolled import Pulled, Unrolled
+from ..nn import Trace
+from ._base import AbstractGradient, Carry, Outcome
+from ._history import History
+from ._sliding import slide
+from ._stations import run_with_steps
+from ._truncated import Windows, back_through_windows
 
 
 class Bias(NamedTuple):
@@ -63,13 +64,22 @@ class AdaptiveBPTT(AbstractGradient):
         tolerance: δ in (0, 1) of the relative bias. SGD converges for any of them, if its steps are small enough (the paper's theorem 2).
         max_lags: the largest window, and how far the estimate looks back.
         min_lags: the smallest window.
-        every: calls between two estimates. One costs about ``max_lags`` steps of the plain loop, back.
+        every: calls between two estimates. One runs the batch forward once more and goes back ``max_lags`` steps.
         fit_from: τ; None: half of the lags that are seen.
         k1: steps between windows, which then reach back k1 + K − 1. 1: every loss sees exactly K lags. None: K, so from K to 2K − 1.
         clip_adjoint: as in ``FullBPTT``, in the estimate too.
 
     Raises:
         InputError: a tolerance outside (0, 1), a size below 1, min_lags or fit_from beyond max_lags.
+
+    >>> import torch
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> batch = tt.Batch(text[:-1], text[1:])
+    >>> method = AdaptiveBPTT(tolerance=0.1, max_lags=8)
+    >>> loss, carry = method.accumulate(model, batch)
+    >>> 1 <= method.logged(carry)["window"] <= 8
+    True
     """
 
     tolerance: float
@@ -99,32 +109,30 @@ class AdaptiveBPTT(AbstractGradient):
             _check.above_zero("clip_adjoint", self.clip_adjoint, remedy="None switches it off.")
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
-        stretch = Stretch.of(batch, carry, carried_state(carry, repr(self)))
+        history = History.of(batch, carry, repr(self))
         kept = carry.kept if isinstance(carry, Carry) else {}
         calls = int(kept.get("calls", 0))
         window, bound = int(kept.get("window", self.max_lags)), float(kept.get("bound", math.inf))
-        if calls % self.every == 0 and (bias := self.estimate(model, stretch)) is not None:
+        if calls % self.every == 0 and (bias := self.estimate(model, history)) is not None:
             window, bound = self.choose(bias)
-        method = self.with_window(window)
-        reach_from, keep_from = max(0, stretch.offset - (window - 1)), max(0, stretch.T - (self.max_lags - 1))
-        states = _states_before(model, stretch, {reach_from, keep_from})
-        given = carry.state if isinstance(carry, Carry) else carry
-        if given is not None and reach_from < stretch.offset:
-            given = Carry(given, stretch.rows(reach_from, stretch.offset, states[reach_from]), repr(method))
-        loss, done = method.accumulate(model, batch, given)
+        keep_from = max(0, history.T - (self.max_lags - 1))
+        found = self._go_back(model, history, window, keep_from)
         now = {"calls": torch.tensor(calls + 1), "window": torch.tensor(window), "bound": torch.tensor(bound)}
-        return Outcome(loss, Carry(done.state, stretch.history(keep_from, states[keep_from]) | now, repr(self)))
+        return Outcome(found.loss, Carry(found.last, history.kept_from(keep_from, found.entering) | now, repr(self)))
 
     def logged(self, carry: Carry) -> Mapping[str, float]:
         window, bound = float(carry.kept["window"]), float(carry.kept["bound"])
         return {"window": window} | ({"bias_bound": bound} if math.isfinite(bound) else {})
 
-    def with_window(self, window: int) -> AbstractGradient:
-        """The method that finds the gradient with ``window`` lags, at least, for each loss."""
+    def _go_back(self, model: AbstractModel, history: History, window: int, keep_from: int) -> Windows:
+        """Add the gradient with ``window`` lags, at least, for each loss."""
         if self.k1 == 1:
-            return SlidingBPTT(window, self.clip_adjoint)
+            trace = run_with_steps(model, history.steps(0, history.T), history.state, history.fresh, repr(self), clip=self.clip_adjoint)
+            loss, c = model.loss_and_adjoint(trace.hs[history.offset :], history.batch)
+            slide(trace, c, window)
+            return Windows(loss, trace.last, trace.entering(keep_from))
         k1 = window if self.k1 is None else self.k1
-        return TruncatedBPTT(k1, k1 + window - 1, self.clip_adjoint)
+        return back_through_windows(model, history, k1, k1 + window - 1, keep_from=keep_from, clip=self.clip_adjoint)
 
     def choose(self, bias: Bias) -> tuple[int, float]:
         """(7): the window, and its ρ."""
@@ -133,32 +141,36 @@ class AdaptiveBPTT(AbstractGradient):
                 return window, float(bias.relative[window - 1])
         return self.max_lags, float(bias.relative[self.max_lags - 1])
 
-    def estimate(self, model: AbstractModel, stretch: Stretch) -> Bias | None:
+    def estimate(self, model: AbstractModel, history: History) -> Bias | None:
         """R and ρ for K up to ``max_lags``, from the last step that has a loss; None where there is none."""
-        at = _last_loss(stretch.batch)
-        if at is None:
+        steps = history.batch.counts().any(1).nonzero()
+        if not len(steps):
             return None
-        row = stretch.offset + at
-        sizes, norms = self._measure(Unrolled(model, stretch), row, stretch.batch.steps(at, at + 1))
+        at = int(steps[-1])
+        with torch.random.fork_rng(devices=[]):  # the gradient itself draws the same dropout after this
+            trace = run_with_steps(model, history.steps(0, history.T), history.state, history.fresh, repr(self), clip=self.clip_adjoint)
+            c = model.adjoint(trace.hs[history.offset + at].unsqueeze(0), history.batch.steps(at, at + 1))[0]
+        sizes, norms = self._measure(trace, c, history.offset + at)
         return bias_bound(sizes, norms, self.max_lags, self.fit_from)
 
-    def _measure(self, unrolled: Unrolled, row: int, step: Batch) -> tuple[Tensor, Tensor]:
-        """(1) ψ_k and ‖E g_{k+1}‖ for every lag k that is there to be seen."""
-        hs = unrolled.hs[row : row + 1].detach().requires_grad_()
-        (c,) = torch.autograd.grad(unrolled.model.losses(hs, step).sum(), hs)
-        has_loss, seen = c[0].abs().amax(1) > 0, torch.ones(step.B, dtype=torch.bool, device=c.device)
-        v, sizes, norms = unrolled.from_top(c), [], []
+    def _measure(self, trace: Trace, c: Tensor, row: int) -> tuple[Tensor, Tensor]:
+        """(1) ψ_k and ‖E g_{k+1}‖ for every lag k that is there to be seen, of the loss at ``row`` whose ∂ℓ/∂h is ``c`` (B, H)."""
+        has_loss = c.abs().amax(1) > 0
+        reached = has_loss.clone()  # the streams that had begun by then
+        v, before, sizes, norms = trace.zeros(1), trace.zeros(1), [], []
+        v[-1][0].copy_(c)
         mean: list[Tensor] = []  # E g_K, as far as K has come
         for t in range(row, max(-1, row - self.max_lags), -1):
-            if not bool((seen & has_loss).any()):
+            if not bool(reached.any()):
                 break
-            back = unrolled.pull(v, t, t + 1, clip=self.clip_adjoint)
-            sizes.append(_norm_per_stream(unrolled, back, t)[seen & has_loss].mean())  # (1)
-            parts = _gradient(unrolled, back, t, int(has_loss.sum()))
+            trace.pull(t, t + 1, v, before, dxs=torch.empty_like(trace.layers[0].xs[t]))
+            sizes.append(_norm_per_stream(trace, t)[reached].mean())  # (1)
+            parts = _gradient(trace, t, int(has_loss.sum()))
             mean = parts if not mean else [m + p for m, p in zip(mean, parts, strict=True)]
             norms.append(torch.stack([m.square().sum() for m in mean]).sum().sqrt())
-            seen = seen & ~unrolled.stretch.fresh[t]  # beyond its beginning a stream has no lag
-            v = back.before
+            if trace.fresh is not None:
+                reached = reached & ~trace.fresh[t]  # beyond its beginning a stream has no lag
+            v, before = before, v
         return (torch.stack(sizes), torch.stack(norms)) if sizes else (c.new_zeros(0), c.new_zeros(0))
 
 
@@ -193,43 +205,17 @@ def _decay(sizes: Tensor) -> float:
     return math.exp(float((x * y).sum() / x.square().sum()))
 
 
-def _norm_per_stream(unrolled: Unrolled, back: Pulled, t: int) -> Tensor:
+def _norm_per_stream(trace: Trace, t: int) -> Tensor:
     """(B,) ‖v I_t‖ over the weights of all layers: ‖dwx ⊗ x‖² = ‖dwx‖² ‖x‖², and a bias's x is 1."""
-    square = torch.zeros((), device=back.dwx[0].device)
-    for layer, dwx, drh in zip(unrolled.layers, back.dwx, back.drh, strict=True):
-        x, h = layer.below[t].square().sum(1), layer.before(t, t + 1)[0][0].square().sum(1)
-        _, _, b_ih, b_hh = layer.parameters
-        square = square + dwx[0].square().sum((1, 2)) * (x + (b_ih is not None))
-        square = square + drh[0].square().sum((1, 2)) * (h + (b_hh is not None))
+    rows, square = slice(t * trace.B, (t + 1) * trace.B), torch.zeros(())
+    for layer in trace.layers:
+        dwx, drh = (d[rows].square().sum((1, 2)) for d in (layer.pullback.dwx, layer.pullback.drh))
+        x, h = (inputs[t].square().sum(1) for inputs in (layer.W_inputs, layer.R_inputs))
+        square = square.to(dwx) + dwx * x + drh * h
     return square.sqrt()
 
 
-def _gradient(unrolled: Unrolled, back: Pulled, t: int, streams: int) -> list[Tensor]:
+def _gradient(trace: Trace, t: int, streams: int) -> list[Tensor]:
     """The mean over so many streams of v I_t, weight by weight."""
-    layers = zip(unrolled.layers, back.dwx, back.drh, strict=True)
-    return [g / streams for layer, dwx, drh in layers for g in layer.gradients(dwx, drh, t, t + 1) if g is not None]
-
-
-def _last_loss(batch: Batch) -> int | None:
-    """The last step at which any stream's loss counts."""
-    counts = torch.ones(batch.T, batch.B, dtype=torch.bool, device=batch.inputs.device) if batch.mask is None else batch.mask
-    counts = counts if batch.weights is None else counts & (batch.weights != 0)
-    steps = counts.any(1).nonzero()
-    return int(steps[-1]) if len(steps) else None
-
-
-@torch.no_grad()
-def _states_before(model: AbstractModel, stretch: Stretch, rows: set[int]) -> dict[int, State]:
-    """The state that each of these rows is entered with."""
-    restarts = set(stretch.fresh.any(1).nonzero().flatten().tolist())
-    cuts = sorted(cut for cut in restarts | rows if 0 < cut <= max(rows))
-    state, found, start = entering(model, stretch.state, stretch.fresh[0], stretch.batch.B), {}, 0
-    for cut in [*cuts, None]:
-        if start in rows:
-            found[start] = state
-        if cut is not None:
-            inputs = stretch.inputs[start:cut]
-            _, state = model.recurrence(model.enter(Batch(inputs, inputs)), state)
-            state = entering(model, state, stretch.fresh[cut], stretch.batch.B) if cut < stretch.T else state
-            start = cut
-    return found
+    rows = slice(t * trace.B, (t + 1) * trace.B)
+    return [g / streams for layer in trace.layers for g in layer.weight_gradients.of(rows) if g is not None]

@@ -1,4 +1,4 @@
-"""What a gradient method owes, and what it carries from one stretch of a stream to the next.
+"""What a gradient method owes, and what it carries from one call to the next.
 
 T time · B batch · H hidden · L layers · S states.
 """
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple, final
 
+import torch
 from torch import Tensor
 
 from .._check import InputError
@@ -58,8 +59,8 @@ class AbstractGradient(abc.ABC):
         """
 
     @property
-    def keeper(self) -> str:
-        """Whose name its carry bears: its own, or that of the method inside."""
+    def carry_owner(self) -> str:
+        """The repr that its carries are marked with: its own, or that of the method inside."""
         return repr(self)
 
     def logged(self, carry: Carry) -> Mapping[str, float]:
@@ -67,23 +68,38 @@ class AbstractGradient(abc.ABC):
         return {}
 
 
-def carried_state(carry: Carry | State | None, made_by: str) -> State | None:
-    """The recurrent state in a carry, refusing one that another method keeps things in."""
+def carried_state(carry: Carry | State | None, owner: str) -> State | None:
+    """The recurrent state in a carry.
+
+    Args:
+        carry: as ``accumulate`` was given it.
+        owner: the repr of the method that asks.
+
+    Raises:
+        InputError: another method keeps things in it that would be lost.
+    """
     if not isinstance(carry, Carry):
         return carry
-    if carry.kept and carry.made_by != made_by:
+    if carry.kept and carry.made_by != owner:
         raise InputError(
-            f"the carry was made by {carry.made_by}, which keeps more than the state in it, and is given to {made_by}; expected one of its "
+            f"the carry was made by {carry.made_by}, which keeps more than the state in it, and is given to {owner}; expected one of its "
             "own. Pass carry.state to go on from the state alone, or None to start afresh."
         )
     return carry.state
 
 
-def entering(model: AbstractModel, state: State | None, fresh: Tensor | None, batch_size: int) -> State:
-    """The state before the first step: the carried one, replaced by the model's initial one where a stream is fresh."""
+def starting_state(model: AbstractModel, state: State | None, fresh: Tensor | None, batch_size: int) -> State:
+    """The state before the first step: the carried one, replaced by the model's initial one where a stream is fresh.
+
+    Args:
+        model: whose initial state it is, with the graph of what made it.
+        state: carried, S tensors (L, B, H); None: every stream begins anew.
+        fresh: (B,); None: every stream goes on.
+        batch_size: B.
+    """
     if state is None:
         return model.initial_state(batch_size)
     if fresh is None or not bool(fresh.any()) or state[0].shape[1] != fresh.shape[0]:
         return state  # a carry of another batch size goes on to the recurrence, whose check says so
     cut = fresh.view(1, -1, 1)
-    return tuple(new.where(cut, old) for new, old in zip(model.initial_state(batch_size), state, strict=True))
+    return tuple(torch.where(cut, new, old) for new, old in zip(model.initial_state(batch_size), state, strict=True))

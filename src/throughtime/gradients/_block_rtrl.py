@@ -23,11 +23,10 @@ from torch import Tensor
 from .. import _check
 from .._shapes import State
 from ..data import Batch
-from ..kernels import recurrence
 from ..models import AbstractModel
 from ._base import AbstractGradient, Carry, Outcome
 from .forward._influence import Influence
-from .forward._walk import Entry, Trajectory, enter, walk
+from .forward._run import Entry, enter, run_forward
 
 
 @final
@@ -44,6 +43,13 @@ class BlockRTRL(AbstractGradient):
         InputError: a block below 1; this machine cannot hold M.
         NotImplementedError: an input station other than an ``Embedding`` that has parameters.
 
+    >>> import torch
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> batch = tt.Batch(text[:-1], text[1:])
+    >>> loss, carry = BlockRTRL(8).accumulate(model, batch)
+    >>> loss, carry = BlockRTRL(8).accumulate(model, batch, carry)  # exact over both calls
+
     References: Schmidhuber, *A fixed size storage O(n³) time complexity learning algorithm for fully recurrent continually running
     networks*, 1992.
     """
@@ -56,35 +62,20 @@ class BlockRTRL(AbstractGradient):
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
         entry = enter(model, batch, carry, repr(self))
-        scale, loss = model.scale(batch), batch.inputs.new_zeros((), dtype=model.head.weight.dtype)
+        scale, losses = model.scale(batch), []
         for start in range(0, batch.T, self.block):
-            piece = batch.steps(start, min(start + self.block, batch.T))
-            trajectory = walk(model, piece, entry)
-            influence = Influence(model, trajectory, entry, repr(self))
-            inside = _backpropagate(model, piece, trajectory, entry.state, scale)
-            loss += inside.loss
+            block = batch.steps(start, min(start + self.block, batch.T))
+            run = run_forward(model, block, entry, repr(self))
+            influence = Influence(model, run, entry, repr(self))
+            loss, c = model.loss_and_adjoint(run.trace.hs, block, scale=scale)
+            losses.append(loss)
             with torch.no_grad():
-                influence.columns.add(model, trajectory, _at_entry(influence, inside.entering))  # (1)
-                _advance(influence, piece.T)  # (2)
-            entry = Entry(trajectory.last, torch.zeros_like(entry.fresh), influence.kept())
-        return Outcome(loss, Carry(entry.state, entry.kept, repr(self)))
-
-
-class _Inside(NamedTuple):
-    loss: Tensor  # ()
-    entering: Tensor  # (S, L, B, H) λ_{a+1} J_{a+1}
-
-
-def _backpropagate(model: AbstractModel, piece: Batch, trajectory: Trajectory, state: State, scale: float) -> _Inside:
-    """The first half of (1), by autograd of the kernels, with the masks that the walk has drawn."""
-    leaves = tuple(s.detach().requires_grad_() for s in state)
-    below = model.input(piece.inputs)
-    for l, layer in enumerate(trajectory.layers):
-        below = below if layer.mask is None else below * layer.mask
-        below, _ = recurrence(model.recurrence.cell, below, tuple(s[l] for s in leaves), model.recurrence.parameters_of(l))
-    loss = model.losses(below, piece).sum() * scale
-    loss.backward()
-    return _Inside(loss.detach(), torch.stack([torch.zeros_like(s) if s.grad is None else s.grad for s in leaves]))
+                entering = torch.stack(run.trace.backward(c, None))  # (S, L, B, H) λ_{a+1} J_{a+1}
+                run.trace.finish()
+                influence.columns.add(model, run, _at_entry(influence, entering))  # (1)
+                _advance(influence, block.T)  # (2)
+            entry = Entry(run.trace.last, torch.zeros_like(entry.fresh), influence.kept())
+        return Outcome(torch.stack(losses).sum(), Carry(entry.state, entry.kept, repr(self)))
 
 
 def _at_entry(influence: Influence, entering: Tensor) -> Tensor:
@@ -102,13 +93,13 @@ def _advance(influence: Influence, T: int) -> None:
 
 def _advanced(influence: Influence, m: int, T: int) -> Tensor:
     """M_b of layer m's states, (B, S·H, columns up to m): they are reached through that layer and those below."""
-    layers, columns, table = influence.trajectory.layers[: m + 1], influence.columns, influence.trajectory.table
+    layers, columns, table = influence.run.layers[: m + 1], influence.columns, influence.run.table
     back, K = _back(influence, m, T), influence.M[m].shape[1]
     M = influence.M[m].new_zeros(influence.M[m].shape)
     for l, layer in enumerate(layers):
         M[:, :, : columns.upto[l]].baddbmm_(_of_layer(back.at_entry[l]), influence.M[l])  # Φ(b, a) M_a
-        M[:, :, columns.wx[l]] += _summed(back.wx[l], layer.xs, K)
-        M[:, :, columns.rh[l]] += _summed(back.rh[l], layer.h_prevs, K)
+        M[:, :, columns.wx[l]] += _summed(back.wx[l], layer.W_inputs, K)
+        M[:, :, columns.rh[l]] += _summed(back.rh[l], layer.R_inputs, K)
     if table is not None:
         of_table = _summed(back.x, table.share(slice(0, T)), K)
         M[:, :, columns.table] += of_table.unflatten(2, (-1, len(table.rows))).transpose(2, 3).flatten(2)
@@ -126,8 +117,8 @@ class _Adjoints(NamedTuple):
 
 def _back(influence: Influence, m: int, T: int) -> _Adjoints:
     """(3), from layer m's states down to the input and back to the block's entry."""
-    S, _, B, H = influence.trajectory.sizes
-    layers, like = influence.trajectory.layers[: m + 1], influence.M[m]
+    S, _, B, H = influence.run.sizes
+    layers, like = influence.run.layers[: m + 1], influence.M[m]
     one = torch.eye(S * H, dtype=like.dtype, device=like.device).view(S * H, S, 1, H).transpose(0, 1)
     back = _Adjoints([one.new_zeros(S, S * H, B, H) for _ in layers], [[] for _ in layers], [[] for _ in layers], [])
     back.at_entry[m] = one.expand(S, S * H, B, H)
@@ -137,7 +128,7 @@ def _back(influence: Influence, m: int, T: int) -> _Adjoints:
             adjoint = back.at_entry[l]
             if l < m:
                 adjoint[0] += below
-            pulled = layers[l].pull(t, adjoint)  # (3)
+            pulled = layers[l].at(t).pull(adjoint)  # (3)
             back.at_entry[l], below = pulled.before, pulled.below
             back.wx[l].append(pulled.wx.permute(2, 1, 0, 3).flatten(1))
             back.rh[l].append(pulled.rh.permute(2, 1, 0, 3).flatten(1))

@@ -1,25 +1,25 @@
 """Full backpropagation through time in less memory: some states are kept, the rest are computed again.
 
-The sequence is cut into units of some steps. A schedule (``_schedules``, ``_budget``, ``_online``) says in which order units are run
+The sequence is cut into segments of some steps. A schedule (``_schedules``, ``_budget``, ``_online``) says in which order segments are run
 forward for their last state alone, run with all that their backward needs, and gone back through; the adjoint
 
     λ_t = ∂L_t/∂h_t + λ_{t+1} J_{t+1}       (1)
     dL/dθ += λ_t ∂f_t/∂θ                    (2)
 
-is handed from a unit to the one before it. The sum is that of ``FullBPTT``, in another order. Not the states alone but everything of a unit
-is made when it is needed and let go: embedded inputs, gates, h, logits, and their gradients.
+is handed from a segment to the one before it. The sum is that of ``FullBPTT``, in another order. Everything of a segment is made when it
+is needed and dropped afterwards: embedded inputs, gates, h, logits, and their gradients.
 
-Units draw their dropout from seeds of their own, so that one that is run again is dropped in the same places.
+Segments draw their dropout from seeds of their own, so that one that is run again is dropped in the same places.
 
 References: Chen, Xu, Zhang & Guestrin, *Training deep nets with sublinear memory cost*, 2016 (√T). Griewank & Walther 2000 (binomial).
 Gruslys et al. 2016 (a budget of memory).
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from math import isqrt
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
@@ -29,12 +29,12 @@ from .._check import InputError
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
-from ..nn import Rows
-from ._base import AbstractGradient, Carry, Outcome, carried_state, entering
+from ..nn import Rows, TableProduct, add_to_grads
+from ._base import AbstractGradient, Carry, Outcome, carried_state, starting_state
+from ._stations import Segment, run, stack_of
 from .checkpointing._online import OnlineCheckpoints
 from .checkpointing._plan import Plan, kept_every, parse_bytes, with_snapshots, within
 from .checkpointing._schedules import Action, Advance, Free, Keep, Record, Restore, Reverse
-from .reverse._piece import Piece
 
 
 @final
@@ -45,12 +45,12 @@ class CheckpointedBPTT(AbstractGradient):
     Give one of ``every``, ``snapshots`` and ``budget``; without any, every ⌈√T⌉-th state is kept.
 
     Args:
-        every: keep every so manieth state, and run each stretch between two of them again.
-        snapshots: the most states kept at once, the first one included; where that is few, stretches are run again several times, as
-            seldom as can be (binomial checkpointing).
-        budget: bytes that all that is held may take, as a number or as "64MB" (kB MB GB, KiB MiB GiB), with as little run again as can be.
-            The weights, their gradients and the batch are there in any case and are not counted.
-        unit: with ``snapshots``: steps that are run in one go. None: about 256 rows (steps × streams), so that a call's own cost does not
+        every: keep every k-th state and recompute the segment between two of them; k steps.
+        snapshots: the most states kept at once, the first one included. With few of them, segments are recomputed several times, as few
+            as possible (binomial checkpointing).
+        budget: bytes that everything held may take, as a number or as "64MB" (kB MB GB, KiB MiB GiB), with as little recomputed as
+            possible. The weights, their gradients and the batch are there in any case and are not counted.
+        unit: with ``snapshots``: steps in a segment. None: about 512 rows (steps × streams), so that the overhead of a call does not
             show. 1 is the schedule of the papers.
         clip_adjoint: as in ``FullBPTT``.
 
@@ -59,7 +59,7 @@ class CheckpointedBPTT(AbstractGradient):
 
     >>> from throughtime import LanguageModel
     >>> print(CheckpointedBPTT(every=32).plan(1000, 16, LanguageModel(65, hidden_size=128)))
-    1,000 steps in 32 units of 32: at most 31 states and 1 recorded unit are held at once, ... MB in all;
+    1,000 steps in 32 segments of 32: at most 31 states and 1 recorded segment are held at once, ... MB in all;
     992 extra forward steps (0.99 a step)
     """
 
@@ -91,7 +91,9 @@ class CheckpointedBPTT(AbstractGradient):
 
         Raises:
             InputError: a budget under the least that would do, which the message says.
+            NotImplementedError: a recurrence that is not a stack of cells, whose memory nobody knows.
         """
+        stack_of(model, repr(self))
         _check.positive("T", T)
         _check.positive("B", B)
         if self.budget is not None:
@@ -102,109 +104,107 @@ class CheckpointedBPTT(AbstractGradient):
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
         plan = self.plan(batch.T, batch.B, model)
-        start = entering(model, carried_state(carry, repr(self)), batch.fresh, batch.B)
-        walk = _Walk(model, _Units.of(model, replace(batch, fresh=None), plan.unit), start, self.clip_adjoint, plan.snapshots)
-        walk.scale = model.scale(batch)
+        start = starting_state(model, carried_state(carry, repr(self)), batch.fresh, batch.B)
+        inputs = _Inputs.of(model, replace(batch, fresh=None), plan.unit)
+        reversal = _Reversal(model, inputs, start, self.clip_adjoint, plan.snapshots)
+        reversal.scale = model.scale(batch)
         for action in plan.schedule.actions():
-            walk.do(action)
-        return walk.outcome()
+            reversal.do(action)
+        return reversal.outcome()
 
     def accumulate_stream(self, model: AbstractModel, batches: Iterable[Batch], carry: Carry | State | None = None) -> Outcome:
-        """The same over one sequence that comes in pieces, of which nobody knows how many there will be.
+        """The same over one sequence that comes batch by batch, whose length nobody knows.
 
-        Each piece is a unit. At most ``snapshots`` states are held, chosen as the pieces come (Stumm & Walther 2010, Wang & Moin 2009); the
-        pieces themselves are kept as they are given, for they are gone through again. The loss, and the mean in it, are over all of them.
+        Each batch is a segment. At most ``snapshots`` states are held, chosen as the batches come (Stumm & Walther 2010, Wang & Moin 2009);
+        the batches themselves are kept as they are given, for they are gone through again. The loss, and the mean in it, are over all.
 
         Args:
             model: its three stations are used one by one.
-            batches: the pieces in order. ``fresh`` in a later piece marks streams that start anew there, and no gradient crosses.
+            batches: the segments in order. ``fresh`` in a later one marks streams that begin anew there, and no gradient crosses.
             carry: as in ``accumulate``.
 
         Raises:
-            InputError: no piece, pieces of different B, or a method without ``snapshots``.
+            InputError: no batch, batches of different B, or a method without ``snapshots``.
         """
         if self.snapshots is None:
             raise InputError(
                 f"{self} is given a stream; expected CheckpointedBPTT(snapshots=...): without the length there is no other plan."
             )
-        pieces: list[Batch] = []
-        checkpoints, walk = OnlineCheckpoints(self.snapshots), None
+        given: list[Batch] = []
+        checkpoints, reversal = OnlineCheckpoints(self.snapshots), None
         for batch in batches:
-            if walk is None:
-                start = entering(model, carried_state(carry, repr(self)), batch.fresh, batch.B)
-                walk = _Walk(model, _Units(model, pieces.__getitem__), start, self.clip_adjoint)
+            if reversal is None:
+                start = starting_state(model, carried_state(carry, repr(self)), batch.fresh, batch.B)
+                reversal = _Reversal(model, _Inputs(model, given.__getitem__), start, self.clip_adjoint)
                 batch = replace(batch, fresh=None)
-            elif batch.B != pieces[0].B:
-                raise InputError(f"piece {len(pieces)} of the stream has B = {batch.B} and the first one {pieces[0].B}; expected the same.")
-            pieces.append(batch)
+            elif batch.B != given[0].B:
+                raise InputError(f"batch {len(given)} of the stream has B = {batch.B} and the first one {given[0].B}; expected the same.")
+            given.append(batch)
             for action in checkpoints.arrive():
-                walk.do(action)
-        if walk is None:
-            raise InputError("the stream has no pieces; expected one batch or more.")
-        walk.scale = model.scale(*pieces)
+                reversal.do(action)
+        if reversal is None:
+            raise InputError("the stream has no batches; expected one or more.")
+        reversal.scale = model.scale(*given)
         for action in checkpoints.finish():
-            walk.do(action)
-        return walk.outcome()
+            reversal.do(action)
+        return reversal.outcome()
 
 
-class _Units:
-    """What unit i reads.
+class _Inputs:
+    """What each segment reads.
 
     Args:
         model: the model.
-        batch: its steps; ``fresh`` where streams start anew before it.
-        rows: the inputs of all units, in place of each one's own, as rows of a table.
-        unit: steps a unit, where there are ``rows``.
+        batch: gives segment i; ``fresh`` where streams begin anew before it.
+        product: what the first layer makes of the embedding's table, once for all segments; None: each segment enters by itself.
     """
 
-    def __init__(self, model: AbstractModel, batch: Callable[[int], Batch], rows: Rows | None = None, unit: int = 1) -> None:
-        self.model, self.batch, self._rows, self._unit = model, batch, rows, unit
-        self._product = None if rows is None else rows.product
-        if rows is not None and self._product is not None:
-            self._rows = replace(rows, product=self._product.detach().requires_grad_(self._product.requires_grad))
+    def __init__(self, model: AbstractModel, batch: Callable[[int], Batch], product: TableProduct | None = None) -> None:
+        self.model, self.batch, self.product = model, batch, product
 
     @classmethod
-    def of(cls, model: AbstractModel, batch: Batch, unit: int) -> "_Units":
-        """A batch in units. Where its inputs are rows of a table, the table meets the first layer's weights once, not once a unit."""
-        steps = lambda i: batch.steps(i * unit, min((i + 1) * unit, batch.T))
-        rows = model.enter(batch) if model.enters_rows(batch.inputs[:unit]) else None
-        return cls(model, steps, model.recurrence.with_product(rows) if isinstance(rows, Rows) else None, unit)
+    def of(cls, model: AbstractModel, batch: Batch, steps: int) -> "_Inputs":
+        """A batch in segments of so many steps. Where its inputs are rows of a table, the table is multiplied by W once."""
+        segment = lambda i: batch.steps(i * steps, min((i + 1) * steps, batch.T))
+        first = model.enter(segment(0)) if model.enters_rows(batch.inputs[:steps]) else None
+        if isinstance(first, Rows):
+            return cls(model, segment, TableProduct(model.recurrence, first.table))
+        return cls(model, segment)
 
     def enter(self, i: int) -> Tensor | Rows:
-        """Station ② for unit i."""
-        if self._rows is None:
+        """Station ② for segment i."""
+        if self.product is None:
             return self.model.enter(self.batch(i))
-        return replace(self._rows, index=self._rows.index[i * self._unit : (i + 1) * self._unit])
+        return Rows(self.product.table, self.batch(i).inputs, self.product)
 
     def finish(self) -> None:
-        """All units have gone back: hand the gradient of what they share on to what made it."""
-        if self._rows is not None and self._rows.product is not None and self._rows.product.grad is not None:
-            assert self._product is not None, "the leaf was cut from it"
-            self._product.backward(self._rows.product.grad)
+        """All segments have gone back: hand the gradient of what they share on to what made it."""
+        if self.product is not None:
+            self.product.finish()
 
 
-class _Walk:
+class _Reversal:
     """Does what a schedule says.
 
     Args:
         model: the model.
-        units: what they read.
+        inputs: what the segments read.
         start: state 0, through which the gradient goes on to what made it.
         clip_adjoint: as in ``FullBPTT``.
         slots: how many states will be held, where that is known.
     """
 
-    def __init__(self, model: AbstractModel, units: _Units, start: State, clip_adjoint: float | None, slots: int = 0) -> None:
-        self.model, self.units, self.start, self.clip_adjoint = model, units, start, clip_adjoint
+    def __init__(self, model: AbstractModel, inputs: _Inputs, start: State, clip_adjoint: float | None, slots: int = 0) -> None:
+        self.model, self.inputs, self.start, self.clip_adjoint = model, inputs, start, clip_adjoint
         self.scale = 1.0
         self._here = _detach(start)
         self._kept: dict[int, State] = {}
-        # made before anything else: small and long-lived, they would split the places that every unit's large arrays are put in again
+        # made before anything else: small and long-lived, they would split the places that every segment's large arrays are put in again
         self._slots = [tuple(torch.empty_like(s) for s in self._here) for _ in range(slots)]
-        self._recorded: dict[int, Piece] = {}
-        self._last: State | None = None  # after the last unit, which is the first to be reversed
-        self._adjoint: State | None = None  # (1), of the state that leaves the unit to be reversed next
-        self._loss: Tensor | None = None
+        self._recorded: dict[int, Segment] = {}
+        self._last: State | None = None  # after the last segment, which is the first to be reversed
+        self._adjoint: State | None = None  # (1), of the state that leaves the segment to be reversed next
+        self._losses: list[Tensor] = []
         self._seed = int(torch.randint(2**62, ()))
 
     def do(self, action: Action) -> None:
@@ -216,47 +216,46 @@ class _Walk:
             case Free(i):
                 self._slots.append(self._kept.pop(i))
             case Restore(i):
-                self._here = self._kept[i] if i in self._kept else _detach(self._recorded[i - 1].leaving)
+                self._here = self._kept[i] if i in self._kept else self._recorded[i - 1].last
             case Advance(i, j):
-                with torch.no_grad():
-                    for k in range(i, j):
-                        self._here = self._run(k).leaving
+                for k in range(i, j):
+                    self._here = self._run(k, keep="none").last
             case Record(i):
                 self._recorded[i] = self._run(i)
-                self._here = _detach(self._recorded[i].leaving)
+                self._here = self._recorded[i].last
             case Reverse(i):
                 self._reverse(i)
 
     def outcome(self) -> Outcome:
-        """All units are reversed: hand the adjoint of state 0 on."""
-        assert self._loss is not None, "a schedule reverses one unit or more"
-        assert self._adjoint is not None, "as above"
+        """All segments are reversed: hand the adjoint of state 0 on."""
+        assert self._adjoint is not None, "a schedule reverses one segment or more"
         assert self._last is not None, "as above"
-        ends = [(s, ds) for s, ds in zip(self.start, self._adjoint, strict=True) if s.requires_grad]
-        if ends:
-            torch.autograd.backward([s for s, _ in ends], [ds for _, ds in ends])
-        self.units.finish()
-        return Outcome(self._loss, Carry(self._last))
+        add_to_grads(self.start, self._adjoint)
+        self.inputs.finish()
+        return Outcome(torch.stack(self._losses).sum(), Carry(self._last))
 
-    def _run(self, i: int) -> Piece:
-        with _seeded(self._seed + 2 * i, self._here[0].device):
-            return Piece(self.model, self.units.enter(i), self._here, self.units.batch(i).fresh, clip_adjoint=self.clip_adjoint)
+    def _run(self, i: int, *, keep: Literal["none"] | None = None) -> Segment:
+        fresh = self.inputs.batch(i).fresh
+        with self._drawing(2 * i, always=fresh is not None):  # an initial state may be random in any mode
+            return run(self.model, self.inputs.enter(i), self._here, fresh, clip=self.clip_adjoint, keep=keep)
 
     def _reverse(self, i: int) -> None:
-        piece = self._recorded.pop(i)
-        self._last = self._last or _detach(piece.leaving)
-        hs = piece.hs.detach().requires_grad_()
-        with _seeded(self._seed + 2 * i + 1, hs.device):
-            loss = self.model.losses(hs, self.units.batch(i)).sum() * self.scale
-        loss.backward()  # the head's own gradient, and ∂L_t/∂h_t
-        self._adjoint = piece.back(hs.grad, self._adjoint, again=False)  # (1), (2)
-        piece.finish()
-        self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()
+        segment = self._recorded.pop(i)
+        self._last = self._last or segment.last
+        with self._drawing(2 * i + 1):
+            loss, dhs = self.model.loss_and_adjoint(segment.hs, self.inputs.batch(i), scale=self.scale)
+        self._adjoint = segment.backward(dhs, self._adjoint)  # (1), (2)
+        segment.finish()
+        self._losses.append(loss)
+
+    def _drawing(self, stream: int, *, always: bool = False) -> AbstractContextManager[None]:
+        """Random numbers from a seed of their own, the same each time; without ``always``, none where the model is not in training."""
+        return _seeded(self._seed + stream, self._here[0].device) if always or self.model.training else nullcontext()
 
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Chance from a seed of its own; afterwards the global generators go on where they were."""
+    """Seeded generators; afterwards the global ones go on where they were."""
     generators = [torch.default_generator]
     if device.type == "cuda":
         generators.append(torch.cuda.default_generators[device.index or 0])

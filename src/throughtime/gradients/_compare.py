@@ -1,7 +1,7 @@
 """Gradient methods side by side, on the same weights and batch: how right, how noisy, how fast, how large.
 
-With g the exact gradient (``FullBPTT``) of the input station's and the recurrence's parameters end to end (the head's is exact with
-every method, and would hide the rest), and ĝ_1 … ĝ_n a method's draws (n = 1 where it draws nothing):
+With g the exact gradient (``FullBPTT``) of all parameters but the head's, end to end (the head's is exact with every method, and would
+hide the rest), and ĝ_1 … ĝ_n a method's draws (n = 1 where it draws nothing):
 
     ḡ = Σ_i ĝ_i / n                                 (1)
     cosine = ⟨ḡ, g⟩ / (‖ḡ‖ ‖g‖)                     (2)
@@ -137,10 +137,11 @@ def _drawn(method: AbstractGradient, draws: int) -> list[AbstractGradient]:
 
 
 def _gradient(model: AbstractModel, batch: Batch, method: AbstractGradient) -> Tensor:
-    """The input station's and the recurrence's, end to end."""
+    """Of every parameter but the head's, end to end."""
     model.zero_grad()
     method.accumulate(model, batch)
-    learned = [*model.input.parameters(), *model.recurrence.parameters()]
+    head = {id(p) for p in model.head.parameters()} - {id(p) for p in model.input.parameters()}  # a tied table is the input's too
+    learned = [p for p in model.parameters() if id(p) not in head]
     return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in learned])
 
 

@@ -17,6 +17,7 @@ from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
 from ._base import AbstractGradient, Carry, Outcome
+from ._stations import stack_of
 from .forward._feedback import AbstractFeedback, Symmetric
 from .forward._local import accumulate_local
 
@@ -35,6 +36,13 @@ class EProp(AbstractGradient):
     Raises:
         NotImplementedError: a cell that mixes its units; dropout on an embedding.
 
+    >>> import torch
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> batch = tt.Batch(text[:-1], text[1:])
+    >>> loss, carry = EProp().accumulate(model, batch)
+    >>> loss, carry = EProp().accumulate(model, batch, carry)
+
     References: Bellec et al., *A solution to the learning dilemma for recurrent networks of spiking neurons*, 2020;
     arXiv:1901.09049 for LSTM.
     """
@@ -43,12 +51,12 @@ class EProp(AbstractGradient):
     agrees = "approximately"
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
-        cell = model.recurrence.cell
+        cell = stack_of(model, repr(self)).cell
         if not cell.elementwise:
             raise NotImplementedError(
                 f"{self} needs a cell whose unit j depends on unit j alone within a step; {cell} mixes its units, or does not say "
                 "elementwise = True. RTRL(), UORO(seed), SnAp(order) and TruncatedBPTT(k1, k2) would do."
             )
         return accumulate_local(
-            repr(self), model, batch, carry, feedback=self.feedback, passed_on=lambda layer: layer.linear.by_state
+            repr(self), model, batch, carry, feedback=self.feedback, passed_on=lambda layer: layer.derivative.by_state
         )  # (1), (2)

@@ -12,17 +12,30 @@ from .. import _check
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
-from ._base import AbstractGradient, Carry, Outcome, carried_state, entering
+from ._base import AbstractGradient, Carry, Outcome, carried_state, starting_state
+from ._stations import stack_of
 
 
 @final
 @dataclass(frozen=True)
 class FullBPTT(AbstractGradient):
-    """The exact gradient of the batch's loss; memory grows with T. The state is carried on, detached.
+    """The exact gradient of the batch's loss. The state is carried on, detached.
+
+    Use it unless the batch is too long for memory, which grows with T: then ``CheckpointedBPTT`` finds the same in less.
 
     Args:
         clip_adjoint: at every time step, each sample's λ_t of each layer is scaled to a norm of at most this. The gradient is then
             no longer exact: far lags are bounded. None: never.
+
+    Raises:
+        InputError: a clip_adjoint that is not above 0.
+
+    >>> import torch
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> batch = tt.Batch(text[:-1], text[1:])
+    >>> loss, carry = FullBPTT().accumulate(model, batch)  # adds to every p.grad
+    >>> loss, carry = FullBPTT().accumulate(model, batch, carry)  # the streams go on
     """
 
     clip_adjoint: float | None = None
@@ -33,8 +46,11 @@ class FullBPTT(AbstractGradient):
             _check.above_zero("clip_adjoint", self.clip_adjoint, remedy="None switches it off.")
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
-        state = entering(model, carried_state(carry, repr(self)), batch.fresh, batch.B)
-        hs, last = model.recurrence(model.enter(batch), state, clip_adjoint=self.clip_adjoint)
+        state = starting_state(model, carried_state(carry, repr(self)), batch.fresh, batch.B)
+        if self.clip_adjoint is None:
+            hs, last = model.recurrence(model.enter(batch), state)
+        else:
+            hs, last = stack_of(model, repr(self))(model.enter(batch), state, clip_adjoint=self.clip_adjoint)
         loss = model.losses(hs, batch).sum() * model.scale(batch)
         loss.backward()
         return Outcome(loss.detach(), Carry(tuple(s.detach() for s in last)))

@@ -25,13 +25,13 @@ import torch
 from torch import Tensor
 
 from .._shapes import State
-from ..cells import LSTM, Elman, Leaky
 from ..data import Batch
 from ..models import AbstractModel
 from ._base import AbstractGradient, Carry, Outcome
-from .forward._chance import Signs, balance
-from .forward._columns import add_initial, add_seen, seen
-from .forward._walk import Entry, Trajectory, enter, immediate, restart, walk
+from ._stations import stack_of
+from .forward._columns import add_initial, add_unit_gradients, unit_inputs
+from .forward._run import Entry, ForwardRun, enter, learns_initial, restart, run_forward
+from .forward._signs import Signs, balance
 
 
 @final
@@ -47,6 +47,13 @@ class KFRTRL(AbstractGradient):
     Raises:
         NotImplementedError: several layers, whose I_t is no Kronecker product; dropout on an embedding.
 
+    >>> import torch
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> batch = tt.Batch(text[:-1], text[1:])
+    >>> loss, carry = KFRTRL(seed=0).accumulate(model, batch)
+    >>> loss, carry = KFRTRL(seed=0).accumulate(model, batch, carry)
+
     References: Mujika, Meier & Steger, *Approximating real-time recurrent learning with random Kronecker factors*, 2018 (arXiv:1805.10842).
     """
 
@@ -54,7 +61,7 @@ class KFRTRL(AbstractGradient):
     agrees = "in expectation"
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
-        layers = model.recurrence.num_layers
+        layers = stack_of(model, repr(self)).num_layers
         if layers > 1:
             raise NotImplementedError(
                 f"{self} needs an immediate influence that is a Kronecker product, which that of {layers} stacked layers is "
@@ -62,45 +69,45 @@ class KFRTRL(AbstractGradient):
                 "exact; or take one layer."
             )
         entry = enter(model, batch, carry, repr(self))
-        trajectory = walk(model, batch, entry)
-        products = _Products(model, trajectory, entry, Signs(self.seed, entry.kept), repr(self))
-        loss, c = immediate(model, trajectory.hs, batch)
+        run = run_forward(model, batch, entry, repr(self))
+        factors_of_M = _Factors(model, run, entry, Signs(self.seed, entry.kept), repr(self))
+        loss, c = model.loss_and_adjoint(run.trace.hs, batch)
         with torch.no_grad():
             for t in range(batch.T):
-                products.step(t)
-                products.meet(c[t])
-            products.add(model)
-        return Outcome(loss, Carry(trajectory.last, products.kept(), repr(self)))
+                factors_of_M.step(t)
+                factors_of_M.add_loss(c[t])
+            factors_of_M.add(model)
+        return Outcome(loss, Carry(run.trace.last, factors_of_M.kept(), repr(self)))
 
 
-class _Products:
+class _Factors:
     """(2) for one layer: factors ``u`` (B, X) and ``A`` (B, n, G·H), one pair of them or two, and the initial state's influence."""
 
-    def __init__(self, model: AbstractModel, trajectory: Trajectory, entry: Entry, signs: Signs, method: str) -> None:
-        self.trajectory, self.layer, self.signs = trajectory, trajectory.layers[0], signs
-        self.adds = isinstance(model.recurrence.cell, Elman | Leaky | LSTM)
-        self.learnable = model.recurrence.initial_rule.learnable
-        wx, rh = seen(trajectory, 0, method), self.layer.h_prevs
+    def __init__(self, model: AbstractModel, run: ForwardRun, entry: Entry, signs: Signs, method: str) -> None:
+        self.run, self.layer, self.signs = run, run.layers[0], signs
+        self.adds = model.recurrence.cell.adds_halves
+        self.learnable = learns_initial(model)
+        wx, rh = unit_inputs(run, 0, method), self.layer.R_inputs
         self.ends = rh.shape[2]  # where ĥ ends: it goes first, as x̂ may grow with the table
-        d = self.layer.linear
+        d = self.layer.derivative
         self.inputs = [torch.cat((rh, wx), 2)] if self.adds else [rh, wx]  # û of each pair, (T, B, X)
         self.by = [d.by_rh] if self.adds else [d.by_rh, d.by_wx]
-        S, _, B, H = trajectory.sizes
-        self.G = self.layer.R.shape[0]
+        S, _, B, H = run.sizes
+        self.G = self.layer.cell.gates
         self._begin(entry, B, S * H)
         self.gradients = [x.new_zeros(self.G * H, x.shape[2]) for x in self.inputs]
-        self.initial_gradient = trajectory.hs.new_zeros(S, H)
+        self.initial_gradient = run.trace.hs.new_zeros(S, H)
 
     def step(self, t: int) -> None:
         """From t − 1 to t."""
-        J, B = self.layer.jacobian(t), self.trajectory.hs.shape[1]
+        J, B = self.layer.at(t).jacobian(), self.run.trace.B
         signs = self.signs.draw(len(self.inputs), 2, B, like=J)
         for k, (x, by) in enumerate(zip(self.inputs, self.by, strict=True)):
-            D = _dense(by.narrow(2, t * B, B), elementwise=self.layer.linear.elementwise)
+            D = _dense(by.narrow(2, t * B, B), elementwise=self.layer.derivative.elementwise)
             self.u[k], self.A[k] = _combine(self.u[k], J @ self.A[k], x[t], D, *signs[k])
         self.initial = J @ self.initial  # no columns where the initial state is no parameter
 
-    def meet(self, c: Tensor) -> None:
+    def add_loss(self, c: Tensor) -> None:
         """(6) at one step, for c (B, H)."""
         H = c.shape[1]
         for g, u, A in zip(self.gradients, self.u, self.A, strict=True):
@@ -109,20 +116,20 @@ class _Products:
             self.initial_gradient += torch.bmm(c.unsqueeze(1), self.initial[:, :H]).sum(0).view_as(self.initial_gradient)
 
     def add(self, model: AbstractModel) -> None:
-        """What has been met, to the parameters' gradients."""
+        """The sums (6), to the parameters' gradients."""
         whole = torch.cat(self.gradients, 1)
-        add_seen(model, self.trajectory, 0, whole[:, self.ends :], whole[:, : self.ends])
+        add_unit_gradients(model, self.run, 0, whole[:, self.ends :], whole[:, : self.ends])
         if self.learnable:
             add_initial(model, 0, self.initial_gradient)
 
     def kept(self) -> dict[str, Tensor]:
         """For the carry."""
-        rows = {} if self.trajectory.table is None else {"rows": self.trajectory.table.rows}
+        rows = {} if self.run.table is None else {"rows": self.run.table.rows}
         factors = {f"u.{k}": u for k, u in enumerate(self.u)} | {f"A.{k}": A for k, A in enumerate(self.A)}
         return rows | factors | {"initial": self.initial} | self.signs.kept()
 
     def _begin(self, entry: Entry, B: int, n: int) -> None:
-        like = self.trajectory.hs
+        like = self.run.trace.hs
         if entry.kept:
             self.u = self._grown([entry.kept[f"u.{k}"] for k in range(len(self.inputs))], entry)
             self.A = [entry.kept[f"A.{k}"] for k in range(len(self.inputs))]
@@ -137,7 +144,7 @@ class _Products:
     def _grown(self, u: Sequence[Tensor], entry: Entry) -> list[Tensor]:
         """The one-hot part of the last u, with zeros for rows of the embedding that have come since."""
         *others, last = u
-        table = self.trajectory.table
+        table = self.run.table
         if table is None:
             return [*u]
         of_table = last.shape[1] - len(entry.kept["rows"])

@@ -32,9 +32,10 @@ from .. import _check
 from .._shapes import State
 from ..cells import AbstractActivation, AbstractCell, Elman
 from ..data import Batch
-from ..kernels import Parameters, recurrence
 from ..models import AbstractModel
-from ._base import AbstractGradient, Carry, Outcome, carried_state, entering
+from ..nn import LayerTrace
+from ._base import AbstractGradient, Carry, Outcome, carried_state
+from ._stations import run_with_steps, stack_of
 
 
 class Omega(NamedTuple):
@@ -43,15 +44,6 @@ class Omega(NamedTuple):
     value: Tensor  # () Ω (3)
     ratios: tuple[Tensor, ...]  # a layer: (T−1, B) r_t (2), NaN where λ_{t+1} = 0
     gradients: tuple[Tensor, ...]  # a layer: (H, H) ∂⁺Ω/∂R (4)
-
-
-class _Layer(NamedTuple):
-    """A layer of the simple network on its way through time; what a_t is made of is fixed."""
-
-    wx: Tensor  # (T, B, 1, H) its input half, whose gradient is λ
-    rh: Tensor  # (T, B, H)
-    hs: Tensor  # (T, B, H)
-    R: Tensor  # (H, H)
 
 
 @final
@@ -83,11 +75,11 @@ class WithOmega(AbstractGradient):
         _check.at_least("the weight of omega", self.weight, 0)
 
     @property
-    def keeper(self) -> str:
-        return self.method.keeper
+    def carry_owner(self) -> str:
+        return self.method.carry_owner
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
-        found = omega(model, batch, carried_state(carry, self.keeper))
+        found = omega(model, batch, carried_state(carry, self.carry_owner))
         outcome = self.method.accumulate(model, batch, carry)
         for layer, gradient in enumerate(found.gradients):
             stored = model.recurrence.get_parameter(f"weight_hh_l{layer}")
@@ -111,11 +103,11 @@ def omega(model: AbstractModel, batch: Batch, state: State | None = None) -> Ome
     Raises:
         NotImplementedError: a cell other than the simple network.
     """
-    phi = _activation(model.recurrence.cell)
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():  # the method itself draws the same dropout after this
-        layers, loss = _walk(model, batch, entering(model, state, batch.fresh, batch.B))
-        adjoints = torch.autograd.grad(loss, [layer.wx for layer in layers])  # λ
-    ratios, gradients = zip(*(_ratios(phi, layer, adjoint) for layer, adjoint in zip(layers, adjoints, strict=True)), strict=True)
+    phi = _activation(stack_of(model, "omega").cell)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():  # the method itself draws the same dropout after this
+        trace = run_with_steps(model, batch, state, batch.fresh, "omega")
+        adjoints = trace.input_half_adjoints(model.adjoint(trace.hs, batch))  # λ
+    ratios, gradients = zip(*(_ratios(phi, layer, adjoint) for layer, adjoint in zip(trace.layers, adjoints, strict=True)), strict=True)
     s = 1.0 if model.reduction == "sum" else 1.0 / max(1, sum(int(r.isfinite().sum()) for r in ratios))
     value = s * torch.stack([(r - 1).square().nansum() for r in ratios]).sum()  # (3)
     return Omega(value, ratios, tuple(s * gradient for gradient in gradients))
@@ -130,36 +122,14 @@ def _activation(cell: AbstractCell) -> AbstractActivation:
     return cell.phi
 
 
-def _walk(model: AbstractModel, batch: Batch, state: State) -> tuple[list[_Layer], Tensor]:
-    """Forward, each layer's input half laid open, and the batch's loss."""
-    stack, layers = model.recurrence, []
-    below = model.enter(batch)
-    for k in range(stack.num_layers):
-        W, R, b_ih, b_hh = (None if p is None else p.detach()[0] for p in stack.parameters_of(k))
-        assert W is not None, "a stack has all its weights"
-        assert R is not None, "as above"
-        if isinstance(below, Tensor):
-            dropped = functional.dropout(below, stack.dropout, stack.training) if k else below
-            wx = functional.linear(dropped, W, b_ih).unsqueeze(2)
-        else:
-            wx = below.through(W, b_ih).unsqueeze(2)
-        wx = wx if k else wx.detach().requires_grad_()  # nothing below the first one is of interest
-        h_0 = state[0][k].detach()
-        below, _ = recurrence(stack.cell, wx, (h_0,), Parameters(None, R.unsqueeze(0), None, None if b_hh is None else b_hh.unsqueeze(0)))
-        hs = below.detach()
-        layers.append(_Layer(wx, functional.linear(torch.cat((h_0.unsqueeze(0), hs[:-1])), R, b_hh), hs, R))
-    assert isinstance(below, Tensor), "a stack has a layer"
-    return layers, model.losses(below, batch).sum()
-
-
-def _ratios(phi: AbstractActivation, layer: _Layer, adjoint: Tensor) -> tuple[Tensor, Tensor]:
-    """r_t (T−1, B), NaN where λ_{t+1} = 0, and Σ ∂⁺(r_t − 1)²/∂R (H, H)."""
-    T, B, _ = layer.hs.shape
+def _ratios(phi: AbstractActivation, layer: LayerTrace, adjoint: Tensor) -> tuple[Tensor, Tensor]:
+    """r_t (T−1, B), NaN where λ_{t+1} = 0, and Σ ∂⁺(r_t − 1)²/∂R (H, H), from λ (T, B, 1, H)."""
+    T, B = adjoint.shape[:2]
     direction = _of_length_one(adjoint[1:, :, 0].flatten(0, 1))  # ((T−1)·B, H) of λ_{t+1}
     there = direction.any(1)
-    a, h = (s[:-1].flatten(0, 1) for s in (layer.wx.detach()[:, :, 0] + layer.rh, layer.hs))
+    a, h = (s[:-1].flatten(0, 1) for s in ((layer.wx + layer.rh)[:, :, 0], layer.run.hs))
     with torch.enable_grad():
-        R = layer.R.clone().requires_grad_()
+        R = layer.weights.R[0].clone().requires_grad_()
         q = phi.vjp(a, h, direction @ R)  # (1)
         ratio = torch.linalg.vector_norm(q, dim=1)  # (2)
         (gradient,) = torch.autograd.grad((ratio[there] - 1).square().sum(), [R])  # (4): all but R is constant

@@ -12,11 +12,11 @@ A loss at s reaches step t with the weight Π_{u=t}^{s−1} [X_u = 0]/(1 − q_u
 
 Each loss counts once, in the call that brings it, and reaches back through all calls to the last cut: with the parameters unchanged,
 the expectation of the sum over the calls is the gradient of the whole stream. For that the carry keeps, from the earliest last cut among
-the streams, the inputs (run forward again under the parameters of the day), every δ_t, and the generator's state. A stream that is
+the streams, the inputs (run forward again with the present parameters), every δ_t, and the generator's state. A stream that is
 fresh is cut, and δ begins anew. What is kept has no bound, only a mean: a bound would bring the bias back.
 
 References: Tallec & Ollivier, *Unbiasing truncated backpropagation through time*, 2017 (arXiv:1705.08209). They go back when a whole
-piece is there; here the losses of a call are not kept waiting.
+segment is there; here the losses of a call are not kept waiting.
 """
 
 from collections.abc import Mapping
@@ -31,9 +31,10 @@ from .._check import InputError
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
-from ._base import AbstractGradient, Carry, Outcome, carried_state
-from .reverse._stretch import Stretch
-from .reverse._unrolled import Layered, Unrolled
+from ..nn import Layered, Trace
+from ._base import AbstractGradient, Carry, Outcome
+from ._history import History
+from ._stations import run_with_steps
 
 
 @final
@@ -41,9 +42,9 @@ from .reverse._unrolled import Layered, Unrolled
 class RandomTruncatedBPTT(AbstractGradient):
     """Truncation at random places, weighted so that the expectation is the exact gradient over the whole past.
 
-    Unbiased, at the price of variance: where the gradient does not fade within a few L0, far lags come seldom and heavy. The draws
-    go on in the carry. Pass it on even between sequences that have nothing in common (marking them ``fresh``): with ``carry=None``
-    every call draws the same cuts.
+    Unbiased, at the price of variance: where the gradient does not fade within a few L0, far lags are seen rarely and weigh much. The
+    carry holds the random generator. Pass it on even between sequences that have nothing in common (marking them ``fresh``): with
+    ``carry=None`` every call draws the same cuts.
 
     Args:
         mean_length: L0, the mean number of steps between cuts; above 1.
@@ -53,6 +54,14 @@ class RandomTruncatedBPTT(AbstractGradient):
 
     Raises:
         InputError: a mean_length not above 1, an alpha not above 2.
+
+    >>> import torch
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> batch = tt.Batch(text[:-1], text[1:])
+    >>> method = RandomTruncatedBPTT(mean_length=6)
+    >>> loss, carry = method.accumulate(model, batch)
+    >>> loss, carry = method.accumulate(model, batch, carry)  # goes back to the last cut, in whichever call it was
     """
 
     mean_length: float
@@ -70,15 +79,14 @@ class RandomTruncatedBPTT(AbstractGradient):
             _check.above_zero("clip_adjoint", self.clip_adjoint, remedy="None switches it off.")
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
-        stretch = Stretch.of(batch, carry, carried_state(carry, repr(self)))
-        since, chance = self._draw(stretch, carry.kept if isinstance(carry, Carry) else {})
-        unrolled = Unrolled(model, stretch)
-        loss, c = unrolled.loss()
-        unrolled.add_gradients(self._go_back(unrolled, c, since))  # (4)
-        keep_from = stretch.T - int(since[-1].max())
-        history = stretch.history(keep_from, unrolled.entering(keep_from))
-        draws = {"since": since[keep_from:].clone(), "chance": chance.get_state()}
-        return Outcome(loss, Carry(unrolled.last, history | draws, repr(self)))
+        history = History.of(batch, carry, repr(self))
+        since, generator = self._draw(history, carry.kept if isinstance(carry, Carry) else {})
+        trace = run_with_steps(model, history.steps(0, history.T), history.state, history.fresh, repr(self), clip=self.clip_adjoint)
+        loss, c = model.loss_and_adjoint(trace.hs[history.offset :], batch)
+        trace.add_gradients(self._go_back(trace, c, since))  # (4)
+        keep_from = history.T - int(since[-1].max())
+        draws = {"since": since[keep_from:].clone(), "generator": generator.get_state()}
+        return Outcome(loss, Carry(trace.last, history.kept_from(keep_from, trace.entering(keep_from)) | draws, repr(self)))
 
     def probability(self, since: Tensor) -> Tensor:
         """(1): of a cut after a step, given its δ."""
@@ -88,36 +96,39 @@ class RandomTruncatedBPTT(AbstractGradient):
         """Of the adjoint that leaves a step for the one before it, given δ of the step: 0 of (2) at a cut, or 1/(1 − q) of (3)."""
         return torch.where(since == 1, 0, 1 / (1 - self.probability((since - 1).clamp_min(1))))
 
-    def _draw(self, stretch: Stretch, kept: Mapping[str, Tensor]) -> tuple[Tensor, torch.Generator]:
+    def _draw(self, history: History, kept: Mapping[str, Tensor]) -> tuple[Tensor, torch.Generator]:
         """δ at every row, (T, B); it is 1 after a cut. Those of the kept rows were drawn with them."""
-        chance = torch.Generator().manual_seed(self.seed)
-        if "chance" in kept:
-            chance.set_state(kept["chance"].cpu())
-        B = stretch.batch.B
+        generator = torch.Generator().manual_seed(self.seed)
+        if "generator" in kept:
+            generator.set_state(kept["generator"].cpu())
+        B = history.batch.B
         past = kept.get("since", torch.zeros(0, B, dtype=torch.long)).cpu()
         rows, since = [past], past[-1] if len(past) else torch.zeros(B, dtype=torch.long)
-        for draw, fresh in zip(_uniform(stretch.batch.T, B, chance), stretch.fresh[stretch.offset :].cpu(), strict=True):
+        for draw, fresh in zip(_uniform(history.batch.T, B, generator), history.fresh[history.offset :].cpu(), strict=True):
             cut = fresh | (since == 0) | (draw < self.probability(since))  # before a bare state there is nothing to go back to
             since = torch.where(cut, 1, since + 1)
             rows.append(since.unsqueeze(0))
-        return torch.cat(rows), chance
+        return torch.cat(rows), generator
 
-    def _go_back(self, unrolled: Unrolled, c: Tensor, since: Tensor) -> Layered:
+    def _go_back(self, trace: Trace, c: Tensor, since: Tensor) -> Layered:
         """λ̂ at every row."""
-        T, offset = unrolled.stretch.T, unrolled.stretch.offset
-        total, v = unrolled.zeros(T), unrolled.zeros(1)
+        B, offset = trace.B, trace.T - len(c)
+        total, v = trace.zeros(trace.T), trace.zeros(1)
         weights = self.weight(since.to(c)).unsqueeze(2)  # (T, B, 1)
-        for t in reversed(range(T)):
+        for t in reversed(range(trace.T)):
+            here = [
+                tuple(s[t * B : (t + 1) * B].copy_(d) for s, d in zip(sums, arrived, strict=True))
+                for sums, arrived in zip(total, v, strict=True)
+            ]
             if t >= offset:
-                v[-1] = (v[-1][0] + c[t - offset], *v[-1][1:])  # c_t of (2), (3)
-            back = unrolled.pull(v, t, t + 1, clip=self.clip_adjoint)
-            for sums, parts in zip(total, back.adjoint, strict=True):
-                for s, p in zip(sums, parts, strict=True):
-                    s[t] = p[0]
-            v = [tuple(weights[t] * s for s in state) for state in back.before]  # (3), and (2) where it is 0
+                here[-1][0].add_(c[t - offset])  # c_t of (2), (3)
+            trace.pull(t, t + 1, here, v)
+            for state in v:
+                for s in state:
+                    s *= weights[t]  # (3), and (2) where it is 0
         return total
 
 
-def _uniform(T: int, B: int, chance: torch.Generator) -> Tensor:
+def _uniform(T: int, B: int, generator: torch.Generator) -> Tensor:
     """(T, B) numbers in [0, 1)."""
-    return torch.rand(T, B, generator=chance, dtype=torch.float64)
+    return torch.rand(T, B, generator=generator, dtype=torch.float64)

@@ -16,6 +16,7 @@ from ..cells import Elman, Leaky
 from ..data import Batch
 from ..models import AbstractModel
 from ._base import AbstractGradient, Carry, Outcome
+from ._stations import stack_of
 from .forward._feedback import AbstractFeedback, RandomFeedback
 from .forward._local import accumulate_local
 
@@ -34,6 +35,11 @@ class RFLO(AbstractGradient):
     Raises:
         NotImplementedError: a cell other than ``Leaky`` or ``Elman`` with an elementwise activation; dropout on an embedding.
 
+    >>> import torch
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, cell=tt.cells.Leaky(0.2), hidden_size=8), torch.randint(9, (13, 4))
+    >>> loss, carry = RFLO().accumulate(model, tt.Batch(text[:-1], text[1:]))
+
     References: Murray, *Local online learning in recurrent networks with random feedback*, 2019.
     """
 
@@ -41,12 +47,12 @@ class RFLO(AbstractGradient):
     agrees = "approximately"
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
-        cell = model.recurrence.cell
+        cell = stack_of(model, repr(self)).cell
         if not isinstance(cell, Leaky | Elman) or not cell.elementwise:
             raise NotImplementedError(
                 f"{self} is defined for leaky units, h' = (1 − α) h + α φ(a) with φ elementwise; got {cell}. EProp(feedback=...) is the "
                 "same idea for any cell that works unit by unit; RTRL() and UORO(seed) take every cell."
             )
         return accumulate_local(
-            repr(self), model, batch, carry, feedback=self.feedback, passed_on=lambda layer: layer.linear.by_state
+            repr(self), model, batch, carry, feedback=self.feedback, passed_on=lambda layer: layer.derivative.by_state
         )  # (1): a leaky unit's own derivative is 1 − α; (2)

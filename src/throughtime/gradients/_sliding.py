@@ -7,9 +7,10 @@ With c_s = ∂L_s/∂s_s and J_t = ∂s_t/∂s_{t−1} of the whole stack, I_t =
     dL/dθ = Σ_t λ_t I_t                                         (3)
 
 It is ``TruncatedBPTT(1, K)``, lag by lag, but (1) is one batched product for all losses at once: K of them in place of T windows, and
-(3) one product at the end. Arithmetic O(K·H²) a step; memory O((T + K)·H), whatever K.
+(3) one product at the end. Arithmetic O(K·H²) a step; memory O((T + K)·H), whatever K. The losses are taken back a few steps of them at a
+time, so that what the K products work on stays in the processor's second cache.
 
-Across calls the last K − 1 steps of input are kept with the state before them, and run forward again under the parameters of the day.
+Across calls the last K − 1 steps of input are kept with the state before them, and run forward again with the present parameters.
 
 References: Williams & Peng, *An efficient gradient-based algorithm for on-line training of recurrent network trajectories*,
 1990 (BPTT(K) at every step). Marschall, Cho & Savin, *A unified framework of online learning algorithms for training recurrent
@@ -19,13 +20,18 @@ neural networks*, 2020: their F-BPTT is the same, each gradient given K − 1 st
 from dataclasses import dataclass
 from typing import final
 
+from torch import Tensor
+
 from .. import _check
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
-from ._base import AbstractGradient, Carry, Outcome, carried_state
-from .reverse._stretch import Stretch
-from .reverse._unrolled import Layered, Unrolled
+from ..nn import Layered, Trace
+from ._base import AbstractGradient, Carry, Outcome
+from ._history import History
+from ._stations import run_with_steps
+
+_ROWS = 256  # losses (steps × streams) that are taken back together
 
 
 @final
@@ -42,6 +48,17 @@ class SlidingBPTT(AbstractGradient):
 
     Raises:
         InputError: lags below 1.
+
+    >>> import torch
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> batch = tt.Batch(text[:-1], text[1:])
+    >>> loss, _ = SlidingBPTT(12).accumulate(model, batch)  # as many lags as there are: the exact gradient
+    >>> found = model.recurrence.weight_hh_l0.grad.clone()
+    >>> model.zero_grad()
+    >>> loss, _ = tt.gradients.FullBPTT().accumulate(model, batch)
+    >>> torch.allclose(found, model.recurrence.weight_hh_l0.grad, atol=1e-6)
+    True
     """
 
     lags: int
@@ -54,24 +71,40 @@ class SlidingBPTT(AbstractGradient):
             _check.above_zero("clip_adjoint", self.clip_adjoint, remedy="None switches it off.")
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
-        stretch = Stretch.of(batch, carry, carried_state(carry, repr(self)))
-        unrolled = Unrolled(model, stretch)
-        loss, c = unrolled.loss()
-        total, v = unrolled.zeros(stretch.T), unrolled.from_top(c)
-        start, stop = stretch.offset, stretch.T  # the rows where v stands
-        for _ in range(min(self.lags, stretch.T)):
-            back = unrolled.pull(v, start, stop, clip=self.clip_adjoint)  # (1)
-            _add_at(total, back.adjoint, start, stop)  # (2)
-            beyond = 1 if start == 0 else 0  # what falls off the first row
-            v = [tuple(s[beyond:] for s in state) for state in back.before]
-            start, stop = max(0, start - 1), stop - 1
-        unrolled.add_gradients(total)  # (3)
-        keep_from = max(0, stretch.T - (self.lags - 1))
-        return Outcome(loss, Carry(unrolled.last, stretch.history(keep_from, unrolled.entering(keep_from)), repr(self)))
+        history = History.of(batch, carry, repr(self))
+        trace = run_with_steps(model, history.steps(0, history.T), history.state, history.fresh, repr(self), clip=self.clip_adjoint)
+        loss, c = model.loss_and_adjoint(trace.hs[history.offset :], batch)
+        slide(trace, c, self.lags)
+        keep_from = max(0, history.T - (self.lags - 1))
+        return Outcome(loss, Carry(trace.last, history.kept_from(keep_from, trace.entering(keep_from)), repr(self)))
 
 
-def _add_at(total: Layered, part: Layered, start: int, stop: int) -> None:
-    """total[start:stop] += part, in place."""
+def slide(trace: Trace, c: Tensor, lags: int) -> None:
+    """(1)–(3): add the gradient with so many lags of the losses whose ∂L/∂h are ``c`` (T', B, H), at the last T' steps of the trace."""
+    total = trace.zeros(trace.T)
+    offset, together = trace.T - len(c), max(1, _ROWS // trace.B)
+    for first in range(offset, trace.T, together):
+        last = min(first + together, trace.T)
+        _take_back(trace, c[first - offset : last - offset], first, lags, total)
+    trace.add_gradients(total)  # (3)
+
+
+def _take_back(trace: Trace, c: Tensor, first: int, lags: int, total: Layered) -> None:
+    """(1), (2) for the losses of the steps from ``first`` on."""
+    start, stop = first, first + len(c)  # the steps where v stands
+    v, before = trace.zeros(len(c)), trace.zeros(len(c))
+    v[-1][0].copy_(c.flatten(0, 1))
+    for _ in range(min(lags, stop)):
+        trace.pull(start, stop, v, before)  # (1)
+        _add(total, v, slice(start * trace.B, stop * trace.B))  # (2)
+        v, before = before, v
+        if start == 0:  # what falls off the first step
+            v, before = ([tuple(s[trace.B :] for s in state) for state in adjoints] for adjoints in (v, before))
+        start, stop = max(0, start - 1), stop - 1
+
+
+def _add(total: Layered, part: Layered, rows: slice) -> None:
+    """total[rows] += part."""
     for sums, parts in zip(total, part, strict=True):
         for s, p in zip(sums, parts, strict=True):
-            s[start:stop] += p
+            s[rows] += p

@@ -25,12 +25,14 @@ from .. import _check
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
+from ..nn import LayerTrace
 from ._base import AbstractGradient, Carry, Outcome
+from ._stations import stack_of
 from .forward._columns import Columns
 from .forward._feedback import Symmetric
 from .forward._influence import Influence
 from .forward._local import accumulate_local
-from .forward._walk import Layer, Trajectory, enter, immediate, walk
+from .forward._run import ForwardRun, enter, run_forward
 
 
 @final
@@ -49,6 +51,13 @@ class SnAp(AbstractGradient):
         InputError: an order below 1; this machine cannot hold M̃ where it is dense.
         NotImplementedError: dropout on an embedding with order 1.
 
+    >>> import torch
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> batch = tt.Batch(text[:-1], text[1:])
+    >>> loss, carry = SnAp(1).accumulate(model, batch)
+    >>> loss, carry = SnAp(1).accumulate(model, batch, carry)
+
     References: Menick et al., *A practical sparse approximation for real time recurrent learning*, 2021 (arXiv:2006.07232, §3).
     """
 
@@ -59,79 +68,81 @@ class SnAp(AbstractGradient):
         _check.positive("order", self.order, remedy="SnAp(1) is the cheapest.")
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
-        if self.order == 1 and model.recurrence.num_layers == 1 and model.recurrence.cell.elementwise:
+        stack = stack_of(model, repr(self))
+        if self.order == 1 and stack.num_layers == 1 and stack.cell.elementwise:
             return accumulate_local(repr(self), model, batch, carry, feedback=Symmetric(), passed_on=_own_block)
         entry = enter(model, batch, carry, repr(self))
-        trajectory = walk(model, batch, entry)
-        influence = Influence(model, trajectory, entry, repr(self))
-        loss, c = immediate(model, trajectory.hs, batch)
+        run = run_forward(model, batch, entry, repr(self))
+        influence = Influence(model, run, entry, repr(self))
+        loss, c = model.loss_and_adjoint(run.trace.hs, batch)
         with torch.no_grad():
-            patterns = _patterns(trajectory, influence.columns, self.order)
+            patterns = _patterns(run, influence.columns, self.order)
             g = c.new_zeros(influence.columns.count)
             for t in range(batch.T):
                 influence.step(t)
                 influence.keep_only(patterns)  # (2)
                 g += influence.times(c[t])  # (3)
-            influence.columns.add(model, trajectory, g)
-        return Outcome(loss, Carry(trajectory.last, influence.kept(), repr(self)))
+            influence.columns.add(model, run, g)
+        return Outcome(loss, Carry(run.trace.last, influence.kept(), repr(self)))
 
 
-def _own_block(layer: Layer) -> Tensor:
+def _own_block(layer: LayerTrace) -> Tensor:
     """D of (4) at all steps, (S, S, T·B, H)."""
-    d = layer.linear
+    d = layer.derivative
     D = d.by_state.clone()
-    D[:, 0] += torch.einsum("pgnj,gjj->pnj", d.by_rh, layer.R)
+    D[:, 0] += torch.einsum("pgnj,gjj->pnj", d.by_rh, layer.weights.R)
     return D
 
 
-def _patterns(trajectory: Trajectory, columns: Columns, order: int) -> list[Tensor]:
+def _patterns(run: ForwardRun, columns: Columns, order: int) -> list[Tensor]:
     """S_n (1) for each layer's M, (S·H, columns up to that layer)."""
-    S, L, _, H = trajectory.sizes
-    reached = _reach(trajectory, [torch.zeros(H, _places(trajectory))] * L)  # S_1
+    S, L, _, H = run.sizes
+    reached = _reach(run, [torch.zeros(H, _places(run))] * L)  # S_1
     for _ in range(1, order):
-        further = _reach(trajectory, reached)  # S_m is in pat(J) S_m: a unit reaches itself
+        further = _reach(run, reached)  # S_m is in pat(J) S_m: a unit reaches itself
         if all(map(torch.equal, further, reached)):
             break
         reached = further
-    origins = _origins(trajectory, columns)
+    origins = _origins(run, columns)
     return [s[:, origins[: columns.upto[l]]].repeat(S, 1) > 0 for l, s in enumerate(reached)]
 
 
-def _places(trajectory: Trajectory) -> int:
+def _places(run: ForwardRun) -> int:
     """Where a parameter can act: on an entry of the input (an embedding's), or in a unit of some layer."""
-    _, L, _, H = trajectory.sizes
-    return trajectory.layers[0].W.shape[2] + L * H
+    _, L, _, H = run.sizes
+    return run.layers[0].weights.W.shape[2] + L * H
 
 
-def _origins(trajectory: Trajectory, columns: Columns) -> Tensor:
+def _origins(run: ForwardRun, columns: Columns) -> Tensor:
     """(columns,) the place where each column's parameter acts."""
-    H = trajectory.hs.shape[2]
-    I = trajectory.layers[0].W.shape[2]
+    H = run.trace.hs.shape[2]
+    I = run.layers[0].weights.W.shape[2]
     found = torch.empty(columns.count, dtype=torch.long)
     found[columns.table].view(-1, I)[:] = torch.arange(I)
-    for l, layer in enumerate(trajectory.layers):
+    for l, layer in enumerate(run.layers):
         units = I + l * H + torch.arange(H)
-        for at, inputs in ((columns.wx[l], layer.xs), (columns.rh[l], layer.h_prevs)):
+        for at, inputs in ((columns.wx[l], layer.W_inputs), (columns.rh[l], layer.R_inputs)):
             found[at].view(-1, H, inputs.shape[2])[:] = units.unsqueeze(1)
         found[columns.initial[l]].view(-1, H)[:] = units
     return found
 
 
-def _reach(trajectory: Trajectory, before: list[Tensor]) -> list[Tensor]:
+def _reach(run: ForwardRun, before: list[Tensor]) -> list[Tensor]:
     """pat(J) S or pat(I), for S as (H, places) of each layer: 1 where a unit depends on what acts in a place."""
     reached: list[Tensor] = []
-    I = trajectory.layers[0].W.shape[2]
-    for l, layer in enumerate(trajectory.layers):
-        H = layer.R.shape[1]
-        one = torch.eye(H, dtype=layer.R.dtype, device=layer.R.device)
-        s = ((layer.R != 0).any(0) + one) @ before[l].to(one)
-        by_input = (layer.W != 0).any(0).to(one)
+    I = run.layers[0].weights.W.shape[2]
+    for l, layer in enumerate(run.layers):
+        W, R = layer.weights.W, layer.weights.R
+        H = R.shape[1]
+        one = torch.eye(H, dtype=R.dtype, device=R.device)
+        s = ((R != 0).any(0) + one) @ before[l].to(one)
+        by_input = (W != 0).any(0).to(one)
         if l == 0:
             s[:, :I] += by_input
         else:
             s += by_input @ reached[-1]
         s[:, I + l * H : I + (l + 1) * H] += one
-        if not layer.linear.elementwise:
+        if not layer.derivative.elementwise:
             s = torch.ones_like(one) @ s
         reached.append((s > 0).to(one))
     return reached

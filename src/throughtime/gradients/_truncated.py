@@ -10,20 +10,20 @@ At s = k1, 2·k1, …:
 Every loss counts once and sees between k2 − k1 + 1 and k2 lags. k1 = k2 is the usual chunked form. (Adding the losses of
 all k2 steps at every s is another estimator, in which each loss counts k2/k1 times; this is not it.)
 
-How it runs. The sequence is cut into pieces wherever a window begins or ends. Each piece is run forward once and keeps what its
-own backward needs; a window's adjoint is then handed from piece to piece, last to first, until k2 steps are done. A piece is let
-go when no later window reaches it, so memory is O(k2), whatever T is. Across calls the last k2 − k1 steps of input are kept with
-the state before them, and run forward again ("replay") under the parameters of the day; a random initial state among them is
-drawn anew.
+How it runs. The sequence is cut into segments wherever a window begins or ends. Each segment is run forward once and keeps what its own
+backward needs; a window's adjoint is then handed from segment to segment, last to first, until k2 steps are done. A segment is dropped
+when no later window reaches it, so memory is O(k2), whatever T is. Across calls the last k2 − k1 steps of input are kept with the state
+before them, and run forward again with the present parameters; a random initial state among them is drawn anew.
 
 References: Williams & Peng, *An efficient gradient-based algorithm for on-line training of recurrent network trajectories*,
 1990 (BPTT(h; h′), h = k2, h′ = k1). Sutskever, *Training recurrent neural networks*, 2013 (§2.8.6).
 """
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -33,9 +33,9 @@ from .._check import InputError
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
-from ._base import AbstractGradient, Carry, Outcome, carried_state
-from .reverse._piece import Piece
-from .reverse._stretch import Stretch
+from ._base import AbstractGradient, Carry, Outcome, starting_state
+from ._history import History
+from ._stations import Segment, run
 
 
 @final
@@ -53,6 +53,16 @@ class TruncatedBPTT(AbstractGradient):
 
     Raises:
         InputError: k1 below 1, k2 below k1.
+
+    The usual choice for long or endless sequences. Its bias is that of the lags it leaves out, and depends on the network, not on the
+    window alone: ``compare`` and ``gradient_flow`` measure it.
+
+    >>> import torch
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> batch = tt.Batch(text[:-1], text[1:])
+    >>> loss, carry = TruncatedBPTT(4, 8).accumulate(model, batch)  # losses 0–3, 4–7 and 8–11 see up to 8 steps each
+    >>> loss, carry = TruncatedBPTT(4, 8).accumulate(model, batch, carry)  # the first of these reach back into the last call
     """
 
     k1: int
@@ -76,42 +86,72 @@ class TruncatedBPTT(AbstractGradient):
         return self.k1 if self.k2 is None else self.k2
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
-        stretch = Stretch.of(batch, carry, carried_state(carry, repr(self)))
-        scale, total = model.scale(batch), 0.0
-        keep_from = max(0, stretch.T - (self.reach - self.k1))
-        cuts = _cuts(stretch, self.k1, self.reach, keep_from)
-        pieces: deque[Piece] = deque()  # those that a later window may reach
-        state, entered, done = stretch.state, stretch.state, 0
-        for start, stop in _windows(stretch, self.k1):
-            for a, b in _between(cuts, done, stop):
-                xs = model.enter(Batch(stretch.inputs[a:b], stretch.inputs[a:b]))  # which looks at the inputs alone
-                pieces.append(Piece(model, xs, state, stretch.fresh[a], start=a, clip_adjoint=self.clip_adjoint))
-                entered = pieces[-1].entering if a == keep_from else entered
-                state, done = pieces[-1].leaving, b
-            total = total + self._go_back(model, stretch, pieces, start, stop, scale)
-            while pieces and pieces[0].stop <= min(stop + self.k1, stretch.T) - self.reach:
-                pieces.popleft().finish()
-        for piece in pieces:
-            piece.finish()
-        assert state is not None, "T is at least 1, so there was a window"
-        assert isinstance(total, Tensor), "as above"
-        return Outcome(total, Carry(_detach(state), stretch.history(keep_from, entered), repr(self)))
+        history = History.of(batch, carry, repr(self))
+        keep_from = max(0, history.T - (self.reach - self.k1))
+        found = back_through_windows(model, history, self.k1, self.reach, keep_from=keep_from, clip=self.clip_adjoint)
+        return Outcome(found.loss, Carry(found.last, history.kept_from(keep_from, found.entering), repr(self)))
 
-    def _go_back(self, model: AbstractModel, stretch: Stretch, pieces: deque[Piece], start: int, stop: int, scale: float) -> Tensor:
-        """One window: the losses of steps start..stop−1, and their adjoint handed back through ``pieces``, the last k2 steps.
 
-        Returns the loss.
-        """
-        inside = [piece for piece in pieces if piece.start >= start]
-        hs = _join([piece.hs.detach() for piece in inside]).requires_grad_()
-        loss = model.losses(hs, stretch.batch.steps(start - stretch.offset, stop - stretch.offset)).sum() * scale
-        loss.backward()  # the head's own gradient, and dhs = ∂L_t/∂h_t
-        assert hs.grad is not None, "losses are a function of hs"
-        adjoint: State | None = None  # (1)
-        for piece in reversed(pieces):
-            dhs = hs.grad[piece.start - start : piece.stop - start] if piece.start >= start else None
-            adjoint = piece.back(dhs, adjoint, again=True)  # (2), (3)
-        return loss.detach()
+class Windows(NamedTuple):
+    """What the windows of a call have found, beside the gradients that they added."""
+
+    loss: Tensor  # ()
+    last: State  # after the last step
+    entering: State  # before row ``keep_from``
+
+
+class _Placed(NamedTuple):
+    """A segment and the rows that it covers."""
+
+    segment: Segment
+    start: int
+    stop: int
+
+
+def back_through_windows(model: AbstractModel, history: History, k1: int, k2: int, *, keep_from: int, clip: float | None) -> Windows:
+    """(1)–(3) for every window of a history.
+
+    Args:
+        model: whose gradients are added to.
+        history: rows before its batch have no losses of their own.
+        k1: steps between windows.
+        k2: steps that a window reaches back.
+        keep_from: the row before which the state is wanted.
+        clip: as ``clip_adjoint``.
+    """
+    scale, total = model.scale(history.batch), torch.zeros(())
+    windows = list(_windows(history, k1))
+    cuts = _cuts(history, windows, k2, keep_from)
+    segments: deque[_Placed] = deque()  # those that a later window may reach
+    state = entering = history.state
+    done = 0
+    for start, stop in windows:
+        for a, b in _between(cuts, done, stop):
+            entering = state if a == keep_from else entering
+            segment = run(model, model.enter(history.steps(a, b)), state, history.fresh[a], clip=clip)
+            segments.append(_Placed(segment, a, b))
+            state, done = segment.last, b
+        total = total.to(segments[-1].segment.hs) + _go_back(model, history, segments, start, stop, scale)
+        while segments and segments[0].stop <= min(stop + k1, history.T) - k2:
+            segments.popleft().segment.finish()
+    for placed in segments:
+        placed.segment.finish()
+    assert state is not None, "T is at least 1, so there was a window"
+    entering = state if keep_from == history.T else starting_state(model, entering, None, history.batch.B)
+    return Windows(total, state, entering)
+
+
+def _go_back(model: AbstractModel, history: History, segments: deque[_Placed], start: int, stop: int, scale: float) -> Tensor:
+    """One window: the losses of rows start..stop−1, and their adjoint handed back through ``segments``, the last k2 steps.
+
+    Returns the loss.
+    """
+    hs = _join([placed.segment.hs for placed in segments if placed.start >= start])
+    loss, dhs = model.loss_and_adjoint(hs, history.losses_at(start, stop), scale=scale)
+    adjoint: State | None = None  # (1)
+    for segment, a, b in reversed(segments):
+        adjoint = segment.backward(dhs[a - start : b - start] if a >= start else None, adjoint)  # (2), (3)
+    return loss
 
 
 def _join(parts: list[Tensor]) -> Tensor:
@@ -119,26 +159,21 @@ def _join(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _detach(state: State) -> State:
-    return tuple(s.detach() for s in state)
-
-
-def _windows(stretch: Stretch, k1: int) -> Iterator[tuple[int, int]]:
+def _windows(history: History, k1: int) -> Iterator[tuple[int, int]]:
     """(start, stop) of each window's losses."""
-    for start in range(stretch.offset, stretch.T, k1):
-        yield start, min(start + k1, stretch.T)
+    for start in range(history.offset, history.T, k1):
+        yield start, min(start + k1, history.T)
 
 
-def _cuts(stretch: Stretch, k1: int, k2: int, keep_from: int) -> list[int]:
-    """Where pieces end: where a window begins or ends, where a stream starts anew, where the kept history begins."""
-    windows = {edge for _, stop in _windows(stretch, k1) for edge in (stop, stop - k2)}
-    restarts = set(stretch.fresh.any(1).nonzero().flatten().tolist())
-    return sorted(cut for cut in windows | restarts | {stretch.offset, keep_from} if 0 < cut <= stretch.T)
+def _cuts(history: History, windows: list[tuple[int, int]], k2: int, keep_from: int) -> list[int]:
+    """Where segments end: where a window begins or ends, where a stream begins anew, where the kept steps begin."""
+    edges = {edge for _, stop in windows for edge in (stop, stop - k2)}
+    return sorted(cut for cut in edges | {*history.restarts(), history.offset, keep_from} if 0 < cut <= history.T)
 
 
 def _between(cuts: list[int], start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """The pieces that make up rows start..stop−1."""
-    for cut in cuts:
-        if start < cut <= stop:
-            yield start, cut
-            start = cut
+    """The segments that make up rows start..stop−1."""
+    k = bisect_left(cuts, start + 1)
+    while start < stop:
+        yield start, cuts[k]
+        start, k = cuts[k], k + 1

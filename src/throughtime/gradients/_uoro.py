@@ -22,10 +22,11 @@ from torch import Tensor
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
+from ..nn import Pulled
 from ._base import AbstractGradient, Carry, Outcome
-from .forward._chance import Signs, balance
 from .forward._columns import Columns
-from .forward._walk import Entry, Pulled, Trajectory, enter, immediate, restart, walk
+from .forward._run import Entry, ForwardRun, enter, learns_initial, restart, run_forward
+from .forward._signs import Signs, balance
 
 
 @final
@@ -41,6 +42,13 @@ class UORO(AbstractGradient):
     Raises:
         NotImplementedError: an input station other than an ``Embedding`` that has parameters.
 
+    >>> import torch
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> batch = tt.Batch(text[:-1], text[1:])
+    >>> loss, carry = UORO(seed=0).accumulate(model, batch)
+    >>> loss, carry = UORO(seed=0).accumulate(model, batch, carry)  # the signs go on where they were
+
     References: Tallec & Ollivier, *Unbiased online recurrent optimization*, 2018 (arXiv:1702.05043, algorithm 1). Its variance:
     Cooijmans & Martens, *On the variance of unbiased online recurrent optimization*, 2019.
     """
@@ -50,30 +58,30 @@ class UORO(AbstractGradient):
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
         entry = enter(model, batch, carry, repr(self))
-        trajectory = walk(model, batch, entry)
-        loss, c = immediate(model, trajectory.hs, batch)
+        run = run_forward(model, batch, entry, repr(self))
+        loss, c = model.loss_and_adjoint(run.trace.hs, batch)
         with torch.no_grad():
-            product = _Product(model, trajectory, entry, Signs(self.seed, entry.kept))
+            product = _RankOne(model, run, entry, Signs(self.seed, entry.kept))
             g = c.new_zeros(product.columns.count)
             for t in range(batch.T):
                 product.step(t)
                 g += (c[t] * product.column[0, -1]).sum(1) @ product.row  # (5)
-            product.columns.add(model, trajectory, g)
-        return Outcome(loss, Carry(trajectory.last, product.kept(), repr(self)))
+            product.columns.add(model, run, g)
+        return Outcome(loss, Carry(run.trace.last, product.kept(), repr(self)))
 
 
-class _Product:
+class _RankOne:
     """(1): ``column`` s̃ (S, L, B, H) and ``row`` θ̃ (B, columns)."""
 
-    def __init__(self, model: AbstractModel, trajectory: Trajectory, entry: Entry, signs: Signs) -> None:
-        self.trajectory, self.columns, self.signs = trajectory, Columns(model, trajectory), signs
-        S, L, B, H = trajectory.sizes
+    def __init__(self, model: AbstractModel, run: ForwardRun, entry: Entry, signs: Signs) -> None:
+        self.run, self.columns, self.signs = run, Columns(model, run), signs
+        S, L, B, H = run.sizes
         if entry.kept:
             column, row = entry.kept["column"], self._grown(entry)
         else:
-            column, row = trajectory.hs.new_zeros(B, S, L, H), trajectory.hs.new_zeros(B, self.columns.count)
+            column, row = run.trace.hs.new_zeros(B, S, L, H), run.trace.hs.new_zeros(B, self.columns.count)
         first, first_row = torch.zeros_like(column), torch.zeros_like(row)
-        if model.recurrence.initial_rule.learnable and bool(entry.fresh.any()):
+        if learns_initial(model) and bool(entry.fresh.any()):
             first = signs.draw(B, S, L, H, like=column)  # (2), (3) with J = 0, I = 1
             for l in range(L):
                 first_row[:, self.columns.initial[l]] = first[:, :, l].flatten(1)
@@ -82,9 +90,11 @@ class _Product:
 
     def step(self, t: int) -> None:
         """From t − 1 to t."""
-        S, L, B, H = self.trajectory.sizes
+        S, L, B, H = self.run.sizes
         nu = self.signs.draw(S, L, B, H, like=self.row)
-        pushed, own = self._pushed(t), self._pulled(t, nu)
+        step = self.run.trace.at(t)
+        pushed = torch.stack(step.push(self.column.unbind(1)), 1)  # J_t s̃_{t−1}
+        own = step.pull(nu.unbind(1))  # I_tᵀ ν_t is an outer product of these with what entered
         rho_0 = balance(self.row.norm(dim=1), _norm(pushed))  # (4)
         rho_1 = balance(self._own_norm(t, own), _norm(nu))  # (4)
         self.column = rho_0.unsqueeze(1) * pushed + rho_1.unsqueeze(1) * nu  # (2)
@@ -93,46 +103,31 @@ class _Product:
 
     def kept(self) -> dict[str, Tensor]:
         """For the carry."""
-        rows = {} if self.trajectory.table is None else {"rows": self.trajectory.table.rows}
+        rows = {} if self.run.table is None else {"rows": self.run.table.rows}
         return rows | {"column": self.column.movedim(2, 0).contiguous(), "row": self.row} | self.signs.kept()
-
-    def _pushed(self, t: int) -> Tensor:
-        """J_t s̃_{t−1}, layer by layer upwards."""
-        pushed: list[Tensor] = []
-        for l, layer in enumerate(self.trajectory.layers):
-            pushed.append(layer.push(t, self.column[:, l], pushed[-1][0] if pushed else None))
-        return torch.stack(pushed, 1)
-
-    def _pulled(self, t: int, nu: Tensor) -> list[Pulled]:
-        """ν_t taken back through the step, layer by layer downwards: I_tᵀ ν_t is an outer product of these with what entered."""
-        pulled: list[Pulled] = []
-        for l in reversed(range(len(self.trajectory.layers))):
-            adjoint = nu[:, l] if not pulled else torch.cat((nu[:1, l] + pulled[-1].below, nu[1:, l]))
-            pulled.append(self.trajectory.layers[l].pull(t, adjoint))
-        return pulled[::-1]
 
     def _own_norm(self, t: int, own: list[Pulled]) -> Tensor:
         """‖I_tᵀ ν_t‖ (B,): that of an outer product is the product of the norms."""
         squares = torch.zeros_like(self.row[:, 0])
-        for layer, p in zip(self.trajectory.layers, own, strict=True):
-            for at, x in ((p.wx, layer.xs[t]), (p.rh, layer.h_prevs[t])):
+        for layer, p in zip(self.run.layers, own, strict=True):
+            for at, x in ((p.wx, layer.W_inputs[t]), (p.rh, layer.R_inputs[t])):
                 squares += at.square().sum((0, 2)) * x.square().sum(1)
-        if self.trajectory.table is not None:
-            squares += own[0].below.square().sum(1) * self.trajectory.table.share(slice(t, t + 1))[0].square().sum(1)
+        if self.run.table is not None:
+            squares += own[0].below.square().sum(1) * self.run.table.share(slice(t, t + 1))[0].square().sum(1)
         return squares.sqrt()
 
     def _add_own(self, t: int, own: list[Pulled], scale: Tensor) -> None:
         """θ̃ += scale · I_tᵀ ν_t, for ``scale`` (B,)."""
-        table, columns = self.trajectory.table, self.columns
+        table, columns = self.run.table, self.columns
         if table is not None:
             _add_outer(self.row[:, columns.table], table.share(slice(t, t + 1))[0] * scale.unsqueeze(1), own[0].below)
-        for l, (layer, p) in enumerate(zip(self.trajectory.layers, own, strict=True)):
-            for at, adjoint, x in ((columns.wx[l], p.wx, layer.xs[t]), (columns.rh[l], p.rh, layer.h_prevs[t])):
+        for l, (layer, p) in enumerate(zip(self.run.layers, own, strict=True)):
+            for at, adjoint, x in ((columns.wx[l], p.wx, layer.W_inputs[t]), (columns.rh[l], p.rh, layer.R_inputs[t])):
                 _add_outer(self.row[:, at], (adjoint * scale.unsqueeze(1)).transpose(0, 1).flatten(1), x)
 
     def _grown(self, entry: Entry) -> Tensor:
         """θ̃ of the last call, with zeros for rows of the embedding that have come since."""
-        row, table = entry.kept["row"], self.trajectory.table
+        row, table = entry.kept["row"], self.run.table
         if table is None:
             return row
         return table.grown_columns(row, entry.kept["rows"])

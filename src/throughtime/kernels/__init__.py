@@ -7,14 +7,16 @@ from ._choice import (
     set_kernels as set_kernels,
     set_threads as set_threads,
 )
-from ._cross_entropy import linear_cross_entropy as linear_cross_entropy, logits_held as logits_held
+from ._cross_entropy import linear_cross_entropy as linear_cross_entropy
+from ._dispatch import backward as backward, forward as forward, states as states
 from ._fast import architecture as architecture, architectures as architectures
-from ._recurrence import (
-    Held as Held,
+from ._recurrence import recurrence as recurrence, serves as serves
+from ._types import (
+    FORWARD as FORWARD,
+    Gradients as Gradients,
     Memory as Memory,
-    held_numbers as held_numbers,
-    recurrence as recurrence,
-    serves as serves,
+    Parameters as Parameters,
+    Run as Run,
+    Traversal as Traversal,
 )
-from ._types import Gradients as Gradients, Parameters as Parameters, Run as Run, Walk as Walk
 from ._unrolled import Variation as Variation, unrolled as unrolled

@@ -36,7 +36,7 @@ def linear_cross_entropy(hs: Tensor, weight: Tensor, bias: Tensor | None, target
     return _LinearCrossEntropy.apply(hs, weight, bias, targets)  # type: ignore[return-value]
 
 
-def logits_held(N: int, V: int) -> int:
+def logits_memory(N: int, V: int) -> int:
     """How many numbers of logits and of their gradient there are at once, in all of forward and backward."""
     return 2 * N * V if N * V <= _KEPT else _chunks(N, V)[0].stop * V
 

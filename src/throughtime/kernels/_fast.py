@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from .._shapes import State
-from ..cells import GRU, LSTM, AbstractCell, Elman, Identity, Relu, Sigmoid, Tanh
-from ._types import FORWARD, Gradients, Parameters, Run, Walk
+from ..cells import AbstractCell
+from ._table import TABLE, known
+from ._types import FORWARD, Gradients, Parameters, Run, Traversal
 
 _missing: str | None = None  # why there is no extension; nothing below is called without a look at it
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def supports(cell: AbstractCell, xs: Tensor) -> str | None:
     """Why these kernels cannot serve ``cell`` on ``xs``; None when they can."""
     if _missing is not None:
         return _missing
-    if _kind(cell) is None:
-        return f"there is no kernel for {cell}; there are for GRU, LSTM and Elman with Tanh, Relu, Identity or Sigmoid"
+    if known(cell) is None:
+        return f"there is no kernel for {cell}; there are for {', '.join(str(row.cell) for row in TABLE)}"
     if xs.device.type != "cpu":
         return f"the input is on {xs.device}; the kernels run on the CPU"
     if xs.dtype not in (torch.float32, torch.float64):
@@ -53,7 +54,7 @@ def forward(
     xs: Tensor,
     state: State,
     parameters: Parameters,
-    walk: Walk = FORWARD,
+    traversal: Traversal = FORWARD,
     *,
     keep: Keep = "fast",
     clean: bool = False,
@@ -66,19 +67,20 @@ def forward(
     ``clean``: what the kernels leave untouched in it (padding, finished sequences) is 0, so that it can be compared.
     ``threads`` follows ``torch.get_num_threads()`` when None.
     """
-    kind, (T, B), H = _known(cell), xs.shape[:2], state[0].shape[-1]
-    xs, parameters, walk = xs.contiguous(), _dense_parameters(parameters), _dense_walk(walk)
+    kind, (T, B), H = _number(cell), xs.shape[:2], state[0].shape[-1]
+    xs, parameters, traversal = xs.contiguous(), _dense_parameters(parameters), _dense_traversal(traversal)
     state = tuple(s.contiguous() for s in state)
     h0, c0 = _two(state)
     hs = xs.new_empty(T, B, H)
     last = tuple(xs.new_empty(B, H) for _ in state)
     new = xs.new_zeros if clean else xs.new_empty
-    kept = new(kept_numbers(cell, xs.dtype, (T, B, H), keep, arch)) if kind > _LAST_ELMAN else None
+    size = residual_numbers(cell, xs.dtype, (T, B, H), keep, arch)
+    residuals = new(size) if size else None  # the simple network's output is enough
     _kernels.forward(
-        kind, xs, h0, c0, *parameters, walk.lengths, walk.reset, *_two(walk.restart), walk.reverse, keep,
-        hs, *_two(last), kept, threads or torch.get_num_threads(), arch,
+        kind, xs, h0, c0, *parameters, traversal.lengths, traversal.reset, *_two(traversal.restart), traversal.reverse, keep,
+        hs, *_two(last), residuals, threads or torch.get_num_threads(), arch,
     )  # fmt: skip
-    return Run(hs, last, (*state, *(() if kept is None else (kept,))))
+    return Run(hs, last, (*state, *(() if residuals is None else (residuals,))))
 
 
 def backward(
@@ -88,7 +90,7 @@ def backward(
     run: Run,
     dhs: Tensor | None,
     dlast: tuple[Tensor | None, ...] | None,
-    walk: Walk = FORWARD,
+    traversal: Traversal = FORWARD,
     *,
     clip: float | None = None,
     needs_dxs: bool = True,
@@ -97,25 +99,36 @@ def backward(
     arch: str | None = None,
 ) -> Gradients:
     """The recursion of the plain loop. ``keep`` and ``arch`` are those of the forward call."""
-    kind, S = _known(cell), cell.states
-    xs, parameters, walk = xs.contiguous(), _dense_parameters(parameters), _dense_walk(walk)
-    state, kept = run.kept[:S], run.kept[S] if len(run.kept) > S else None
+    kind, S = _number(cell), cell.states
+    xs, parameters, traversal = xs.contiguous(), _dense_parameters(parameters), _dense_traversal(traversal)
+    state, residuals = run.residuals[:S], run.residuals[S] if len(run.residuals) > S else None
     W, R, b_ih, b_hh = parameters
     dxs = torch.empty_like(xs) if needs_dxs else None
     dstate = tuple(torch.empty_like(s) for s in state)
-    drestart = None if walk.restart is None else tuple(torch.empty_like(s) for s in walk.restart)
+    drestart = None if traversal.restart is None else tuple(torch.empty_like(s) for s in traversal.restart)
     d = Parameters(_like(W), torch.empty_like(R), _like(b_ih), _like(b_hh))
     _kernels.backward(
-        kind, xs, *_two(state), *parameters, walk.lengths, walk.reset, *_two(walk.restart), walk.reverse, keep,
-        run.hs, kept, None if dhs is None else dhs.contiguous(), *_two(_dense(dlast)), -1.0 if clip is None else clip,
+        kind, xs, *_two(state), *parameters, traversal.lengths, traversal.reset, *_two(traversal.restart), traversal.reverse, keep,
+        run.hs, residuals, None if dhs is None else dhs.contiguous(), *_two(_dense(dlast)), -1.0 if clip is None else clip,
         dxs, *d, *_two(dstate), *_two(drestart), threads or torch.get_num_threads(), arch,
     )  # fmt: skip
     return Gradients(dxs, dstate, d, drestart)
 
 
-def kept_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep: Keep, arch: str | None = None) -> int | torch.SymInt:
+def states(cell: AbstractCell, state: State, run: Run) -> State:
+    """LSTM's h and c around every step of a run forward in time, S tensors (T + 1, B, H), from ``hs`` and the gates that it kept."""
+    assert cell.states == 2, "the other cells have h alone"
+    (T, B, H), gates = run.hs.shape, run.residuals[cell.states]
+    numbers = 5  # csrc/cells/lstm.hpp keeps i, f, g, o and the c before the step
+    width = int(residual_numbers(cell, run.hs.dtype, (1, 1, 1), "fast")) // numbers
+    i, f, g, _, c = gates.view(T, -1, B, numbers, width).permute(3, 0, 2, 1, 4).flatten(3)[..., :H]
+    after = torch.addcmul(i * g, f, c)  # lstm.hpp (5)
+    return torch.cat((state[0].unsqueeze(0), run.hs)), torch.cat((state[1].unsqueeze(0), after))
+
+
+def residual_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep: Keep, arch: str | None = None) -> int | torch.SymInt:
     """How many numbers ``forward`` leaves beside its output, for ``shape`` (T, B, H); T and B may be symbols where gates are kept."""
-    (T, B, H), kind, float64 = shape, _known(cell), dtype == torch.float64
+    (T, B, H), kind, float64 = shape, _number(cell), dtype == torch.float64
     if keep == "fast":
         return T * B * _kernels.kept_size(kind, 1, 1, int(H), keep, float64, arch)
     return _kernels.kept_size(kind, int(T), int(B), int(H), keep, float64, arch)
@@ -133,30 +146,13 @@ def cross_entropy(o: Tensor, targets: Tensor, g: Tensor | None, *, gradient: boo
     return losses
 
 
-def _known(cell: AbstractCell) -> int:
-    kind = _kind(cell)
-    assert kind is not None, "callers have asked supports()"
-    return kind
-
-
-def _kind(cell: AbstractCell) -> int | None:
+def _number(cell: AbstractCell) -> int:
     """The extension's number for a cell."""
-    if isinstance(cell, GRU):
-        return _kernels.GRU
-    if isinstance(cell, LSTM):
-        return _kernels.LSTM
-    if isinstance(cell, Elman):
-        kinds: dict[type, int] = {
-            Tanh: _kernels.ELMAN_TANH,
-            Relu: _kernels.ELMAN_RELU,
-            Identity: _kernels.ELMAN_IDENTITY,
-            Sigmoid: _kernels.ELMAN_SIGMOID,
-        }
-        return kinds.get(type(cell.activation))
-    return None
+    row = known(cell)
+    assert row is not None, "callers have asked supports()"
+    return getattr(_kernels, row.name.upper())
 
 
-_LAST_ELMAN = 3  # the simple network keeps nothing but its output
 _MaybeState = tuple[Tensor | None, ...]
 
 
@@ -177,11 +173,11 @@ def _dense_parameters(parameters: Parameters) -> Parameters:
     return Parameters(_contiguous(W), R.contiguous(), _contiguous(b_ih), _contiguous(b_hh))
 
 
-def _dense_walk(walk: Walk) -> Walk:
-    if walk is FORWARD:
-        return walk
-    restart = None if walk.restart is None else tuple(s.contiguous() for s in walk.restart)
-    return Walk(_contiguous(walk.lengths), _contiguous(walk.reset), restart, walk.reverse)
+def _dense_traversal(traversal: Traversal) -> Traversal:
+    if traversal is FORWARD:
+        return traversal
+    restart = None if traversal.restart is None else tuple(s.contiguous() for s in traversal.restart)
+    return Traversal(_contiguous(traversal.lengths), _contiguous(traversal.reset), restart, traversal.reverse)
 
 
 def _two(state: _MaybeState | None) -> tuple[Tensor | None, Tensor | None]:

@@ -12,11 +12,9 @@ import torch
 from torch import _VF, Tensor
 
 from .._shapes import State
-from ..cells import GRU, LSTM, AbstractCell, Elman, Relu, Tanh
-from ._types import Gradients, Parameters, Run, Walk
-
-# What the same call is named for each cell.
-_CALLS: dict[AbstractCell, str] = {Elman(Tanh()): "rnn_tanh", Elman(Relu()): "rnn_relu", GRU(): "gru", LSTM(): "lstm"}
+from ..cells import AbstractCell
+from ._table import known
+from ._types import Gradients, Parameters, Run, Traversal
 
 
 class Graph(NamedTuple):
@@ -26,10 +24,10 @@ class Graph(NamedTuple):
     outputs: list[Tensor]  # hs, *last
 
 
-def serves(cell: AbstractCell, parameters: Parameters, walk: Walk, clip: float | None) -> bool:
+def serves(cell: AbstractCell, parameters: Parameters, traversal: Traversal, clip: float | None) -> bool:
     """Whether torch has this layer."""
     W, _, b_ih, b_hh = parameters
-    bare = walk.lengths is None and walk.reset is None and clip is None
+    bare = traversal.lengths is None and traversal.reset is None and clip is None
     return bare and W is not None and (b_ih is None) == (b_hh is None) and _call_of(cell) is not None
 
 
@@ -60,7 +58,5 @@ def backward(graph: Graph, parameters: Parameters, dhs: Tensor | None, dlast: tu
 
 
 def _call_of(cell: AbstractCell) -> Callable[..., Any] | None:
-    try:
-        return getattr(_VF, _CALLS[cell])
-    except (KeyError, TypeError):  # a cell of one's own, which may not be hashable
-        return None
+    row = known(cell)
+    return None if row is None or row.native is None else getattr(_VF, row.native)

@@ -7,7 +7,7 @@ a graph. Registered with each: a fake kernel (shapes alone), its derivative (of 
 there are gradients of gradients), and its rule under vmap (one call an element, so that gradients come out one for each).
 
 Optional tensors are None; lists of S tensors may be empty for ``restart``. What the forward operator gives back is
-[hs, *last, kept], the backward one's [dxs, *dstate, dW?, dR, db_ih?, db_hh?, *drestart], where dxs may have no elements.
+[hs, *last, residuals], the backward one's [dxs, *dstate, dW?, dR, db_ih?, db_hh?, *drestart], where dxs may have no elements.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,20 +18,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from .._shapes import State
-from ..cells import GRU, LSTM, AbstractCell, Elman, Identity, Relu, Sigmoid, Tanh
+from ..cells import AbstractCell
 from . import _fast
 from ._choice import get_threads
-from ._types import Parameters, Run, Walk
+from ._table import BY_NAME, known
+from ._types import Parameters, Run, Traversal
 from ._unrolled import named, pulled_back
-
-_CELLS: dict[str, AbstractCell] = {
-    "gru": GRU(),
-    "lstm": LSTM(),
-    "elman_tanh": Elman(Tanh()),
-    "elman_relu": Elman(Relu()),
-    "elman_identity": Elman(Identity()),
-    "elman_sigmoid": Elman(Sigmoid()),
-}
 
 _LAYER = (
     "str cell, Tensor xs, Tensor[] state, Tensor? W, Tensor R, Tensor? b_ih, Tensor? b_hh, "
@@ -40,7 +32,7 @@ _LAYER = (
 _library = torch.library.Library("throughtime", "DEF")
 _library.define(f"recurrence({_LAYER}) -> Tensor[]", tags=[torch.Tag.pt2_compliant_tag])
 _library.define(
-    f"recurrence_backward({_LAYER}, Tensor hs, Tensor kept, Tensor? dhs, Tensor?[] dlast, bool needs_dxs) -> Tensor[]",
+    f"recurrence_backward({_LAYER}, Tensor hs, Tensor residuals, Tensor? dhs, Tensor?[] dlast, bool needs_dxs) -> Tensor[]",
     tags=[torch.Tag.pt2_compliant_tag],
 )
 
@@ -67,8 +59,8 @@ class _Layer(NamedTuple):
         return Parameters(self.W, self.R, self.b_ih, self.b_hh)
 
     @property
-    def walk(self) -> Walk:
-        return Walk(self.lengths, self.reset, tuple(self.restart) or None, self.reverse)
+    def traversal(self) -> Traversal:
+        return Traversal(self.lengths, self.reset, tuple(self.restart) or None, self.reverse)
 
     def leaves(self) -> dict[str, Tensor]:
         return named(self.xs, tuple(self.state), self.parameters, tuple(self.restart))
@@ -78,12 +70,13 @@ _FIELDS = len(_Layer._fields)
 
 
 def operator(
-    cell: AbstractCell, xs: Tensor, state: State, parameters: Parameters, walk: Walk, *, clip: float | None, keep: _fast.Keep
+    cell: AbstractCell, xs: Tensor, state: State, parameters: Parameters, traversal: Traversal, *, clip: float | None, keep: _fast.Keep
 ) -> tuple[Tensor, State]:
     """One layer as a node of the graph; parameters with the gate axis. ``cell`` is one that the kernels support."""
-    restart = list(walk.restart or ())
-    name = next(name for name, known in _CELLS.items() if known == cell)
-    layer = _Layer(name, xs, list(state), *parameters, walk.lengths, walk.reset, restart, walk.reverse, clip, keep)
+    restart = list(traversal.restart or ())
+    row = known(cell)
+    assert row is not None, "the caller has asked supports(), which answers from the same table"
+    layer = _Layer(row.name, xs, list(state), *parameters, traversal.lengths, traversal.reset, restart, traversal.reverse, clip, keep)
     hs, *last, _ = _call(torch.ops.throughtime.recurrence, _forward_gradient, *layer)
     return hs, tuple(last)
 
@@ -93,27 +86,27 @@ def operator(
 
 def _forward(*arguments: Any) -> list[Tensor]:
     layer = _Layer(*arguments)
-    cell = _CELLS[layer.cell]
+    cell = BY_NAME[layer.cell].cell
     run = _fast.forward(
-        cell, layer.xs, tuple(layer.state), layer.parameters, layer.walk, keep=layer.keep, clean=True, threads=get_threads()
+        cell, layer.xs, tuple(layer.state), layer.parameters, layer.traversal, keep=layer.keep, clean=True, threads=get_threads()
     )
-    kept = run.kept[cell.states :] or (layer.xs.new_empty(0),)
-    return [run.hs, *run.last, *kept]
+    residuals = run.residuals[cell.states :] or (layer.xs.new_empty(0),)
+    return [run.hs, *run.last, *residuals]
 
 
 def _forward_fake(*arguments: Any) -> list[Tensor]:
     layer = _Layer(*arguments)
     T, B, H = *layer.xs.shape[:2], layer.R.shape[-1]
-    size = _fast.kept_numbers(_CELLS[layer.cell], layer.xs.dtype, (T, B, H), layer.keep)
+    size = _fast.residual_numbers(BY_NAME[layer.cell].cell, layer.xs.dtype, (T, B, H), layer.keep)
     return [layer.xs.new_empty(T, B, H), *(layer.xs.new_empty(B, H) for _ in layer.state), layer.xs.new_empty(size)]
 
 
 def _forward_gradient(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
-    inputs, (hs, *_, kept) = _restored(ctx)
+    inputs, (hs, *_, residuals) = _restored(ctx)
     layer = _Layer(*inputs)
     dhs, *dlast = grads[: 1 + len(layer.state)]
     needs_dxs = ctx.needs_input_grad[1]
-    inputs = (*layer, hs, kept, dhs, dlast, needs_dxs)
+    inputs = (*layer, hs, residuals, dhs, dlast, needs_dxs)
     d = iter(_call(torch.ops.throughtime.recurrence_backward, _backward_gradient, *inputs))
     dxs, dstate = next(d), [next(d) for _ in layer.state]
     weights = [None if p is None else next(d) for p in layer.parameters]
@@ -124,10 +117,10 @@ def _forward_gradient(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ..
 
 
 def _backward(*arguments: Any) -> list[Tensor]:
-    layer, (hs, kept, dhs, dlast, needs_dxs) = _Layer(*arguments[:_FIELDS]), arguments[_FIELDS:]
-    run = Run(hs, (), (*(s.contiguous() for s in layer.state), kept))
+    layer, (hs, residuals, dhs, dlast, needs_dxs) = _Layer(*arguments[:_FIELDS]), arguments[_FIELDS:]
+    run = Run(hs, (), (*(s.contiguous() for s in layer.state), residuals))
     d = _fast.backward(
-        _CELLS[layer.cell], layer.xs, layer.parameters, run, dhs, tuple(dlast), layer.walk, clip=layer.clip, needs_dxs=needs_dxs,
+        BY_NAME[layer.cell].cell, layer.xs, layer.parameters, run, dhs, tuple(dlast), layer.traversal, clip=layer.clip, needs_dxs=needs_dxs,
         keep=layer.keep, threads=get_threads(),
     )  # fmt: skip
     dxs = layer.xs.new_empty(0) if d.dxs is None else d.dxs
@@ -144,14 +137,14 @@ def _backward_gradient(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, .
     """The gradient of ⟨grads, what the backward operator gave⟩: that of a graph of torch's own operations which gives the same."""
     inputs, _ = _restored(ctx)
     layer, (_, _, dhs, dlast, _) = _Layer(*inputs[:_FIELDS]), inputs[_FIELDS:]
-    once_only(layer.clip)
+    refuse_clipped_adjoint(layer.clip)
     arriving = {"dhs": dhs} | {f"dlast.{k}": d for k, d in enumerate(dlast)}
     leaves = layer.leaves() | {name: d for name, d in arriving.items() if d is not None}
 
     def first(given: dict[str, Tensor]) -> dict[str, Tensor]:
         ends = tuple(given.get(f"dlast.{k}") for k in range(len(dlast)))
         own = {name: leaf for name, leaf in given.items() if name not in arriving}
-        return pulled_back(_CELLS[layer.cell], own, layer.walk, given.get("dhs"), ends)
+        return pulled_back(BY_NAME[layer.cell].cell, own, layer.traversal, given.get("dhs"), ends)
 
     gradients, pull = torch.func.vjp(first, leaves)  # pyright: ignore[reportAssignmentType]
     asked = {name: g for (name, d), g in zip(gradients.items(), grads, strict=True) if g is not None and g.shape == d.shape}
@@ -160,7 +153,7 @@ def _backward_gradient(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, .
     return (None, *own, _listed(found, "restart", layer.restart), *[None] * 5, found("dhs"), _listed(found, "dlast", dlast), None)
 
 
-def once_only(clip: float | None) -> None:
+def refuse_clipped_adjoint(clip: float | None) -> None:
     """Refuse to differentiate a clipped adjoint."""
     if clip is not None:
         raise NotImplementedError(

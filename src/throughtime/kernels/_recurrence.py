@@ -8,7 +8,7 @@ torch's own operations (``_unrolled``). A gradient of the gradient is a differen
 """
 
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,13 +16,12 @@ from torch.autograd import forward_ad
 
 from .._shapes import State
 from ..cells import AbstractCell
-from . import _fast, _native, _plain
-from ._choice import get_kernels, get_threads
-from ._operators import once_only, operator
-from ._types import FORWARD, Gradients, Parameters, Run, Walk
+from . import _fast
+from ._choice import get_kernels
+from ._dispatch import backward, forward
+from ._operators import operator, refuse_clipped_adjoint
+from ._types import FORWARD, Gradients, Memory, Parameters, Run, Traversal
 from ._unrolled import named, pulled_back, unrolled
-
-Memory = Literal["fast", "lean"]
 
 
 def recurrence(
@@ -31,7 +30,7 @@ def recurrence(
     state: State,
     parameters: Parameters,
     *,
-    walk: Walk = FORWARD,
+    traversal: Traversal = FORWARD,
     clip_adjoint: float | None = None,
     memory: Memory = "fast",
 ) -> tuple[Tensor, State]:
@@ -42,7 +41,7 @@ def recurrence(
         xs: inputs; where ``parameters.W`` is None, the input half (T, B, G, H) already made.
         state: where to start.
         parameters: weights, with the gate axis or as torch stores them, (G·H, ·).
-        walk: lengths, resets, direction.
+        traversal: lengths, resets, direction.
         clip_adjoint: see ``nn.Recurrence``.
         memory: "fast" keeps the gates for backward; "lean" computes them again. The packed kernels alone tell the two apart.
 
@@ -50,26 +49,10 @@ def recurrence(
         ``hs`` (T, B, H) and the last state, both differentiable as often as one likes.
     """
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
-        return _transformed(cell, xs, state, parameters, walk, clip_adjoint, memory)
-    restart, keep = walk.restart or (), memory if torch.is_grad_enabled() else "none"
-    hs, *last = _Recurrence.apply(cell, walk, clip_adjoint, keep, len(state), xs, *state, *parameters, *restart)  # type: ignore[misc]
+        return _transformed(cell, xs, state, parameters, traversal, clip_adjoint, memory)
+    restart, keep = traversal.restart or (), memory if torch.is_grad_enabled() else "none"
+    hs, *last = _Recurrence.apply(cell, traversal, clip_adjoint, keep, len(state), xs, *state, *parameters, *restart)  # type: ignore[misc]
     return hs, tuple(last)
-
-
-class Held(NamedTuple):
-    """How many numbers one layer holds beside its input, its output, and their gradients."""
-
-    kept: int  # from forward to backward
-    backward: int  # while backward runs
-
-
-def held_numbers(cell: AbstractCell, like: Tensor, shape: tuple[int, int, int], memory: Memory) -> Held:
-    """What a layer of ``shape`` (T, B, H) on inputs of the type of ``like`` holds."""
-    T, B, H = shape
-    if get_kernels() == "fast" and _fast.supports(cell, like) is None:
-        return Held(int(_fast.kept_numbers(cell, like.dtype, shape, memory)), 0)
-    halves = 2 * T * B * cell.gates * H
-    return Held(halves + (T + 1) * B * cell.states * H, halves + T * B * H)  # wxs, rhs, states; dwxs, drhs, h_entering
 
 
 def serves(cell: AbstractCell, xs: Tensor) -> str:
@@ -81,66 +64,47 @@ def serves(cell: AbstractCell, xs: Tensor) -> str:
 
 
 def _transformed(
-    cell: AbstractCell, xs: Tensor, state: State, stored: Parameters, walk: Walk, clip: float | None, memory: Memory
+    cell: AbstractCell, xs: Tensor, state: State, stored: Parameters, traversal: Traversal, clip: float | None, memory: Memory
 ) -> tuple[Tensor, State]:
     """Where a transform of torch looks on."""
     parameters = _with_gate_axis(cell, *stored)
     forward_mode = forward_ad._current_level >= 0
     if forward_mode or get_kernels() == "plain" or _fast.supports(cell, xs) is not None:
-        once_only(clip)
-        return unrolled(cell, xs, state, parameters, walk)
+        refuse_clipped_adjoint(clip)
+        return unrolled(cell, xs, state, parameters, traversal)
     keep = memory if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active() else "none"
-    return operator(cell, xs, state, parameters, walk, clip=clip, keep=keep)
-
-
-def _way(cell: AbstractCell, xs: Tensor, parameters: Parameters, walk: Walk, clip: float | None) -> Literal["packed", "native", "plain"]:
-    """The packed kernels where they serve, torch's own on another device where they do, and the plain loop everywhere else."""
-    if get_kernels() == "plain":
-        return "plain"
-    if _fast.supports(cell, xs) is None:
-        return "packed"
-    return "native" if xs.device.type != "cpu" and _native.serves(cell, parameters, walk, clip) else "plain"
+    return operator(cell, xs, state, parameters, traversal, clip=clip, keep=keep)
 
 
 class _Recurrence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, cell: AbstractCell, walk: Walk, clip: float | None, keep: _fast.Keep, S: int, xs: Tensor, *rest: Any) -> Any:
+    def forward(
+        ctx: Any, cell: AbstractCell, traversal: Traversal, clip: float | None, keep: _fast.Keep, S: int, xs: Tensor, *rest: Any
+    ) -> Any:
         state, stored = rest[:S], rest[S : S + 4]
         parameters = _with_gate_axis(cell, *stored)
         keep = keep if any(ctx.needs_input_grad) else "none"
-        ctx.way, ctx.graph = _way(cell, xs, parameters, walk, clip), None
-        if ctx.way == "packed":
-            run = _fast.forward(cell, xs, state, parameters, walk, keep=keep, threads=get_threads())
-        elif ctx.way == "native":
-            run, ctx.graph = _native.forward(cell, xs, state, parameters, walk.reverse)
-        else:
-            run = _plain.forward(cell, xs, state, parameters, walk)
-        ctx.cell, ctx.walk, ctx.clip, ctx.keep, ctx.S = cell, walk, clip, keep, S
+        run = forward(cell, xs, state, parameters, traversal, clip=clip, keep=keep)
+        ctx.kernels, ctx.graph = run.kernels, run.graph
+        ctx.cell, ctx.traversal, ctx.clip, ctx.keep, ctx.S = cell, traversal, clip, keep, S
         ctx.set_materialize_grads(False)
         if keep != "none":
-            ctx.save_for_backward(xs, *rest, run.hs, *run.kept)
+            ctx.save_for_backward(xs, *rest, run.hs, *run.residuals)
         return run.hs, *run.last
 
     @staticmethod
     def backward(ctx: Any, dhs: Tensor | None, *dlast: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        S, restarts = ctx.S, len(ctx.walk.restart or ())
+        S, restarts = ctx.S, len(ctx.traversal.restart or ())
         xs, *saved = ctx.saved_tensors
         state, stored, restart = tuple(saved[:S]), saved[S : S + 4], tuple(saved[S + 4 : S + 4 + restarts])
-        hs, *kept = saved[S + 4 + restarts :]
-        walk = replace(ctx.walk, restart=restart) if restarts else ctx.walk
+        hs, *residuals = saved[S + 4 + restarts :]
+        run = Run(hs, (), tuple(residuals), ctx.kernels, ctx.graph)
+        traversal = replace(ctx.traversal, restart=restart) if restarts else ctx.traversal
         parameters, needs_dxs = _with_gate_axis(ctx.cell, *stored), ctx.needs_input_grad[5]
         if torch.is_grad_enabled():  # create_graph: this gradient is to be differentiated itself
-            d = _differentiable(ctx.cell, xs, state, parameters, walk, ctx.clip, dhs, dlast)
-        elif ctx.way == "native":
-            d = _native.backward(ctx.graph, parameters, dhs, dlast)
-        elif ctx.way == "packed":
-            d = _fast.backward(
-                ctx.cell, xs, parameters, Run(hs, (), tuple(kept)), dhs, dlast, walk, clip=ctx.clip, needs_dxs=needs_dxs, keep=ctx.keep,
-                threads=get_threads(),
-            )  # fmt: skip
+            d = _differentiable(ctx.cell, xs, state, parameters, traversal, ctx.clip, dhs, dlast)
         else:
-            ends = tuple(hs.new_zeros(hs.shape[1:]) if s is None else s for s in dlast)
-            d = _plain.backward(ctx.cell, xs, parameters, Run(hs, (), tuple(kept)), dhs, ends, walk, clip=ctx.clip, needs_dxs=needs_dxs)
+            d = backward(ctx.cell, xs, parameters, run, dhs, dlast, traversal, clip=ctx.clip, needs_dxs=needs_dxs, keep=ctx.keep)
         weights = (None if g is None else g.view(p.shape) for p, g in zip(stored, d.parameters, strict=True))
         return None, None, None, None, None, d.dxs, *d.dstate, *weights, *(d.drestart or ())
 
@@ -150,17 +114,17 @@ def _differentiable(
     xs: Tensor,
     state: State,
     parameters: Parameters,
-    walk: Walk,
+    traversal: Traversal,
     clip: float | None,
     dhs: Tensor | None,
     dlast: tuple[Tensor | None, ...],
 ) -> Gradients:
     """The same gradients as a function of everything they depend on."""
-    once_only(clip)
-    found = pulled_back(cell, named(xs, state, parameters, walk.restart), walk, dhs, dlast).get
+    refuse_clipped_adjoint(clip)
+    found = pulled_back(cell, named(xs, state, parameters, traversal.restart), traversal, dhs, dlast).get
     weights = Parameters(*map(found, Parameters._fields))  # type: ignore[arg-type]
     dstate, drestart = (
-        tuple(found(f"{name}.{k}") for k in range(len(s or ()))) for name, s in (("state", state), ("restart", walk.restart))
+        tuple(found(f"{name}.{k}") for k in range(len(s or ()))) for name, s in (("state", state), ("restart", traversal.restart))
     )
     return Gradients(found("xs"), dstate, weights, drestart or None)  # type: ignore[arg-type]
 

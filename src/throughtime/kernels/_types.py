@@ -4,11 +4,13 @@ T time · B batch · I input · H hidden · G gates · S states.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
 from .._shapes import State
+
+Memory = Literal["fast", "lean"]  # what a layer keeps for backward: every gate, or enough to compute them again
 
 
 class Parameters(NamedTuple):
@@ -24,8 +26,8 @@ class Parameters(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Walk:
-    """How time is walked: which way, where each sequence ends, where a state restarts.
+class Traversal:
+    """How time is traversed: which way, where each sequence ends, where a state restarts.
 
     ``lengths`` (B,): sequence b is stepped through t < lengths[b]; beyond, its output is zero and its state stands still.
     ``reset`` (T, B): before step t, in the order of travel, the state of b is replaced by ``restart`` (S tensors (B, H), or
@@ -38,7 +40,7 @@ class Walk:
     reverse: bool = False
 
 
-FORWARD = Walk()
+FORWARD = Traversal()
 
 
 class Run(NamedTuple):
@@ -46,7 +48,9 @@ class Run(NamedTuple):
 
     hs: Tensor  # (T, B, H) every step's h
     last: State  # S tensors (B, H): each sequence's state at its own end
-    kept: tuple[Tensor, ...]  # what backward needs; private to the implementation that made it
+    residuals: tuple[Tensor, ...]  # what backward needs; private to the implementation that made it
+    kernels: Literal["packed", "native", "plain"] = "plain"  # which implementation that was
+    graph: Any = None  # what torch's own kernels leave in place of residuals
 
 
 class Gradients(NamedTuple):

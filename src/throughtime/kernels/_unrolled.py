@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .._shapes import State
 from ..cells import AbstractCell
-from ._types import FORWARD, Parameters, Walk
+from ._types import FORWARD, Parameters, Traversal
 
 Normalise = Callable[[Tensor], Tensor]
 
@@ -41,19 +41,19 @@ BARE = Variation()
 
 
 def unrolled(
-    cell: AbstractCell, xs: Tensor, state: State, parameters: Parameters, walk: Walk = FORWARD, variation: Variation = BARE
+    cell: AbstractCell, xs: Tensor, state: State, parameters: Parameters, traversal: Traversal = FORWARD, variation: Variation = BARE
 ) -> tuple[Tensor, State]:
     """``hs`` (T, B, P) and each sequence's last state, from ``xs`` (T, B, I), or wx (T, B, G, H) where there is no W."""
     R, T = parameters.R, xs.shape[0]
-    walking = None
-    if walk.lengths is not None:  # padding may hold anything, NaN too, and must not reach a gradient
-        walking = torch.arange(T, device=xs.device).unsqueeze(1) < walk.lengths.to(xs.device)  # (T, B)
-        xs = torch.where(walking.view(*walking.shape, *[1] * (xs.ndim - 2)), xs, 0)
+    active_steps = None
+    if traversal.lengths is not None:  # padding may hold anything, NaN too, and must not reach a gradient
+        active_steps = torch.arange(T, device=xs.device).unsqueeze(1) < traversal.lengths.to(xs.device)  # (T, B)
+        xs = torch.where(active_steps.view(*active_steps.shape, *[1] * (xs.ndim - 2)), xs, 0)
     wxs = _input_half(xs, parameters, variation)
     hs: list[Tensor] = [xs] * T
-    for t in reversed(range(T)) if walk.reverse else range(T):
-        active = None if walking is None else walking[t].unsqueeze(1)  # (B, 1)
-        before = state if walk.reset is None else _restarted(state, walk, t)
+    for t in reversed(range(T)) if traversal.reverse else range(T):
+        active = None if active_steps is None else active_steps[t].unsqueeze(1)  # (B, 1)
+        before = state if traversal.reset is None else _restarted(state, traversal, t)
         rh = _recurrent_half(before[0], R, parameters.b_hh, variation)
         after = cell.step(wxs[t], rh, before)
         after = after if variation.projection is None else (after[0] @ variation.projection.T, *after[1:])  # (3)
@@ -69,13 +69,13 @@ def unrolled(
 
 
 def pulled_back(
-    cell: AbstractCell, leaves: Mapping[str, Tensor], walk: Walk, dhs: Tensor | None, dlast: tuple[Tensor | None, ...]
+    cell: AbstractCell, leaves: Mapping[str, Tensor], traversal: Traversal, dhs: Tensor | None, dlast: tuple[Tensor | None, ...]
 ) -> dict[str, Tensor]:
     """The gradient of every leaf, given those of ``hs`` and the last state; differentiable in turn, in ``leaves``, ``dhs`` and ``dlast``.
 
     The leaves' names: those that ``named`` gives.
     """
-    hs_and_last, pull = torch.func.vjp(lambda given: _run(cell, given, walk), dict(leaves))  # pyright: ignore[reportAssignmentType]
+    hs_and_last, pull = torch.func.vjp(lambda given: _run(cell, given, traversal), dict(leaves))  # pyright: ignore[reportAssignmentType]
     cotangents = [torch.zeros_like(y) if d is None else d for y, d in zip(hs_and_last, (dhs, *dlast), strict=True)]
     return pull(cotangents)[0]
 
@@ -86,11 +86,11 @@ def named(xs: Tensor, state: State, parameters: Parameters, restart: State | Non
     return {"xs": xs} | _numbered("state", state) | weights | _numbered("restart", restart or ())
 
 
-def _run(cell: AbstractCell, leaves: Mapping[str, Tensor], walk: Walk) -> list[Tensor]:
+def _run(cell: AbstractCell, leaves: Mapping[str, Tensor], traversal: Traversal) -> list[Tensor]:
     """[hs, *last], from what ``named`` made."""
     parameters = Parameters(*(leaves.get(name) for name in Parameters._fields))  # type: ignore[arg-type]
     state, restart = (tuple(s for name, s in leaves.items() if name.startswith(kind)) for kind in ("state.", "restart."))
-    hs, last = unrolled(cell, leaves["xs"], state, parameters, replace(walk, restart=restart or None))
+    hs, last = unrolled(cell, leaves["xs"], state, parameters, replace(traversal, restart=restart or None))
     return [hs, *last]
 
 
@@ -118,9 +118,9 @@ def _recurrent_half(h: Tensor, R: Tensor, b_hh: Tensor | None, variation: Variat
     return rh.unflatten(-1, R.shape[:2])
 
 
-def _restarted(state: State, walk: Walk, t: int) -> State:
+def _restarted(state: State, traversal: Traversal, t: int) -> State:
     """The state before step t, replaced where a reset stands; of a sequence that is over, nobody looks at it."""
-    assert walk.reset is not None, "the caller asks only where there is a reset mask"
-    cut = walk.reset[t].to(state[0].device).unsqueeze(1)
-    restart = walk.restart or tuple(torch.zeros_like(s) for s in state)
+    assert traversal.reset is not None, "the caller asks only where there is a reset mask"
+    cut = traversal.reset[t].to(state[0].device).unsqueeze(1)
+    restart = traversal.restart or tuple(torch.zeros_like(s) for s in state)
     return tuple(torch.where(cut, new, old) for new, old in zip(restart, state, strict=True))

@@ -12,7 +12,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from .. import _check
-from ..kernels import get_kernels, linear_cross_entropy, logits_held
+from ..kernels import get_kernels, linear_cross_entropy
+from ..kernels._cross_entropy import logits_memory
 from ._losses import AbstractLoss, CrossEntropy, Output, Softmax
 
 
@@ -40,7 +41,7 @@ class Head(nn.Module):
         loss: AbstractLoss = CrossEntropy(),  # noqa: B008  a frozen dataclass
     ) -> None:
         super().__init__()
-        linear = nn.Linear(_check.positive("hidden size", hidden_size), _check.positive("output size", size), bias=bias)
+        linear = nn.Linear(_check.positive("hidden_size", hidden_size), _check.positive("output size", size), bias=bias)
         self.weight, self.bias = linear.weight, linear.bias
         self.output, self.loss = output, loss
 
@@ -60,10 +61,10 @@ class Head(nn.Module):
             return rows.view(targets.shape)  # (1)–(3) in one
         return self.loss.per_step(self(hs), targets, self.output)  # (3)
 
-    def numbers_held(self, rows: int) -> int:
+    def memory_use(self, rows: int) -> int:
         """How many numbers so many rows' losses and gradient take at most, beside hs; for softmax, where targets are indices."""
         if self._is_softmax() and get_kernels() == "fast":
-            return logits_held(rows, self.weight.shape[0])
+            return logits_memory(rows, self.weight.shape[0])
         return 4 * rows * self.weight.shape[0]  # o, ŷ, and the gradient of each
 
     def _is_softmax(self) -> bool:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from .. import _check
 from .._check import InputError
 from ..nn import Rows
-from ._lookup import lookup
 
 
 class AbstractInput(nn.Module, abc.ABC):
@@ -37,15 +36,15 @@ class Embedding(AbstractInput):
 
     def __init__(self, vocabulary_size: int, size: int) -> None:
         super().__init__()
-        self.size = _check.positive("embedding size", size)
-        self.weight = nn.Parameter(torch.empty(_check.positive("vocabulary size", vocabulary_size), size).normal_())
+        self.size = _check.positive("embedding_size", size)
+        self.weight = nn.Parameter(torch.empty(_check.positive("vocabulary_size", vocabulary_size), size).normal_())
 
     def forward(self, inputs: Shaped[Tensor, "T B *I"]) -> Float[Tensor, "T B E"]:
         if inputs.is_floating_point():
             _distribution(inputs, self.weight.shape[0])
             return inputs.to(self.weight.dtype) @ self.weight
         _check.indices("inputs", inputs, self.weight.shape[0])
-        return lookup(self.weight, inputs)
+        return nn.functional.embedding(inputs, self.weight)
 
     def is_small_for(self, inputs: Shaped[Tensor, "T B *I"]) -> bool:
         """Whether the inputs are indices, twice as many of them as there are rows in the table, or more."""
@@ -65,7 +64,7 @@ class OneHot(AbstractInput):
 
     def __init__(self, vocabulary_size: int) -> None:
         super().__init__()
-        self.size = _check.positive("vocabulary size", vocabulary_size)
+        self.size = _check.positive("vocabulary_size", vocabulary_size)
         self.register_buffer("like", torch.empty(0), persistent=False)  # follows the model's type, which a one-hot vector must have
 
     def forward(self, inputs: Shaped[Tensor, "T B *I"]) -> Float[Tensor, "T B E"]:
@@ -82,7 +81,7 @@ class Vectors(AbstractInput):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.size = _check.positive("input size", size)
+        self.size = _check.positive("input_size", size)
 
     def forward(self, inputs: Shaped[Tensor, "T B *I"]) -> Float[Tensor, "T B E"]:
         if inputs.ndim != 3 or inputs.shape[2] != self.size or not inputs.is_floating_point():

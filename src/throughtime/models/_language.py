@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .. import _check
 from .._shapes import State
 from ..cells import GRU, AbstractCell
+from ..data import Batch
 from ..nn import AbstractInitial, AbstractInitialiser, Recurrence, TorchUniform, Zeros
 from ._base import AbstractModel
 from ._head import Head
@@ -58,6 +59,7 @@ class LanguageModel(AbstractModel):
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__()
+        _check.positive("hidden_size", hidden_size)
         E = hidden_size if embedding_size is None else embedding_size
         if tied and E == 0:
             raise _check.InputError(
@@ -128,7 +130,7 @@ class LanguageModel(AbstractModel):
 
     @torch.no_grad()
     def _last_logits(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
-        hs, state_next = self.recurrence(self.input(inputs), state)
+        hs, state_next = self.recurrence(self.embed(Batch(inputs)), state)
         return self.head(hs[-1, 0]), state_next
 
 

@@ -26,7 +26,8 @@ from torch import Tensor
 
 from .._check import InputError
 from .._version import __version__
-from ..cells import GRU, LSTM, AbstractActivation, AbstractCell, Elman, Identity, Relu, Sigmoid, Tanh
+from ..cells import AbstractCell
+from ..kernels._table import TABLE, OnnxOperator, known
 from ..nn import Given, Learnable, Recurrence, Zeros
 from ._base import AbstractModel
 from ._head import Head
@@ -90,40 +91,14 @@ class _Graph:
         return [numpy_helper.from_array(values.detach().cpu().contiguous().numpy(), name) for name, values in self.constants.items()]
 
 
-@final
-@dataclass(frozen=True)
-class _Operator:
-    """How ONNX spells a cell."""
-
-    name: str
-    gates: tuple[int, ...]  # ONNX's k-th gate is our gates[k]-th
-    attributes: Mapping[str, object]
-
-
-def _operator(cell: AbstractCell) -> _Operator:
-    match cell:
-        case Elman():
-            return _Operator("RNN", (0,), _activation(cell.phi))  # (1)
-        case GRU():
-            return _Operator("GRU", (1, 0, 2), {"linear_before_reset": 1})  # (2)
-        case LSTM():
-            return _Operator("LSTM", (0, 3, 1, 2), {})  # (3)
-    raise NotImplementedError(
-        f"ONNX has no recurrent operator for the cell {cell}; Elman(), GRU() and LSTM() can be exported. "
-        "Train one of these, or run this model from Python."
-    )
-
-
-def _activation(phi: AbstractActivation) -> Mapping[str, object]:
-    match phi:
-        case Tanh() | Relu() | Sigmoid():
-            return {"activations": [type(phi).__name__]}
-        case Identity():
-            return {"activations": ["Affine"], "activation_alpha": [1.0], "activation_beta": [0.0]}
-    raise NotImplementedError(
-        f"ONNX's recurrent operator has no activation {phi}; Tanh(), Relu(), Sigmoid() and Identity() can be exported. "
-        "Train with one of these, or run this model from Python."
-    )
+def _operator(cell: AbstractCell) -> OnnxOperator:
+    row = known(cell)
+    if row is None:
+        raise NotImplementedError(
+            f"ONNX has no recurrent operator for the cell {cell}; {', '.join(str(one.cell) for one in TABLE)} can be exported. "
+            "Train one of these, or run this model from Python."
+        )
+    return row.onnx
 
 
 def _enter(graph: _Graph, station: AbstractInput) -> tuple[ValueInfoProto, str]:
@@ -171,7 +146,7 @@ def _states_in(graph: _Graph, recurrence: Recurrence, states: Sequence[str], fir
         graph.node("Split", [f"{s}_before"], [f"{s}_before_l{k}" for k in range(L)], {"axis": 0})
 
 
-def _layer(graph: _Graph, operator: _Operator, recurrence: Recurrence, k: int, below: str) -> str:
+def _layer(graph: _Graph, operator: OnnxOperator, recurrence: Recurrence, k: int, below: str) -> str:
     """One layer; the name of its h at every step. ONNX keeps an axis of directions: weights (1, G·H, ·), outputs (T, 1, B, H)."""
     W, R, b_ih, b_hh = (None if p is None else p[list(operator.gates)].flatten(0, 1) for p in recurrence.parameters_of(k))
     assert W is not None, "a stack has all its weights"

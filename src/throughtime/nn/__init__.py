@@ -18,5 +18,7 @@ from ._initialisers import (
     TorchUniform as TorchUniform,
 )
 from ._layers import GRU as GRU, LSTM as LSTM, RNN as RNN, Layers as Layers
-from ._rows import Rows as Rows
+from ._rows import Rows as Rows, TableProduct as TableProduct
+from ._linearised import LinearisedStack as LinearisedStack, LinearisedStep as LinearisedStep, Pulled as Pulled
+from ._trace import Layered as Layered, LayerTrace as LayerTrace, Trace as Trace, add_to_grads as add_to_grads, drawn_mask as drawn_mask
 from ._stack import Recurrence as Recurrence

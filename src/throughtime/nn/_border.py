@@ -1,4 +1,4 @@
-"""Between a caller's manner and the walk's: packed, padded, batch first or a single sequence become (T, B, I), and back.
+"""Between a caller's layout and ours: packed, padded, batch first or a single sequence become (T, B, I), and back.
 
 T time · B batch · I input · P what of h is seen · D directions · L layers · S states.
 """
@@ -15,7 +15,7 @@ from .._check import InputError
 from .._shapes import State
 
 
-class Stretch(NamedTuple):
+class TimeFirst(NamedTuple):
     """What a call is about, and how it was handed in."""
 
     xs: Tensor  # (T, B, I)
@@ -26,28 +26,31 @@ class Stretch(NamedTuple):
     batched: bool = True
 
 
-def taken(layer: Any, input: Tensor | PackedSequence, hx: Any, lengths: Tensor | Sequence[int] | None, reset: Tensor | None) -> Stretch:
+def to_time_first(
+    layer: Any, input: Tensor | PackedSequence, hx: Any, lengths: Tensor | Sequence[int] | None, reset: Tensor | None
+) -> TimeFirst:
     """A call of one of torch's layers, time first; checked in torch's words where torch checks."""
     data = input.data if isinstance(input, PackedSequence) else input
+    _check.tensor("the input", data)
     _check.same_device(data.device, layer._flat_weights[0].device)
     if isinstance(input, PackedSequence):
         return _unpacked(layer, input, hx, lengths, reset)
     return _time_first(layer, input, hx, lengths, reset)
 
 
-def given_back(layer: Any, stretch: Stretch, hs: Tensor, last: State) -> tuple[Any, Any]:
-    """Output and state in the manner in which the input came."""
+def to_caller_layout(layer: Any, call: TimeFirst, hs: Tensor, last: State) -> tuple[Any, Any]:
+    """Output and state in the layout of the input."""
     output: Any = hs
-    if stretch.packed is not None:
-        assert stretch.lengths is not None, "packed sequences bring theirs"
-        _, batch_sizes, order, back = stretch.packed
-        output = PackedSequence(pack_padded_sequence(hs, stretch.lengths.cpu()).data, batch_sizes, order, back)
+    if call.packed is not None:
+        assert call.lengths is not None, "packed sequences bring theirs"
+        _, batch_sizes, order, back = call.packed
+        output = PackedSequence(pack_padded_sequence(hs, call.lengths.cpu()).data, batch_sizes, order, back)
         last = last if back is None else tuple(s.index_select(1, back) for s in last)
-    elif not stretch.batched:
+    elif not call.batched:
         output, last = hs.squeeze(1), tuple(s.squeeze(1) for s in last)
     elif layer.batch_first:
         output = hs.transpose(0, 1)
-    if layer.state_batch_first and stretch.batched:
+    if layer.state_batch_first and call.batched:
         last = tuple(s.transpose(0, 1) for s in last)
     return output, last if isinstance(layer, nn.LSTM) else last[0]
 
@@ -57,7 +60,7 @@ def kind_of(layer: nn.Module) -> str:
     return next(kind.__name__ for kind in (nn.RNN, nn.GRU, nn.LSTM) if isinstance(layer, kind))
 
 
-def _time_first(layer: Any, input: Tensor, hx: Any, lengths: Any, reset: Tensor | None) -> Stretch:
+def _time_first(layer: Any, input: Tensor, hx: Any, lengths: Any, reset: Tensor | None) -> TimeFirst:
     if input.ndim not in (2, 3):
         got = f"{input.ndim}D tensor" if isinstance(layer, nn.RNN) else f"{input.ndim}D"
         raise ValueError(f"{kind_of(layer)}: Expected input to be 2D or 3D, got {got} instead")
@@ -74,10 +77,10 @@ def _time_first(layer: Any, input: Tensor, hx: Any, lengths: Any, reset: Tensor 
         xs = xs.masked_fill(
             (torch.arange(T, device=xs.device).unsqueeze(1) >= lengths).unsqueeze(2), 0
         )  # padding may hold anything, NaN too
-    return Stretch(xs, state, lengths, _given_reset(reset, T, B, xs.device), batched=batched)
+    return TimeFirst(xs, state, lengths, _given_reset(reset, T, B, xs.device), batched=batched)
 
 
-def _unpacked(layer: Any, packed: PackedSequence, hx: Any, lengths: Any, reset: Tensor | None) -> Stretch:
+def _unpacked(layer: Any, packed: PackedSequence, hx: Any, lengths: Any, reset: Tensor | None) -> TimeFirst:
     """Sequences in the order in which they are packed, longest first: those that have ended cost nothing."""
     if lengths is not None:
         raise InputError("lengths are given with a PackedSequence, which has its own; expected one of the two. Leave lengths away.")
@@ -90,7 +93,7 @@ def _unpacked(layer: Any, packed: PackedSequence, hx: Any, lengths: Any, reset: 
     reset = _given_reset(reset, xs.shape[0], xs.shape[1], xs.device)
     if reset is not None and order is not None:
         reset = reset.index_select(-1, order)
-    return Stretch(xs, state, ends.to(xs.device), reset, packed)
+    return TimeFirst(xs, state, ends.to(xs.device), reset, packed)
 
 
 def _given_state(layer: Any, hx: Any, *, batched: bool) -> State | None:

@@ -16,8 +16,8 @@ from .. import _check
 from .._check import InputError
 from .._shapes import State
 from ..cells import GRU as GRUStep, LSTM as LSTMStep, AbstractCell
-from ..kernels import Memory, Parameters, Variation, Walk, recurrence, unrolled
-from ._border import Stretch, given_back, kind_of, taken
+from ..kernels import Memory, Parameters, Traversal, Variation, recurrence, unrolled
+from ._border import TimeFirst, kind_of, to_caller_layout, to_time_first
 from ._cells import NAMED, elman
 from ._compile import let_compile_see
 from ._normalised import NormalisedLSTM
@@ -130,14 +130,14 @@ class Layers(nn.RNNBase, abc.ABC):
         """
         if isinstance(input, Tensor) and input.ndim in (2, 3) and not input.numel() and not self._options():
             return super().forward(input, hx)  # a batch of no sequences, or no steps: torch has an answer, or a sentence
-        stretch = taken(self, input, hx, lengths, reset)
-        hs, last = self._walk(stretch)
-        return given_back(self, stretch, hs, last)
+        call = to_time_first(self, input, hx, lengths, reset)
+        hs, last = self._run_layers(call)
+        return to_caller_layout(self, call, hs, last)
 
-    def _walk(self, stretch: Stretch) -> tuple[Tensor, State]:
+    def _run_layers(self, call: TimeFirst) -> tuple[Tensor, State]:
         """Layer after layer, each direction of each."""
-        dtype, answer = self._dtypes(stretch.xs)
-        below, state = stretch.xs.to(dtype), self._entering(stretch, dtype)
+        dtype, answer = self._dtypes(call.xs)
+        below, state = call.xs.to(dtype), self._starting_state(call, dtype)
         suffixes, D = list(self._suffixes()), 2 if self.bidirectional else 1
         lasts: list[State] = []
         for k in range(0, len(suffixes), D):
@@ -146,20 +146,20 @@ class Layers(nn.RNNBase, abc.ABC):
             outputs = []
             for direction in range(D):
                 one = k + direction
-                walk = self._way(stretch, one, bool(direction), dtype)
-                hs, last = self._layer(suffixes[one], below, tuple(s[one] for s in state), walk, dtype)
+                traversal = self._traversal(call, one, bool(direction), dtype)
+                hs, last = self._layer(suffixes[one], below, tuple(s[one] for s in state), traversal, dtype)
                 outputs.append(hs)
                 lasts.append(last)
             below = outputs[0] if D == 1 else torch.cat(outputs, -1)
         ends = tuple(s[0].unsqueeze(0) if len(s) == 1 else torch.stack(s) for s in zip(*lasts, strict=True))
         return below.to(answer), tuple(s.to(answer) for s in ends)
 
-    def _layer(self, suffix: str, xs: Tensor, state: State, walk: Walk, dtype: torch.dtype) -> tuple[Tensor, State]:
+    def _layer(self, suffix: str, xs: Tensor, state: State, traversal: Traversal, dtype: torch.dtype) -> tuple[Tensor, State]:
         """One layer in one direction."""
         cell = self._step()
         stored = Parameters(*(self._named(f"{name}_{suffix}", dtype) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")))  # type: ignore[arg-type]
         if not (self.proj_size or self.layer_norm or self.zoneout or (self.recurrent_dropout and self.training)):
-            return recurrence(cell, xs, state, stored, walk=walk, memory=self.memory)
+            return recurrence(cell, xs, state, stored, traversal=traversal, memory=self.memory)
         W, R, b_ih, b_hh = stored
         assert W is not None, "torch's modules have all their weights"
         gates = (cell.gates, self.hidden_size)
@@ -170,7 +170,7 @@ class Layers(nn.RNNBase, abc.ABC):
             assert gain is not None, "it was registered with layer_norm"
             assert offset is not None, "as above"
             cell = NormalisedLSTM(gain, offset)
-        return unrolled(cell, xs, state, parameters, walk, self._variation(suffix, xs, state, dtype))
+        return unrolled(cell, xs, state, parameters, traversal, self._variation(suffix, xs, state, dtype))
 
     def _variation(self, suffix: str, xs: Tensor, state: State, dtype: torch.dtype) -> Variation:
         """This call's masks and gains."""
@@ -194,15 +194,15 @@ class Layers(nn.RNNBase, abc.ABC):
     def _norm(gain: Tensor | None) -> Callable[[Tensor], Tensor] | None:
         return None if gain is None else lambda a: functional.layer_norm(a, gain.shape, gain)
 
-    def _entering(self, stretch: Stretch, dtype: torch.dtype) -> State:
+    def _starting_state(self, call: TimeFirst, dtype: torch.dtype) -> State:
         """S tensors (L·D, B, ·) before the first step."""
-        start = self._start(stretch.xs.shape[1], stretch.xs, dtype)
-        if stretch.state is None:
+        start = self._start(call.xs.shape[1], call.xs, dtype)
+        if call.state is None:
             return start
-        state = tuple(s.to(dtype) for s in stretch.state)
-        if stretch.reset is None or stretch.reset.ndim == 2:
+        state = tuple(s.to(dtype) for s in call.state)
+        if call.reset is None or call.reset.ndim == 2:
             return state
-        return tuple(torch.where(stretch.reset.view(1, -1, 1), new, old) for new, old in zip(start, state, strict=True))
+        return tuple(torch.where(call.reset.view(1, -1, 1), new, old) for new, old in zip(start, state, strict=True))
 
     def _start(self, B: int, like: Tensor, dtype: torch.dtype) -> State:
         """Zeros, or what was learned."""
@@ -212,17 +212,17 @@ class Layers(nn.RNNBase, abc.ABC):
             return tuple(torch.zeros(rows, B, size, dtype=dtype, device=like.device) for size in sizes.values())
         return tuple(getattr(self, f"{name}_0").to(dtype).expand(-1, B, -1) for name in sizes)  # which functional_call may have exchanged
 
-    def _way(self, stretch: Stretch, one: int, reverse: bool, dtype: torch.dtype) -> Walk:
-        """How layer-and-direction ``one`` walks through time."""
-        reset = stretch.reset if stretch.reset is not None and stretch.reset.ndim == 2 else None
+    def _traversal(self, call: TimeFirst, one: int, reverse: bool, dtype: torch.dtype) -> Traversal:
+        """How layer-and-direction ``one`` goes through time."""
+        reset = call.reset if call.reset is not None and call.reset.ndim == 2 else None
         if reset is not None and reverse:  # the border before step t is met after it
-            if stretch.lengths is not None:
-                reset = reset & (torch.arange(len(reset), device=reset.device).unsqueeze(1) < stretch.lengths)
+            if call.lengths is not None:
+                reset = reset & (torch.arange(len(reset), device=reset.device).unsqueeze(1) < call.lengths)
             reset = torch.cat((reset[1:], torch.zeros_like(reset[:1])))
         restart = None
         if reset is not None and self.learn_h0:
-            restart = tuple(s[one] for s in self._start(stretch.xs.shape[1], stretch.xs, dtype))
-        return Walk(stretch.lengths, reset, restart, reverse)
+            restart = tuple(s[one] for s in self._start(call.xs.shape[1], call.xs, dtype))
+        return Traversal(call.lengths, reset, restart, reverse)
 
     def _dtypes(self, xs: Tensor) -> tuple[torch.dtype, torch.dtype]:
         """What to compute in and what to answer in: half precision is computed in float32 on the CPU, which has no kernel for it."""

@@ -29,5 +29,5 @@ class NormalisedLSTM(AbstractCell):
 
     def step(self, wx: Tensor, rh: Tensor, state: State) -> State:
         _, c = LSTM().step(wx, rh, state)
-        o = torch.sigmoid(wx[:, 3] + rh[:, 3])
+        *_, o = LSTM().gate_values(wx, rh)
         return o * torch.tanh(functional.layer_norm(c, self.gain.shape, self.gain, self.offset)), c  # (1)

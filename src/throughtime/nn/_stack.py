@@ -4,11 +4,10 @@ T time · B batch · I input · H hidden · G gates · S states · L layers.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import final
+from typing import Literal, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .. import _check
@@ -18,6 +17,7 @@ from ..kernels import Memory, Parameters, recurrence
 from ._initial import AbstractInitial, Zeros
 from ._initialisers import AbstractInitialiser, TorchUniform
 from ._rows import Rows
+from ._trace import Trace
 
 
 @final
@@ -40,7 +40,7 @@ class Recurrence(nn.Module):
             the memory for GRU and LSTM. The same numbers either way.
 
     Raises:
-        InputError: a size below 1, a dropout outside [0, 1).
+        InputError: a cell that is no object of ``AbstractCell``, a size that is no integer above 0, a dropout outside [0, 1).
 
     >>> from throughtime import cells
     >>> stack = Recurrence(cells.GRU(), 3, 5, num_layers=2)
@@ -63,6 +63,7 @@ class Recurrence(nn.Module):
         memory: Memory = "fast",
     ) -> None:
         super().__init__()
+        _check.instance("cell", cell, AbstractCell, "cells.GRU(), cells.LSTM() or cells.Elman()")
         _check.one_of("memory", memory, ("fast", "lean"))
         self.cell, self.bias, self.initial_rule = cell, bias, initial
         self.memory: Memory = memory
@@ -87,9 +88,9 @@ class Recurrence(nn.Module):
     def parameters_of(self, layer: int) -> Parameters:
         """One layer's weights, views with the gate axis: W (G, H, I), R (G, H, H), b_ih, b_hh (G, H) or None."""
         gates = (self.cell.gates, self.hidden_size)
-        return Parameters(*(None if p is None else p.view(*gates, *p.shape[1:]) for p in self._stored(layer)))  # type: ignore[arg-type]
+        return Parameters(*(None if p is None else p.view(*gates, *p.shape[1:]) for p in self.stored_parameters_of(layer)))  # type: ignore[arg-type]
 
-    def _stored(self, layer: int) -> Parameters:
+    def stored_parameters_of(self, layer: int) -> Parameters:
         """The same as they are stored, (G·H, ·)."""
         find = self._parameters.get
         return Parameters(*(find(f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")))  # type: ignore[arg-type]
@@ -118,6 +119,8 @@ class Recurrence(nn.Module):
         Raises:
             InputError: xs or state of other shapes.
         """
+        if not isinstance(xs, Rows):
+            _check.tensor("xs", xs)
         _check.sequence_input(xs.shape, self.input_size)
         B = xs.shape[1]
         state = self.initial_state(B) if state is None else state
@@ -126,7 +129,7 @@ class Recurrence(nn.Module):
         layers_last = []
         for layer in range(self.num_layers):
             if layer > 0:
-                below, parameters = nn.functional.dropout(below, self.dropout, self.training), self._stored(layer)
+                below, parameters = nn.functional.dropout(below, self.dropout, self.training), self.stored_parameters_of(layer)
             before = tuple(s[layer] for s in state)
             below, last = recurrence(self.cell, below, before, parameters, clip_adjoint=clip_adjoint, memory=self.memory)
             layers_last.append(last)
@@ -136,18 +139,50 @@ class Recurrence(nn.Module):
 
     def _first_input(self, xs: Tensor | Rows) -> tuple[Tensor, Parameters]:
         """What the first layer takes: vectors and its weights; or of rows its wx (T, B, G, H), and its weights but for those in it."""
-        W, R, b_ih, b_hh = self._stored(0)
+        W, R, b_ih, b_hh = self.stored_parameters_of(0)
         if isinstance(xs, Tensor):
             return xs, Parameters(W, R, b_ih, b_hh)
         assert W is not None, "a stack has all its weights"
         wx = xs.through(W, b_ih)
         return wx.view(*xs.index.shape, self.cell.gates, self.hidden_size), Parameters(None, R, None, b_hh)
 
-    def with_product(self, rows: Rows) -> Rows:
-        """The same rows with the first layer's W table + b_ih made, once for many calls."""
-        W, _, b_ih, _ = self._stored(0)
-        assert W is not None, "a stack has all its weights"
-        return replace(rows, product=nn.functional.linear(rows.table, W, b_ih))
+    def trace(
+        self,
+        xs: Float[Tensor, "T B I"] | Rows,
+        state: State | None = None,
+        *,
+        fresh: Bool[Tensor, "*T B"] | None = None,
+        initial: State | None = None,
+        mask: Float[Tensor, "T B I"] | None = None,
+        keep: Literal["fast", "lean", "none"] | None = None,
+        clip_adjoint: float | None = None,
+    ) -> Trace:
+        """Run the stack and remember what its derivative needs: for gradient methods and for whoever looks at the gradient.
+
+        Args:
+            xs: inputs, time first; or rows of a table.
+            state: S tensors (L, B, H); None: every stream begins with the first step.
+            fresh: (B,) streams that begin anew before the first step, or (T, B) before any.
+            initial: the state that they begin from, S tensors (L, B, H), with the graph of what made it; None: the stack's own.
+            mask: (T, B, I) what ``xs`` is multiplied by, as dropout does; None: nothing.
+            keep: what is kept for ``Trace.backward``; None: as the stack's ``memory`` says. "none": neither that nor anything else.
+            clip_adjoint: as in ``forward``, for every adjoint that goes through the trace.
+
+        Raises:
+            InputError: xs or state of other shapes.
+
+        >>> from throughtime import cells
+        >>> stack = Recurrence(cells.GRU(), 3, 5)
+        >>> trace = stack.trace(torch.zeros(7, 4, 3))
+        >>> adjoint = trace.backward(torch.ones_like(trace.hs), None)
+        >>> stack.weight_hh_l0.grad.shape, trace.layers[0].at(6).jacobian().shape
+        (torch.Size([15, 5]), torch.Size([4, 5, 5]))
+        """
+        _check.sequence_input(xs.shape, self.input_size)
+        if state is not None:
+            _check.state(state, [(self.num_layers, xs.shape[1], self.hidden_size)] * self.cell.states)
+        keep = self.memory if keep is None else keep
+        return Trace(self, xs, state, fresh, initial=initial, mask=mask, keep=keep, clip_adjoint=clip_adjoint)
 
     def extra_repr(self) -> str:
         return f"{self.cell}, {self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, bias={self.bias}, dropout={self.dropout}"

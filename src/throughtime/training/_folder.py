@@ -16,9 +16,10 @@ from typing import final
 import msgspec
 import torch
 
+from .. import _check
 from .._check import InputError
 from .._version import __version__
-from ..data import AbstractVocabulary, Corpus, read_json, read_vocabulary
+from ..data import AbstractVocabulary, Corpus, read_vocabulary
 from ..models import LanguageModel
 from ._build import build_model
 from ._files import load_parameters, read_tensors, write_text
@@ -60,7 +61,7 @@ class RunFolder:
         """
         if not (path / "config.json").is_file():
             raise InputError(f"{path} is no run folder: it has no config.json; expected one that 'throughtime train' made. Check the path.")
-        about = read_json(path / "config.json")
+        about = _check.json_file(path / "config.json")
         match about:
             case {"format": int(found)} if found != FORMAT:
                 wrote = about.get("throughtime", "?") if isinstance(about, dict) else "?"

@@ -176,7 +176,7 @@ class Training:
         """Take up the state that is saved."""
         self.carry, self.progress = load_state(self.folder.state, self.model, self.optimizer)
         self.saved_step, self.generators = self.progress.step, generator_states()
-        if self.carry is not None and self.carry.kept and self.carry.made_by != self.gradient.keeper:
+        if self.carry is not None and self.carry.kept and self.carry.made_by != self.gradient.carry_owner:
             raise InputError(
                 f"the run was saved by {self.carry.made_by} and is to go on with {self.gradient!r}; expected the same, since it keeps more "
                 "than the state from step to step. Give --clip-step as before."

@@ -69,7 +69,7 @@ class OnlineLearner:
         was_training = self.model.training
         self.model.eval()
         try:
-            xs = self.model.input(x.unsqueeze(0))
+            xs = self.model.embed(Batch(x.unsqueeze(0)))
             hs, _ = self.model.recurrence(xs, None if self.carry is None else self.carry.state)
             return self.model.head.predict(hs[0])
         finally:

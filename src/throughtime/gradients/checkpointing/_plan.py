@@ -1,4 +1,4 @@
-"""What checkpointing will hold and recompute, known before it runs; and the choice of units within a budget of bytes.
+"""What checkpointing will hold and recompute, known before it runs; and the choice of segments within a budget of bytes.
 
 T time · B batch · I input · G gates · H hidden · V outputs · L layers · S states.
 """
@@ -13,7 +13,7 @@ from typing import NamedTuple, final
 import torch
 
 from ..._check import InputError
-from ...kernels import held_numbers
+from ...kernels._memory import memory_use
 from ...models import AbstractModel, Embedding, Vectors
 from ._budget import Budgeted
 from ._schedules import AbstractSchedule, Binomial, totals
@@ -39,11 +39,11 @@ class Footprint(NamedTuple):
         """For units of ``unit`` steps of B streams."""
         stack, like, rows = model.recurrence, model.head.weight, unit * B
         H, L, dropping = stack.hidden_size, stack.num_layers, model.training
-        kept, backward = held_numbers(stack.cell, like, (unit, B, H), stack.memory)
+        kept, backward = memory_use(stack.cell, like, (unit, B, H), stack.memory)
         between = 2 * H if dropping and stack.dropout else 0
         entered = _entered(model, unit, B)
         held = rows * (entered + L * H + (L - 1) * between) + L * kept
-        head = rows * (4 * H if dropping and model.dropout.p else 2 * H) + model.head.numbers_held(rows)
+        head = rows * (4 * H if dropping and model.dropout.p else 2 * H) + model.head.memory_use(rows)
         gradients = rows * (max(entered, H) + 2 * H) + backward
         size = like.element_size()
         return cls(stack.cell.states * L * B * H * size, held * size, (held + max(head, gradients) + _table(model, unit, B)) * size)
@@ -107,8 +107,8 @@ class Plan:
         return cls(T, unit, schedule, found.kept, found.recorded, peak, found.advances * unit)
 
     def __str__(self) -> str:
-        units, snapshots = _count(ceil(self.T / self.unit), "unit"), _count(self.snapshots, "state")
-        recorded, stored = _count(self.recorded, "recorded unit"), bytes_text(self.stored)
+        units, snapshots = _count(ceil(self.T / self.unit), "segment"), _count(self.snapshots, "state")
+        recorded, stored = _count(self.recorded, "recorded segment"), bytes_text(self.stored)
         return (
             f"{self.T:,} steps in {units} of {self.unit:,}: at most {snapshots} and {recorded} are held at once, {stored} in all; "
             f"{self.extra_steps:,} extra forward steps ({self.extra_steps / self.T:.2f} a step)"

@@ -14,22 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from ...models import AbstractModel
-from ._walk import Trajectory
+from ._run import ForwardRun
 
 
 @final
 class Columns:
     """The slices of one model; ``upto[l]`` is the length of layer l's prefix."""
 
-    def __init__(self, model: AbstractModel, trajectory: Trajectory) -> None:
-        S, _, _, H = trajectory.sizes
+    def __init__(self, model: AbstractModel, run: ForwardRun) -> None:
+        S, _, _, H = run.sizes
         self.count = 0
-        self.table = self._take(0 if trajectory.table is None else len(trajectory.table.rows) * model.recurrence.input_size)
+        self.table = self._take(0 if run.table is None else len(run.table.rows) * model.recurrence.input_size)
         self.wx, self.rh, self.initial, self.upto = [], [], [], []
-        for layer in trajectory.layers:
-            rows = layer.W.shape[0] * H
-            self.wx.append(self._take(rows * layer.xs.shape[2]))
-            self.rh.append(self._take(rows * layer.h_prevs.shape[2]))
+        for layer in run.layers:
+            rows = layer.cell.gates * H
+            self.wx.append(self._take(rows * layer.W_inputs.shape[2]))
+            self.rh.append(self._take(rows * layer.R_inputs.shape[2]))
             self.initial.append(self._take(S * H if model.recurrence.initial_rule.learnable else 0))
             self.upto.append(self.count)
 
@@ -37,16 +37,16 @@ class Columns:
         self.count += n
         return slice(self.count - n, self.count)
 
-    def add(self, model: AbstractModel, trajectory: Trajectory, g: Tensor) -> None:
+    def add(self, model: AbstractModel, run: ForwardRun, g: Tensor) -> None:
         """Add the gradient ``g`` (columns,) to the parameters' own."""
-        table = trajectory.table
+        table = run.table
         if table is not None:
             add_rows(table.weight, table.rows, g[self.table].view(len(table.rows), -1))
-        for l, layer in enumerate(trajectory.layers):
-            wx, rh = (g[at].view(-1, x.shape[2]) for at, x in ((self.wx[l], layer.xs), (self.rh[l], layer.h_prevs)))
+        for l, layer in enumerate(run.layers):
+            wx, rh = (g[at].view(-1, x.shape[2]) for at, x in ((self.wx[l], layer.W_inputs), (self.rh[l], layer.R_inputs)))
             add_layer(model, l, wx, rh)
             if model.recurrence.initial_rule.learnable:
-                add_initial(model, l, g[self.initial[l]].view(-1, wx.shape[0] // layer.W.shape[0]))
+                add_initial(model, l, g[self.initial[l]].view(-1, wx.shape[0] // layer.cell.gates))
 
 
 def add_layer(model: AbstractModel, l: int, wx: Tensor, rh: Tensor) -> None:
@@ -59,7 +59,7 @@ def add_layer(model: AbstractModel, l: int, wx: Tensor, rh: Tensor) -> None:
             _add(r.get_parameter(f"bias_{kind}_l{l}"), g[:, -1])
 
 
-def seen(trajectory: Trajectory, l: int, method: str) -> Tensor:
+def unit_inputs(run: ForwardRun, l: int, method: str) -> Tensor:
     """What unit-local parameters of layer l multiply, (T, B, I + 1 + r): x̂, and in layer 0 which row of the embedding came.
 
     wx = W e_v + b is itself a row of a table wx_v, each entry of which reaches one unit only, as those of W and b do.
@@ -67,24 +67,24 @@ def seen(trajectory: Trajectory, l: int, method: str) -> Tensor:
     Raises:
         NotImplementedError: dropout on the embedding, after which wx_v is another table at every step.
     """
-    layer, table = trajectory.layers[l], trajectory.table
+    layer, table = run.layers[l], run.table
     if l > 0 or table is None:
-        return layer.xs
+        return layer.W_inputs
     if layer.mask is not None:
         raise NotImplementedError(
             f"{method} follows an embedding through wx_v = W e_v + b, which dropout on the embedding makes another table at every step. "
             "Set the model's dropout to 0 (dropout between layers may stay), or use RTRL(), UORO(seed) or TruncatedBPTT(k1, k2)."
         )
-    return torch.cat((layer.xs, table.share(slice(None))), 2)
+    return torch.cat((layer.W_inputs, table.share(slice(None))), 2)
 
 
-def add_seen(model: AbstractModel, trajectory: Trajectory, l: int, wx: Tensor, rh: Tensor) -> None:
+def add_unit_gradients(model: AbstractModel, run: ForwardRun, l: int, wx: Tensor, rh: Tensor) -> None:
     """As ``add_layer``, where layer 0's ``wx`` ends in the columns (G·H, r) of wx_v = W e_v + b: ∂L/∂e_v = Wᵀ ∂L/∂wx_v."""
-    layer, table = trajectory.layers[l], trajectory.table
-    own = layer.xs.shape[2]
+    layer, table = run.layers[l], run.table
+    own = layer.W_inputs.shape[2]
     add_layer(model, l, wx[:, :own], rh)
     if l == 0 and table is not None:
-        add_rows(table.weight, table.rows, wx[:, own:].T @ layer.W.flatten(0, 1))
+        add_rows(table.weight, table.rows, wx[:, own:].T @ layer.weights.W.flatten(0, 1))
 
 
 def add_initial(model: AbstractModel, l: int, g: Tensor) -> None:

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from ...data import Batch
 from ...models import AbstractModel
-from ._walk import Trajectory, immediate
+from ._run import ForwardRun
 
 
 class AbstractFeedback(abc.ABC):
     """Where ℓ_t comes from."""
 
     @abc.abstractmethod
-    def signals(self, model: AbstractModel, trajectory: Trajectory, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+    def signals(self, model: AbstractModel, run: ForwardRun, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """The loss, and ℓ_t of each layer, (T, B, H). The head's own gradient, which is exact, is added on the way."""
 
 
@@ -28,13 +28,13 @@ class AbstractFeedback(abc.ABC):
 class Symmetric(AbstractFeedback):
     """ℓ_t^l = ∂L_t/∂h_t^l with every state of step t − 1 held fast: back through the head and the layers above, within the step."""
 
-    def signals(self, model: AbstractModel, trajectory: Trajectory, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        loss, signal = immediate(model, trajectory.hs, batch)
+    def signals(self, model: AbstractModel, run: ForwardRun, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        loss, signal = model.loss_and_adjoint(run.trace.hs, batch)
         found = [signal]
-        S = len(trajectory.last)
-        for layer in reversed(trajectory.layers[1:]):
+        S = len(run.trace.last)
+        for layer in reversed(run.layers[1:]):
             at_states = torch.cat((signal.unsqueeze(0), signal.new_zeros(S - 1, *signal.shape))).flatten(1, 2)  # (S, T·B, H)
-            signal = layer.pull(None, at_states).below.view_as(signal)
+            signal = layer.everywhere().pull(at_states).below.view_as(signal)
             found.append(signal)
         return loss, found[::-1]
 
@@ -52,20 +52,29 @@ class RandomFeedback(AbstractFeedback):
 
     seed: int = 0
 
-    def signals(self, model: AbstractModel, trajectory: Trajectory, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        loss, errors = _output_errors(model, trajectory.hs, batch)
-        (_, L, _, H), V = trajectory.sizes, errors.shape[2]
-        chance = torch.Generator().manual_seed(self.seed)
-        B = torch.empty(L, V, H).normal_(0.0, H**-0.5, generator=chance).to(errors)
+    def signals(self, model: AbstractModel, run: ForwardRun, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        loss, errors = _output_errors(model, run.trace.hs, batch)
+        (_, L, _, H), V = run.sizes, errors.shape[2]
+        generator = torch.Generator().manual_seed(self.seed)
+        B = torch.empty(L, V, H).normal_(0.0, H**-0.5, generator=generator).to(errors)
         return loss, list(errors @ B.unsqueeze(1))
 
 
 def _output_errors(model: AbstractModel, hs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The loss, and δ_t = ∂L_t/∂o_t (T, B, V); adds the head's own gradient."""
+    """The loss, and δ_t = ∂L_t/∂o_t (T, B, V); adds the head's own gradient.
+
+    Raises:
+        NotImplementedError: a model with losses of its own.
+    """
+    if model.has_own("losses"):
+        raise NotImplementedError(
+            f"RandomFeedback sends the error at the head's output back, and {type(model).__name__} has losses of its own, which need not "
+            "be the head's. Symmetric() differentiates them as they are."
+        )
     with torch.enable_grad():
         o = model.head(model.dropout(hs.detach()))
         leaf = o.detach().requires_grad_()
-        loss = model.weighed(model.head.loss.per_step(leaf, batch.targets, model.head.output), batch).sum() * model.scale(batch)
+        loss = model.weighed(model.head.loss.per_step(leaf, batch.known_targets(), model.head.output), batch).sum() * model.scale(batch)
         loss.backward()
         assert leaf.grad is not None, "losses are a function of o"
         if o.requires_grad:

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from ... import _check
 from ...models import AbstractModel
+from ...nn import LinearisedStep
 from ._columns import Columns
-from ._walk import Entry, Layer, Trajectory, restart
+from ._run import Entry, ForwardRun, restart
 
 CHEAPER = (
     "SnAp(1), UORO(seed), EProp() and TruncatedBPTT(k1, k2) need no such matrix and are not exact; a smaller batch or hidden size needs a "
@@ -36,32 +37,33 @@ CHEAPER = (
 class Influence:
     """M of every layer and stream. Tensors that it is given are not written to."""
 
-    def __init__(self, model: AbstractModel, trajectory: Trajectory, entry: Entry, method: str) -> None:
+    def __init__(self, model: AbstractModel, run: ForwardRun, entry: Entry, method: str) -> None:
         """M before the first step: what was kept, and (1)'s M_0 for streams that start anew.
 
         Raises:
             InputError: this machine cannot hold it.
         """
-        self.trajectory, self.columns = trajectory, Columns(model, trajectory)
-        S, L, B, H = trajectory.sizes
-        dtype = trajectory.hs.dtype
+        self.run, self.columns = run, Columns(model, run)
+        S, L, B, H = run.sizes
+        dtype = run.trace.hs.dtype
         needed = 2 * B * S * H * sum(self.columns.upto) * dtype.itemsize  # the one before a step and the one after
         _check.memory(
             needed, f"the influence matrix of {method} ({B} streams, {S * L * H} states, {self.columns.count:,} columns)", CHEAPER
         )
-        self.M = [self._kept(entry, l) if entry.kept else trajectory.hs.new_zeros(B, S * H, n) for l, n in enumerate(self.columns.upto)]
+        self.M = [self._kept(entry, l) if entry.kept else run.trace.hs.new_zeros(B, S * H, n) for l, n in enumerate(self.columns.upto)]
         learnable = model.recurrence.initial_rule.learnable
         self.M = [restart(M, entry.fresh, self._begin(l) if learnable else 0.0) for l, M in enumerate(self.M)]
 
     def step(self, t: int) -> None:
         """(2) for every layer."""
         after = []
-        for l, layer in enumerate(self.trajectory.layers):
-            M = torch.bmm(layer.jacobian(t), self.M[l])
+        for l, layer in enumerate(self.run.layers):
+            step = layer.at(t)
+            M = torch.bmm(step.jacobian(), self.M[l])
             if l > 0:
-                H = layer.W.shape[1]
-                M[:, :, : self.columns.upto[l - 1]].baddbmm_(layer.by_below(t), after[-1][:, :H])
-            self._add_own(M, l, layer, t)
+                H = step.R.shape[1]
+                M[:, :, : self.columns.upto[l - 1]].baddbmm_(step.input_jacobian(), after[-1][:, :H])
+            self._add_own(M, l, step, t)
             after.append(M)
         self.M = after
 
@@ -77,17 +79,17 @@ class Influence:
 
     def kept(self) -> dict[str, Tensor]:
         """For the carry."""
-        rows = {} if self.trajectory.table is None else {"rows": self.trajectory.table.rows}
+        rows = {} if self.run.table is None else {"rows": self.run.table.rows}
         return rows | {f"influence.{l}": M for l, M in enumerate(self.M)}
 
-    def _add_own(self, M: Tensor, l: int, layer: Layer, t: int) -> None:
+    def _add_own(self, M: Tensor, l: int, step: LinearisedStep, t: int) -> None:
         """(3), (4)."""
-        d, table, columns = layer.at(t), self.trajectory.table, self.columns
-        add_outer(M[:, :, columns.wx[l]], d.by_wx, layer.xs[t], elementwise=d.elementwise)
-        add_outer(M[:, :, columns.rh[l]], d.by_rh, layer.h_prevs[t], elementwise=d.elementwise)
+        layer, d, table, columns = self.run.layers[l], step.derivative, self.run.table, self.columns
+        add_outer(M[:, :, columns.wx[l]], d.by_wx, layer.W_inputs[t], elementwise=d.elementwise)
+        add_outer(M[:, :, columns.rh[l]], d.by_rh, layer.R_inputs[t], elementwise=d.elementwise)
         if l == 0 and table is not None:
             share = table.share(slice(t, t + 1))[0]  # (B, r)
-            M[:, :, columns.table].unflatten(2, (len(table.rows), -1)).add_(layer.by_below(t).unsqueeze(2) * share[:, None, :, None])
+            M[:, :, columns.table].unflatten(2, (len(table.rows), -1)).add_(step.input_jacobian().unsqueeze(2) * share[:, None, :, None])
 
     def _begin(self, l: int) -> Tensor:
         """M_0^l (S·H, columns): 1 where a state is its own parameter."""
@@ -98,7 +100,7 @@ class Influence:
 
     def _kept(self, entry: Entry, l: int) -> Tensor:
         """M^l of the last call, with zeros for rows of the embedding that have come since."""
-        M, table = entry.kept[f"influence.{l}"], self.trajectory.table
+        M, table = entry.kept[f"influence.{l}"], self.run.table
         return M if table is None else table.grown_columns(M, entry.kept["rows"])
 
 

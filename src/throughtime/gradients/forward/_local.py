@@ -25,10 +25,11 @@ from torch import Tensor
 from ..._shapes import State
 from ...data import Batch
 from ...models import AbstractModel
+from ...nn import LayerTrace
 from .._base import Carry, Outcome
-from ._columns import add_initial, add_seen, seen
+from ._columns import add_initial, add_unit_gradients, unit_inputs
 from ._feedback import AbstractFeedback
-from ._walk import Entry, Layer, Trajectory, enter, restart, walk
+from ._run import Entry, ForwardRun, enter, learns_initial, restart, run_forward
 
 
 class _Traces(NamedTuple):
@@ -46,7 +47,7 @@ def accumulate_local(
     carry: Carry | State | None,
     *,
     feedback: AbstractFeedback,
-    passed_on: Callable[[Layer], Tensor],
+    passed_on: Callable[[LayerTrace], Tensor],
 ) -> Outcome:
     """One call of a method whose traces stay in their unit.
 
@@ -57,43 +58,43 @@ def accumulate_local(
         passed_on: gives D of a layer at all steps, (S, S, T·B, H); entry [p, q] takes state q of a unit to its state p.
     """
     entry = enter(model, batch, carry, name)
-    trajectory = walk(model, batch, entry)
-    loss, signals = feedback.signals(model, trajectory, batch)
-    table = trajectory.table
+    run = run_forward(model, batch, entry, name)
+    loss, signals = feedback.signals(model, run, batch)
+    table = run.table
     kept: dict[str, Tensor] = {} if table is None else {"rows": table.rows}
     with torch.no_grad():
-        for l, layer in enumerate(trajectory.layers):
-            xs = seen(trajectory, l, name)
-            wx, rh, initial, end = _of_layer(layer, xs, passed_on(layer), signals[l], _begin(trajectory, entry, l, xs))
-            add_seen(model, trajectory, l, wx, rh)
-            if model.recurrence.initial_rule.learnable:
+        for l, layer in enumerate(run.layers):
+            xs = unit_inputs(run, l, name)
+            wx, rh, initial, end = _of_layer(layer, xs, passed_on(layer), signals[l], _begin(run, entry, l, xs))
+            add_unit_gradients(model, run, l, wx, rh)
+            if learns_initial(model):
                 add_initial(model, l, initial)
             kept |= {f"{part}.{l}": trace for part, trace in zip(_Traces._fields, end, strict=True)}
-    return Outcome(loss, Carry(trajectory.last, kept, name))
+    return Outcome(loss, Carry(run.trace.last, kept, name))
 
 
-def _begin(trajectory: Trajectory, entry: Entry, l: int, xs: Tensor) -> _Traces:
+def _begin(run: ForwardRun, entry: Entry, l: int, xs: Tensor) -> _Traces:
     """ε_0: what was kept, and for streams that start anew nothing but the initial state's 1."""
-    (S, _, B, H), layer, table = trajectory.sizes, trajectory.layers[l], trajectory.table
+    (S, _, B, H), layer, table = run.sizes, run.layers[l], run.table
     if entry.kept:
         wx, rh, initial = (entry.kept[f"{name}.{l}"] for name in _Traces._fields)
         if l == 0 and table is not None:
-            own = layer.xs.shape[2]
+            own = layer.W_inputs.shape[2]
             wx = torch.cat((wx[..., :own], table.grown(wx[..., own:], entry.kept["rows"], wx.ndim - 1)), -1)
     else:
-        G = layer.W.shape[0]
-        wx, rh = (xs.new_zeros(B, S, G, H, columns) for columns in (xs.shape[2], layer.h_prevs.shape[2]))
+        G = layer.cell.gates
+        wx, rh = (xs.new_zeros(B, S, G, H, columns) for columns in (xs.shape[2], layer.R_inputs.shape[2]))
         initial = xs.new_zeros(B, S, S, H)
     one = torch.eye(S, dtype=xs.dtype, device=xs.device).unsqueeze(2)
     return _Traces(restart(wx, entry.fresh), restart(rh, entry.fresh), restart(initial, entry.fresh, one))
 
 
-def _of_layer(layer: Layer, xs: Tensor, D: Tensor, signal: Tensor, begin: _Traces) -> tuple[Tensor, Tensor, Tensor, _Traces]:
+def _of_layer(layer: LayerTrace, xs: Tensor, D: Tensor, signal: Tensor, begin: _Traces) -> tuple[Tensor, Tensor, Tensor, _Traces]:
     """(4) as gradients (G·H, ·) of wx's and rh's parameters and (S, H) of the initial state; and (6)."""
     steps, first = _back(D, signal)  # (S, 1 + S, T·B, H), (S, 1 + S, B, H)
     mu, psi = first[:, 0], first[:, 1:]
     gradients, ends = [], []
-    for at, inputs, kept in zip(layer.linear.pull(steps)[:2], (xs, layer.h_prevs), begin[:2], strict=True):
+    for at, inputs, kept in zip(layer.derivative.pull(steps)[:2], (xs, layer.R_inputs), begin[:2], strict=True):
         g = torch.einsum("gnj,ni->gji", at[:, 0], inputs.flatten(0, 1)) + torch.einsum("qbj,bqgji->gji", mu, kept)  # (4)
         summed = torch.einsum("gptbj,tbi->bpgji", at[:, 1:].unflatten(2, signal.shape[:2]), inputs)
         ends.append(summed + torch.einsum("qpbj,bqgji->bpgji", psi, kept))  # (6)

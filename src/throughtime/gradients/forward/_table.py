@@ -2,8 +2,8 @@
 
 T time · B batch · I input · r rows that have occurred.
 
-x_t = Σ_v p_tv e_v, p_t one-hot where inputs are indices. A row that no stream has met has no influence on any state and takes no memory;
-where distributions come in, every row takes part.
+x_t = Σ_v p_tv e_v, p_t one-hot where inputs are indices. A row that has not occurred in any stream has no influence on any state and
+takes no memory; where distributions come in, every row takes part.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from ...data import Batch
-from ...models import AbstractModel, Embedding
 
 
 @final
@@ -27,22 +26,14 @@ class Table:
     inputs: Tensor  # (T, B) places among ``rows``, or (T, B, V) distributions
 
     @staticmethod
-    def of(model: AbstractModel, batch: Batch, kept: Mapping[str, Tensor]) -> "Table | None":
-        """The model's table, or None where its input station has no parameters."""
-        station = model.input
-        if not isinstance(station, Embedding):
-            if any(True for _ in station.parameters()):
-                raise NotImplementedError(
-                    f"methods that run forward in time know how a state depends on an Embedding's rows, not on the parameters of "
-                    f"{type(station).__name__}. FullBPTT() and TruncatedBPTT(k1, k2) would do: autograd differentiates the input station."
-                )
-            return None
+    def of(weight: nn.Parameter, batch: Batch, kept: Mapping[str, Tensor]) -> "Table":
+        """An embedding's rows, those that the carry knows and those that the batch brings."""
         if batch.inputs.is_floating_point():
-            every = torch.arange(len(station.weight), device=batch.inputs.device)
-            return Table(station.weight, every, batch.inputs.to(station.weight.dtype))
-        met = batch.inputs.long().flatten()
-        rows = torch.cat((kept["rows"], met)).unique() if "rows" in kept else met.unique()
-        return Table(station.weight, rows, torch.searchsorted(rows, batch.inputs.long().contiguous()))
+            every = torch.arange(len(weight), device=batch.inputs.device)
+            return Table(weight, every, batch.inputs.to(weight.dtype))
+        present = batch.inputs.long().flatten()
+        rows = torch.cat((kept["rows"], present)).unique() if "rows" in kept else present.unique()
+        return Table(weight, rows, torch.searchsorted(rows, batch.inputs.long().contiguous()))
 
     def share(self, steps: slice) -> Tensor:
         """p (t, B, r) of some steps."""

@@ -1,0 +1,123 @@
+"""What the methods that run forward in time start from: the carry, the batch run once with every step kept, and the embedding's rows.
+
+T time · B batch · I input · H hidden · S states · L layers.
+
+The layers together are one state, s_t = (s_t^0 … s_t^{L−1}). Its Jacobian J_t is block lower triangular within the step: layer l sees
+its own past, and by x_t^l all that the layers below have just become. Nothing here forms J_t whole; ``LayerTrace.at`` gives its blocks.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from ... import _check
+from ..._shapes import State
+from ...data import Batch
+from ...models import AbstractModel, Embedding
+from ...nn import LayerTrace, Trace, drawn_mask
+from .._base import Carry, carried_state, starting_state
+from .._stations import run_with_steps, stack_of
+from ._table import Table
+
+
+class Entry(NamedTuple):
+    """Where a call starts."""
+
+    state: State  # S tensors (L, B, H), detached; the initial one in place of what a fresh stream carried
+    fresh: Tensor  # (B,) which streams start here
+    kept: Mapping[str, Tensor]  # what the method kept; empty at a beginning, or after another method
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ForwardRun:
+    """A batch run once."""
+
+    trace: Trace
+    table: Table | None  # where the input station is an embedding
+
+    @property
+    def layers(self) -> list[LayerTrace]:
+        return self.trace.layers
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """S, L, B, H."""
+        S, (L, B, H) = len(self.trace.last), self.trace.last[0].shape
+        return S, L, B, H
+
+
+def enter(model: AbstractModel, batch: Batch, carry: Carry | State | None, method: str) -> Entry:
+    """The state to start from, and what the method kept of these streams.
+
+    Raises:
+        NotImplementedError: an initial state that is a subclass's own and depends on parameters.
+    """
+    state = carried_state(carry, method)
+    none = torch.zeros(batch.B, dtype=torch.bool, device=batch.inputs.device)
+    if state is None:
+        return Entry(_detached(_initial(model, batch.B, method)), ~none, {})
+    r = stack_of(model, method)
+    _check.state(state, [(r.num_layers, batch.B, r.hidden_size)] * r.cell.states)
+    if batch.fresh is None or not bool(batch.fresh.any()):
+        return Entry(_detached(state), none, carry.kept if isinstance(carry, Carry) else {})
+    _initial(model, batch.B, method)
+    state = starting_state(model, state, batch.fresh, batch.B)
+    return Entry(_detached(state), batch.fresh, carry.kept if isinstance(carry, Carry) else {})
+
+
+@torch.no_grad()
+def run_forward(model: AbstractModel, batch: Batch, entry: Entry, method: str) -> ForwardRun:
+    """Run stations ② and ③ over the batch.
+
+    Raises:
+        NotImplementedError: an input station whose parameters are not an embedding's; a recurrence that is not a stack of cells.
+    """
+    if isinstance(model.input, Embedding) and not model.has_own("embed"):
+        with torch.enable_grad():
+            xs = model.input(batch.inputs)
+        mask = drawn_mask(xs.detach(), model.dropout.p, model.training)
+        table = Table.of(model.input.weight, batch, entry.kept)
+    else:
+        with torch.enable_grad():
+            xs, mask, table = model.embed(batch), None, None
+        _refuse_parameters(model, xs, method)
+    return ForwardRun(run_with_steps(model, batch, entry.state, None, method, xs=xs, mask=mask), table)
+
+
+def restart(kept: Tensor, fresh: Tensor, begin: Tensor | float = 0.0) -> Tensor:
+    """``kept`` (B, …), with ``begin`` in place of what belongs to streams that start anew."""
+    if not bool(fresh.any()):
+        return kept
+    return torch.where(fresh.view(-1, *[1] * (kept.ndim - 1)), torch.as_tensor(begin, dtype=kept.dtype, device=kept.device), kept)
+
+
+def learns_initial(model: AbstractModel) -> bool:
+    """Whether the state before the first step is a parameter."""
+    return model.recurrence.initial_rule.learnable
+
+
+def _refuse_parameters(model: AbstractModel, xs: Tensor, method: str) -> None:
+    if xs.requires_grad:
+        station = f"{type(model).__name__}.embed" if model.has_own("embed") else type(model.input).__name__
+        raise NotImplementedError(
+            f"{method} runs forward in time and knows how a state depends on an Embedding's rows, not on the parameters behind {station}. "
+            "FullBPTT() and TruncatedBPTT(k1, k2) would do: autograd differentiates the input station."
+        )
+
+
+def _initial(model: AbstractModel, batch_size: int, method: str) -> State:
+    initial = model.initial_state(batch_size)
+    if model.has_own("initial_state") and any(s.requires_grad for s in initial):
+        raise NotImplementedError(
+            f"{method} runs forward in time and knows how a state depends on nn.Learnable(), not on the parameters behind "
+            f"{type(model).__name__}.initial_state. FullBPTT() and TruncatedBPTT(k1, k2) would do."
+        )
+    return initial
+
+
+def _detached(state: State) -> State:
+    return tuple(s.detach() for s in state)
