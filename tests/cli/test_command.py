@@ -193,7 +193,7 @@ class TestVerbs:
             assert "None" not in output
             assert output.startswith(f"Usage: throughtime {' '.join(verb)}")
 
-    def test_demo(self, capsys, tmp_path):
+    def test_demo(self, capsys, tmp_path, pictures):
         assert main(["demo", "--minutes", "0.005", "--hidden", "8", "--out", "run"]) == 0
         assert "the model goes on from 'The '" in capsys.readouterr().out
         assert (tmp_path / "run" / "curves.png").is_file()

@@ -78,7 +78,7 @@ def test_asked_to_stop_in_a_step_that_takes_minutes(tmp_path):
     assert load_file(tmp_path / "run" / "state.safetensors")
 
 
-@pytest.mark.parametrize("moment", [0.2, 0.8])
+@pytest.mark.parametrize("moment", [0.15, 0.4, 0.8, 1.5])
 def test_asked_to_stop_while_it_starts(moment, tmp_path):
     process = start(["train", "text", "book.txt", *FLAGS, "--out", "run"], tmp_path)
     time.sleep(moment)

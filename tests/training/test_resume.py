@@ -117,7 +117,7 @@ def test_a_step_that_is_far_too_long(make_run, console):
         assert all(torch.isfinite(t).all() for t in load_file(file).values() if t.is_floating_point())
 
 
-def test_files_of_a_run(make_run, console):
+def test_files_of_a_run(make_run, console, pictures):
     run = make_run()
     ended = train(run, console=console)
     names = {path.name.split(".")[0] for path in run.path.iterdir()}

@@ -157,10 +157,10 @@ def _of_task(chosen: CompareGradients) -> tuple[AbstractModel, Batch, str]:
     rules = (TorchUniform(), Orthogonal()) if chosen.orthogonal else (TorchUniform(),)
     if batch.inputs.is_floating_point():
         recurrence = Recurrence(cell, batch.inputs.shape[2], chosen.hidden, num_layers=chosen.layers, initialisers=rules)
-        head = Head(chosen.hidden, batch.targets.shape[2], output=Linear(), loss=SquaredError())
+        head = Head(chosen.hidden, batch.known_targets().shape[2], output=Linear(), loss=SquaredError())
         model: AbstractModel = SequenceModel(Vectors(batch.inputs.shape[2]), recurrence, head)
     else:
-        symbols = 1 + int(max(batch.inputs.max(), batch.targets.max()))
+        symbols = 1 + int(max(batch.inputs.max(), batch.known_targets().max()))
         model = LanguageModel(symbols, cell=cell, hidden_size=chosen.hidden, num_layers=chosen.layers, embedding_size=0, initialisers=rules)
     return model, batch, f"{chosen.task}: {_sizes(model, batch)}"
 
