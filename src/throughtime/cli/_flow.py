@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import _check
+from .._bar import bar
 from .._check import InputError
 from ..data import Section, TokenStream, encode_file
 from ..flow import Flow, gradient_flow
@@ -36,7 +37,9 @@ def flow(chosen: ShowFlow, call: Call) -> int:
             name, section = chosen.data.name, encode_file(chosen.data, vocabulary, aside / "data.bin", chosen.encoding)
         else:
             name, section = _held_out(folder)
-        found = _measure(model, section, name, chosen.steps or 2 * window, chosen.streams)
+        with bar(Console(stderr=True)) as show:
+            show(f"measuring {name}", 0, 1)
+            found = _measure(model, section, name, chosen.steps or 2 * window, chosen.streams)
 
     def spell(symbol: int) -> str:
         return vocabulary.decode([symbol])
