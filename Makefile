@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # What .venv must hold; constraints.txt pins one set of parts that is known to work together.
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint types test-quick test-all bench sanitize clean
+.PHONY: setup demo test lint types test-quick test-all bench sanitize sanitize-threads clean
 
 setup: $(STAMP)
 
@@ -46,6 +46,12 @@ sanitize: setup
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/sanitized .
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  PYTHONPATH=build/sanitized:$(SITE) $(BIN)/python -S -m pytest -q tests/kernels
+
+# The pool of threads under ThreadSanitizer, which finds what another machine's memory order would show.
+sanitize-threads:
+	mkdir -p build
+	$(CXX) -std=c++20 -O1 -g -Wall -Wextra -fsanitize=thread csrc/parallel.cpp tests/kernels/parallel.cpp -o build/parallel -pthread
+	build/parallel
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

@@ -83,21 +83,17 @@ def kernel(cell: str, sizes: Sizes, threads: int) -> Call:
     a, S = arrays(cell, sizes), 2 if cell == "lstm" else 1
     T, B, _, H = sizes
     kind = {"simple": _kernels.ELMAN_TANH, "gru": _kernels.GRU, "lstm": _kernels.LSTM}[cell]
-    zero = torch.zeros(B, H)
-    c0 = zero if S > 1 else None
-    walk = (None, None, None, None, False, "fast")
-    weights = (a["W"], a["R"], a["b_ih"], a["b_hh"])
-    size = _kernels.kept_size(kind, T, B, H, "fast", False)
+    state, weights = (torch.zeros(B, H),) * S, (a["W"], a["R"], a["b_ih"], a["b_hh"])
+    layer = (kind, a["xs"], state, weights, None, None, None, False, "fast", threads, None)
+    size = _kernels.residuals_size(kind, (T, B, H), "fast", False)
 
     def call() -> None:
         empty = torch.empty
-        hs, last, kept = empty(T, B, H), [empty(B, H) for _ in range(S)] + [None], empty(size) if size else None
-        _kernels.forward(kind, a["xs"], zero, c0, *weights, *walk, hs, *last[:2], kept, threads)
-        d = [torch.empty_like(x) for x in (a["xs"], *weights)]
-        dstate = [empty(B, H) for _ in range(S)] + [None]
-        _kernels.backward(
-            kind, a["xs"], zero, c0, *weights, *walk, hs, kept, a["dhs"], None, None, -1.0, *d, *dstate[:2], None, None, threads
-        )
+        hs, last, residuals = empty(T, B, H), tuple(empty(B, H) for _ in range(S)), empty(size) if size else None
+        _kernels.forward(layer, (hs, last, residuals))
+        dxs, *dweights = (torch.empty_like(x) for x in (a["xs"], *weights))
+        dstate = tuple(empty(B, H) for _ in range(S))
+        _kernels.backward(layer, (hs, residuals), (a["dhs"], None, None), (dxs, dstate, tuple(dweights), None))
 
     return call
 

@@ -18,7 +18,7 @@ import torch
 from layers import GATES, fma_peak
 
 from throughtime.cells import GRU, LSTM, Elman
-from throughtime.kernels import Parameters, _fast
+from throughtime.kernels import Parameters, RecurrentParameters, _fast
 from throughtime.kernels._types import FORWARD
 
 CELLS = {"simple": Elman(), "gru": GRU(), "lstm": LSTM()}
@@ -30,7 +30,7 @@ def runs(cell: str, T: int, B: int, I: int, H: int) -> dict[str, Callable[[], ob
     xs, dhs, state = torch.randn(T, B, I), torch.randn(T, B, H), tuple(torch.zeros(B, H) for _ in range(CELLS[cell].states))
     p = Parameters(torch.randn(G, H, I) / I**0.5, torch.randn(G, H, H) / H**0.5, torch.zeros(G, H), torch.zeros(G, H))
     wx = torch.einsum("tbi,ghi->tbgh", xs, p.W).contiguous()
-    given = Parameters(None, p.R, None, p.b_hh)
+    given = RecurrentParameters(p.R, p.b_hh)
     run, run_given = _fast.forward(c, xs, state, p, threads=1), _fast.forward(c, wx, state, given, threads=1)
     back = lambda x, q, r, **options: _fast.backward(c, x, q, r, dhs, None, FORWARD, threads=1, **options)
     return {

@@ -61,8 +61,6 @@ bool is_dense(int ndim, Size size, Stride stride) {
   return true;
 }
 
-std::string class_of(nb::handle object) { return nb::str(object.type().attr("__name__")).c_str(); }
-
 std::string tuple_of(const std::ptrdiff_t* sizes, int n) {
   std::string s = "(";
   for (int k = 0; k < n; ++k) s += (k ? ", " : "") + std::to_string(sizes[k]);
@@ -84,6 +82,8 @@ const char* name_of(Element element) {
   }
   __builtin_unreachable();
 }
+
+std::string class_of(nb::handle object) { return nb::str(object.type().attr("__name__")).c_str(); }
 
 Array::Array(nb::handle object, const char* name, bool written) : object_(object), name_(name) {
   if (const ExchangeAPI* api = exchange_api(Py_TYPE(object.ptr()))) {

@@ -46,5 +46,6 @@ class Array {
 };
 
 const char* name_of(Element);
+std::string class_of(nb::handle object);  // its type's name
 
 }  // namespace throughtime

@@ -6,96 +6,160 @@
 
 namespace throughtime {
 
+// Panels of Rᵀ and Wᵀ. All members share them.
 template <class T, class Arch>
-struct BackwardWalk : Geometry<T, Arch> {
-  using Base = Geometry<T, Arch>;
-  using Code = CellCode<T, Arch>;
-  using Scratch = BackwardScratch<T, Arch>;
-  using Step = BackwardStep<T, Arch>;
-  using Forward = ForwardWalk<T, Arch>;
-  using Weight = WeightGradients<T, Arch>;
-  using typename Base::V, typename Base::Shape, typename Base::Part, typename Base::Chunk, typename Base::Kept;
-  using Base::W, Base::most_vectors, Base::time_of, Base::is_live, Base::lay_out, Base::chunk_at, Base::each_tile, Base::each_panel, Base::input_weights,
-      Base::recurrent_weights, Base::pack_states, Base::unpack_states, Base::pack_inputs_of, Base::load_units;
+struct BackwardWeights {
+  T *R, *W;
 
-  struct PackedWeights {
-    T *R, *W_;  // panels of Rᵀ and Wᵀ
-    PackedWeights(const Shape& n, Workspace& w) {
-      R = w.take<T>(n.backward_panels() * n.backward_width() * n.gate_units());
-      W_ = w.take<T>(n.dx_panels() * n.nv_dx * W * n.gate_units());
-    }
-    void pack(const BackwardCall<T>& c, const Shape& n) const {
-      int rh_gate[max_gates], wx_gate[max_gates];  // the gate whose gradient lives in each slot of a half
-      for (int g = 0; g < n.gates; ++g) rh_gate[n.rh_slot[g]] = g, wx_gate[n.wx_slot[g] - (n.slots - n.gates)] = g;
-      pack_inputs<T, Arch>(recurrent_weights(c), rh_gate, n.gates, n.H, n.H, n.nv_backward, 0, n.backward_panels(), R);
-      if (c.dxs) pack_inputs<T, Arch>(input_weights(c), wx_gate, n.gates, n.H, n.I, n.nv_dx, 0, n.dx_panels(), W_);
-    }
-  };
+  BackwardWeights(const Shape<T, Arch>& n, Workspace& w) {
+    R = w.take<T>(n.backward_panels() * n.backward_width() * n.gate_units());
+    W = w.take<T>(n.dx_panels() * n.dx_width() * n.gate_units());
+  }
+  void pack(const BackwardCall<T>& c, const Shape<T, Arch>& n) const {
+    int rh_gate[max_gates], wx_gate[max_gates];  // the gate whose gradient lives in each slot of a half
+    for (int g = 0; g < n.gates; ++g) rh_gate[n.rh_slot[g]] = g, wx_gate[n.wx_slot[g] - (n.slots - n.gates)] = g;
+    pack_inputs<T, Arch>(recurrent_weights(c), rh_gate, n.nv_backward, R);
+    if (c.dxs) pack_inputs<T, Arch>(input_weights(c), wx_gate, n.nv_dx, W);
+  }
+};
 
-  // Where h_prev of row (t, b) lies; null stands for zeros.
-  THROUGHTIME_INLINE static const T* h_before(const BackwardCall<T>& c, Index t, Index b) {
-    if (!is_live(c, t, b)) return nullptr;
-    if (c.reset && c.reset[t * c.n.B + b]) return c.restart[0] ? c.restart[0] + b * c.n.H : nullptr;
-    const Index start = !c.reverse ? 0 : c.lengths ? c.lengths[b] - 1 : c.n.T - 1;
-    if (t == start) return c.state[0] + b * c.n.H;
-    return c.hs + ((c.reverse ? t + 1 : t - 1) * c.n.B + b) * c.n.H;
+// What one group needs, but for the sums over rows.
+template <class T, class Arch>
+struct BackwardScratch {
+  T *d_next, *d_now;   // (G, UB, tile rows, W) d(rh) of the step after, and of this one; they change places
+  T* carry;            // (S, UB, tile rows, W) the adjoint that reaches the state before other than through rh
+  T* D;                // (slots, UB, chunk rows, W) gate gradients
+  T* x;                // (IB, chunk rows, W)
+  T* h_prev;           // (UB, chunk rows, W)
+  T* adjoint;          // (panels, rows, NV, W) Rᵀ d(rh), when a norm must be known first
+  T* norms;            // (panels, rows) sums of squares of a panel's units
+  T* scale;            // (rows) of each row's adjoint; each member has its own
+
+  BackwardScratch(const BackwardCall<T>& c, const Shape<T, Arch>& n, Workspace& w, int members) {
+    const Index clipped = c.clipped ? n.R : 0;
+    d_next = w.take<T>(n.in_tile(n.gates, 0));
+    d_now = w.take<T>(n.in_tile(n.gates, 0));
+    carry = w.take<T>(n.in_tile(n.states, 0));
+    D = w.take<T>(n.in_chunk(n.slots, 0));
+    x = w.take<T>(n.IB * n.chunk_stride());
+    h_prev = w.take<T>(n.in_chunk(1, 0));
+    adjoint = w.take<T>(n.backward_panels() * clipped * n.backward_width());
+    norms = w.take<T>(n.backward_panels() * clipped);
+    scale = w.take<T>(members * (clipped + 16));
+  }
+  THROUGHTIME_INLINE void swap() { T* d = d_next; d_next = d_now; d_now = d; }
+};
+
+// One step, and one tile of it: `rows` rows from r0 by the unit blocks from ub. Beyond the first step (step < 0) every row
+// counts as frozen.
+template <class T>
+struct BackwardStep {
+  Index step, t;
+  Index after;         // the time of the step done before, which lies one later in the order of travel; −1: none
+  Index base, live;    // first row in the chunk; rows that may be live
+  Index ahead;         // rows from this step to the next one to be done; 0: that one lies in another chunk
+  const T* scale;      // (R) of each row's adjoint, or null
+};
+
+template <class T>
+struct BackwardTile {
+  Index ub, r0;
+  int rows;
+  const T* product;    // (rows, NV, W) Rᵀ d(rh) of the step after
+};
+
+// One member on its way back.
+template <class T, class Arch>
+struct BackwardTraversal {
+  using V = Vec<T, Arch>;
+  static constexpr int W = V::width;
+  const BackwardCall<T>& call;
+  const Share<T, Arch> share;
+  const BackwardWeights<T, Arch>& weights;
+  BackwardScratch<T, Arch> s;
+  Residuals<T, Arch> residuals;
+  const Shape<T, Arch>& n = share.n;
+  const Tiles<T>& tiles = tiles_of<T, Arch>(n.nv_backward);
+  Index after = -1, live_after = 0;  // of the step done last: its time, and how many of its rows were live
+
+  THROUGHTIME_INLINE bool is_frozen(const BackwardStep<T>& at, Index r) const { return r >= at.live || !share.is_live(at.t, r); }
+
+  // The state after this step was thrown away: what reaches it belongs to the restart.
+  THROUGHTIME_INLINE bool is_cut(const BackwardStep<T>& at, Index r) const {
+    return at.after >= 0 && share.is_reset(at.after, r) && share.is_live(at.after, r);
   }
 
-  static void pack_h_prev(const BackwardCall<T>& c, const Shape& n, const Part& part, const Chunk& chunk, T* h_prev) {
-    for (Index i = part.first(chunk.rows); i < part.last(chunk.rows); ++i) {
+  void start() const {
+    const Index step = n.in_tile(n.gates, 0);
+    for (Index i = 0; i < step; i += W) V::zero().store(s.d_next + i), V::zero().store(s.d_now + i);
+    share.pack_states(call.dlast, s.carry);
+    for (int k = 0; k < n.states; ++k)
+      if (call.drestart[k]) __builtin_memset(call.drestart[k] + share.b0 * n.H, 0, sizeof(T) * static_cast<std::size_t>(share.R * n.H));
+  }
+
+  // Where h before step t of row r lies; null stands for zeros.
+  const T* h_before(Index t, Index r) const {
+    if (!share.is_live(t, r)) return nullptr;
+    const Index b = share.b0 + r;
+    if (share.is_reset(t, r)) return call.restart[0] ? call.restart[0] + b * n.H : nullptr;
+    const Index start = !call.reverse ? 0 : call.lengths ? call.lengths[b] - 1 : n.T_ - 1;
+    if (t == start) return call.state[0] + b * n.H;
+    return call.hs + share.at(call.reverse ? t + 1 : t - 1, r) * n.H;
+  }
+
+  void pack_h_prev(const Chunk& chunk) const {
+    for (Index i : share.of(chunk.rows)) {
       const Index t = chunk.row_of[i] / n.B, b = chunk.row_of[i] % n.B;
-      pack_row<T, Arch>(h_before(c, t, b), n.H, h_prev + i * W, n.chunk_stride());
+      pack_row<T, Arch>(h_before(t, b - share.b0), n.H, s.h_prev + i * W, n.chunk_stride());
     }
   }
 
-  // Rᵀ d(rh) of the step after, for one tile.
-  THROUGHTIME_INLINE static void recurrent_product(const Shape& n, const Tiles<T>& tiles, const PackedWeights& w, const Scratch& s, const Step& at, Index p,
-                                                   Index r, int rows, T* out) {
-    const Index K = n.gate_units();
+  // Rᵀ d(rh) of the step after, for `rows` rows from r and one panel.
+  THROUGHTIME_INLINE void recurrent_product(const BackwardStep<T>& at, Index p, Index r, int rows, T* out) const {
     const auto product = n.B == 1 && at.step % 2 ? tiles.row_backward : tiles.times_panel[rows];
-    product(at.after >= 0 ? K : 0, s.d_next + r * W, n.tile_stride(), w.R + p * K * n.backward_width(), nullptr, out);
+    const Index K = n.gate_units();
+    product(at.after >= 0 ? K : 0, {s.d_next + r * W, n.tile_stride()}, weights.R + p * K * n.backward_width(), nullptr, out);
   }
 
-  // Σ over one block's units of the squares of row r's adjoint. `product` is its Rᵀ d(rh).
-  static V squares_of_block(const BackwardCall<T>& c, const Shape& n, const Part& part, const Scratch& s, const Step& at, Index ub, Index r,
-                            const T* product, V squares) {
-    const bool cut = at.cut(c, part, r);
+  // The squares of row r's adjoint in one block of units, added to `squares`. `product` is its Rᵀ d(rh).
+  V add_squares(const BackwardStep<T>& at, Index ub, Index r, const T* product, V squares) const {
+    const bool cut = is_cut(at, r);
     for (int k = 0; k < n.states; ++k) {
-      V ds = V::load(s.carry + (k * n.UB + ub) * n.tile_stride() + r * W);
+      V ds = V::load(s.carry + n.in_tile(k, ub) + r * W);
       if (k == 0) ds = V::load(product) + ds;
       if (cut) ds = V::zero();
-      if (k == 0 && c.dhs) ds += load_units(c.dhs + (at.t * n.B + part.b0 + r) * n.H, n, ub);
+      if (k == 0 && call.dhs) ds += share.load_units(call.dhs + share.at(at.t, r) * n.H, ub);
       squares = fma(ds, ds, squares);
     }
     return squares;
   }
 
-  // The sum of squares of each row's adjoint, panel by panel, and from all of them the row's scale. The order of the sum
-  // does not depend on who did which panel.
-  static void find_scales(const BackwardCall<T>& c, const Shape& n, const Part& part, const PackedWeights& w, const Scratch& s, const Step& at,
-                          Index touched) {
+  // The adjoints of `touched` rows in one panel, and the sums of their squares.
+  void find_norms(const BackwardStep<T>& at, Index p, Index touched) const {
     const int nv = n.nv_backward;
-    const Tiles<T>& tiles = tiles_of<T, Arch>(nv);
-    for (Index p = part.first(n.backward_panels()); p < part.last(n.backward_panels()); ++p)
-      each_tile(touched, tiles.most, [&](Index r0, int rows) {
-        T* product = s.adjoint + (p * n.R + r0) * nv * W;
-        recurrent_product(n, tiles, w, s, at, p, r0, rows, product);
-        for (int i = 0; i < rows; ++i) {
-          V squares = V::zero();
-          if (!at.frozen(c, part, r0 + i))
-            for (int v = 0; v < nv && p * nv + v < n.UB; ++v)
-              squares = squares_of_block(c, n, part, s, at, p * nv + v, r0 + i, product + (i * nv + v) * W, squares);
-          s.norms[p * n.R + r0 + i] = squares.sum();
-        }
-      });
-    part.meet();
+    each_tile(touched, tiles.most, [&](Index r0, int rows) {
+      T* product = s.adjoint + (p * n.R + r0) * nv * W;
+      recurrent_product(at, p, r0, rows, product);
+      for (Index r = r0; r < r0 + rows; ++r, product += nv * W) {
+        V squares = V::zero();
+        if (!is_frozen(at, r))
+          for (int v = 0; v < nv && p * nv + v < n.UB; ++v) squares = add_squares(at, p * nv + v, r, product + v * W, squares);
+        s.norms[p * n.R + r] = squares.sum();
+      }
+    });
+  }
+
+  // Each row's scale, from the norms of all panels. The order of the sum does not depend on who did which panel.
+  void find_scales(const BackwardStep<T>& at, Index touched) const {
+    for (Index p : share.of(n.backward_panels())) find_norms(at, p, touched);
+    share.meet();
     for (Index r = 0; r < touched; ++r) {
       T sum = 0;
       for (Index p = 0; p < n.backward_panels(); ++p) sum += s.norms[p * n.R + r];
       const T norm = square_root(sum);
-      s.scale[r] = norm > c.clip ? c.clip / norm : 1;
+      s.scale[r] = norm > call.clip ? call.clip / norm : 1;
     }
-    part.meet();
+    share.meet();
   }
 
   THROUGHTIME_INLINE static T square_root(T x) {
@@ -103,185 +167,189 @@ struct BackwardWalk : Geometry<T, Arch> {
   }
 
   // ④ for one step. `touched` rows may have something to pass on.
-  static void step(const BackwardCall<T>& c, const Shape& n, const Part& part, const PackedWeights& w, const Scratch& s, Step at, Index touched) {
-    const Tiles<T>& tiles = tiles_of<T, Arch>(n.nv_backward);
-    const bool clipped = c.clipped && at.step >= 0;
+  void step(BackwardStep<T> at, Index touched) const {
+    const auto tile = tile_of(*call.kernel);
+    const bool clipped = call.clipped && at.step >= 0;
     if (clipped) {
-      find_scales(c, n, part, w, s, at, touched);
+      find_scales(at, touched);
       at.scale = s.scale;
     }
     alignas(64) T out[most_vectors * W];
-    each_panel(part, n.backward_panels(), at.step, [&](Index p) {
+    each_panel(share.of(n.backward_panels()), at.step, [&](Index p) {
       each_tile(touched, tiles.most, [&](Index r, int rows) {
         const T* product = s.adjoint + (p * n.R + r) * n.backward_width();
         if (!clipped) {
-          recurrent_product(n, tiles, w, s, at, p, r, rows, out);
+          recurrent_product(at, p, r, rows, out);
           product = out;
         }
-        n.cell->backward(c, n, part, s, at, p * n.nv_backward, r, rows, product);
+        tile(*this, at, {p * n.nv_backward, r, rows, product});
       });
     });
   }
 
+  // ④ for one chunk, its steps last to first.
+  void walk(const Chunk& chunk) {
+    for (Index i = chunk.steps - 1; i >= 0; --i) {
+      const Index step_ = chunk.first_step + i, t = share.time_of(step_), live = chunk.live(i);
+      const Index ahead = i == 0 ? 0 : call.reverse ? n.B : -n.B;
+      step({step_, t, after, chunk.base[i], live, ahead, nullptr}, live > live_after ? live : live_after);
+      s.swap();
+      share.meet();
+      after = t, live_after = live;
+    }
+  }
+
+  // Beyond the first step: what is left reaches the initial state, or a restart.
+  void end() const {
+    step({-1, 0, after, 0, 0, 0, nullptr}, live_after);
+    share.meet();
+    if (share.member == 0) share.unpack_states(s.carry, call.dstate);
+  }
+
   // dx of the chunk's rows.
-  static void input_gradients(const BackwardCall<T>& c, const Shape& n, const Part& part, const Chunk& chunk, const PackedWeights& w, const Scratch& s) {
-    const Index K = n.gate_units();
-    const T* d_wx = s.D + (n.slots - n.gates) * n.UB * n.chunk_stride();
-    const Index width = n.nv_dx * W;
-    const Tiles<T>& tiles = tiles_of<T, Arch>(n.nv_dx);
+  void input_gradients(const Chunk& chunk) const {
+    const Index K = n.gate_units(), width = n.dx_width();
+    const T* d_wx = s.D + n.in_chunk(n.slots - n.gates, 0);
+    const Tiles<T>& dx_tiles = tiles_of<T, Arch>(n.nv_dx);
     alignas(64) T out[most_vectors * W];
-    for (Index p = part.first(n.dx_panels()); p < part.last(n.dx_panels()); ++p)
-      each_tile(chunk.rows, tiles.most, [&](Index r, int rows) {
-        tiles.times_panel[rows](K, d_wx + r * W, n.chunk_stride(), w.W_ + p * K * width, nullptr, out);
+    for (Index p : share.of(n.dx_panels()))
+      each_tile(chunk.rows, dx_tiles.most, [&](Index r, int rows) {
+        dx_tiles.times_panel[rows](K, {d_wx + r * W, n.chunk_stride()}, weights.W + p * K * width, nullptr, out);
         const Index i = p * width, left = n.I - i, count = left < width ? left : width;
-        for (int j = 0; j < rows; ++j) unpack_row<T, Arch>(out + j * width, W, count, c.dxs + chunk.row_of[r + j] * n.I + i);
+        for (int j = 0; j < rows; ++j) unpack_row<T, Arch>(out + j * width, W, count, call.dxs + chunk.row_of[r + j] * n.I + i);
       });
-    zero_rest(c, n, part, chunk, c.dxs, n.I);
+    zero_rest(chunk, call.dxs, n.I);
   }
 
   // d(wx) of the chunk's rows, for a caller who made wx.
-  static void given_input_gradients(const BackwardCall<T>& c, const Shape& n, const Part& part, const Chunk& chunk, const Scratch& s) {
-    for (Index i = part.first(chunk.rows); i < part.last(chunk.rows); ++i)
+  void given_input_gradients(const Chunk& chunk) const {
+    for (Index i : share.of(chunk.rows))
       for (int g = 0; g < n.gates; ++g)
-        unpack_row<T, Arch>(s.D + n.wx_slot[g] * n.UB * n.chunk_stride() + i * W, n.chunk_stride(), n.H, c.dwx + (chunk.row_of[i] * n.gates + g) * n.H);
-    zero_rest(c, n, part, chunk, c.dwx, n.gates * n.H);
+        unpack_row<T, Arch>(s.D + n.in_chunk(n.wx_slot[g], 0) + i * W, n.chunk_stride(), n.H, call.dwx + (chunk.row_of[i] * n.gates + g) * n.H);
+    zero_rest(chunk, call.dwx, n.gates * n.H);
   }
 
   // Zeros where no live row wrote: `to` is (T, B, columns).
-  static void zero_rest(const BackwardCall<T>& c, const Shape& n, const Part& part, const Chunk& chunk, T* to, Index columns) {
-    if (part.member != 0 || chunk.rows == chunk.steps * part.R) return;
+  void zero_rest(const Chunk& chunk, T* to, Index columns) const {
+    if (share.member != 0 || chunk.rows == chunk.steps * share.R) return;
     for (Index i = 0; i < chunk.steps; ++i) {
-      T* rows = to + (time_of(c, chunk.first_step + i) * n.B + part.b0) * columns;
-      __builtin_memset(rows + chunk.live(i) * columns, 0, sizeof(T) * static_cast<std::size_t>((part.R - chunk.live(i)) * columns));
+      T* rows = to + share.at(share.time_of(chunk.first_step + i), 0) * columns;
+      __builtin_memset(rows + chunk.live(i) * columns, 0, sizeof(T) * static_cast<std::size_t>((share.R - chunk.live(i)) * columns));
     }
   }
 
-  // Scratch: the packed weights, which all share (in lean mode those of the way forward too), then each group's own.
-  struct Plan {
-    Shape n;
-    bool again;          // lean: gates are computed again
-    Workspace w;
-    PackedWeights weights;
-    typename Forward::PackedWeights forward_weights;
-    std::size_t shared;
+  using Tile = void (*)(const BackwardTraversal&, const BackwardStep<T>&, const BackwardTile<T>&);
+  static Tile tile_of(const Kernel<T>&);  // cell_tiles.hpp
+};
 
-    static typename Forward::PackedWeights forward_weights_of(const Shape& n, Workspace& w, bool again) {
-      Workspace none{nullptr};
-      return typename Forward::PackedWeights(n, again ? w : none);
-    }
-    Plan(const Code& code, const BackwardCall<T>& c, Split split, void* block)
-        : n(code, c, split), again(n.kept > 0 && c.keep == Keep::lean), w{static_cast<char*>(block)}, weights(n, w),
-          forward_weights(forward_weights_of(n, w, again)), shared(w.used) {}
+// The pass: scratch is the packed weights, which all share (in lean mode those of the way forward too), then each group's
+// own.
+template <class T, class Arch>
+struct BackwardPass {
+  using Call = BackwardCall<T>;
+  using Weights = BackwardWeights<T, Arch>;
+  using Forward = ForwardWeights<T, Arch>;
+  const Call& call;
+  Split split;
+  Shape<T, Arch> n;
+  bool again;           // lean: gates are computed again
+  Workspace w;
+  Weights weights;
+  Forward forward_weights;
+  std::size_t shared;   // bytes before the first group's
 
-    struct Group {
-      Scratch s;
-      ForwardScratch<T, Arch> f;
-      T* gates;                     // (chunk steps, UB, R, C, W)
-      typename Weight::Sums sums;   // unused by the first group
-    };
-    Group take(const BackwardCall<T>& c, Workspace& g, Split split, int member) const {
-      Workspace none{nullptr};
-      Scratch s(c, n, g, split, member);
-      ForwardScratch<T, Arch> forward(n, again ? g : none);
-      T* gates = g.take<T>(again ? n.rows * n.UB * n.kept * W : 0);
-      return {s, forward, gates, Weight::scratch(c, n, g, split.groups > 1)};
-    }
-    Group group(const BackwardCall<T>& c, Split split, int group, int member) {
-      Workspace measure{nullptr};
-      take(c, measure, split, 0);
-      Workspace mine{w.block ? w.block + shared + group * measure.used : nullptr};
-      w.used = shared + split.groups * measure.used;
-      return take(c, mine, split, member);
-    }
+  BackwardPass(const Call& c, Split divided, void* block)
+      : call(c), split(divided), n(c, divided), again(n.residuals > 0 && c.keep == Keep::lean), w{static_cast<char*>(block)}, weights(n, w),
+        forward_weights(when_again<Forward>(w)), shared(w.used) {}
+
+  // Scratch of a part that lean mode alone has: measured elsewhere, and not to be touched, in the other modes.
+  template <class Part>
+  Part when_again(Workspace& mine) const {
+    Workspace none{nullptr};
+    return Part(n, again ? mine : none);
+  }
+
+  struct Group {
+    BackwardScratch<T, Arch> s;
+    RowTable table;
+    ForwardScratch<T, Arch> forward;
+    T* gates;           // (chunk steps, UB, R, C, W) computed again
+    Sums<T> sums;
   };
-
-  static std::size_t scratch(const Code& code, const BackwardCall<T>& c, Split split) {
-    Plan plan(code, c, split, nullptr);
-    plan.group(c, split, 0, 0);
-    return plan.w.used;
+  Group take(Workspace& w, Place place) const {
+    BackwardScratch<T, Arch> s(call, n, w, split.members);
+    s.scale += place.member * (n.R + 16);
+    RowTable table(n, w, split.members, place.member);
+    auto forward = when_again<ForwardScratch<T, Arch>>(w);
+    T* gates = w.take<T>(again ? n.rows * n.UB * n.residuals * Shape<T, Arch>::W : 0);
+    return {s, table, forward, gates, place.group == 0 ? Sums<T>::of(call) : Sums<T>::scratch(call, w)};
+  }
+  std::size_t bytes_of_group() const {
+    Workspace measure{nullptr};
+    take(measure, {split.groups - 1, 0, nullptr});
+    return measure.used;
+  }
+  Group group(Place place) const {
+    Workspace mine{w.block + shared + place.group * bytes_of_group()};
+    return take(mine, place);
   }
 
-  static void pack(const Code& code, const BackwardCall<T>& c, Split split, void* scratch) {
-    const Plan plan(code, c, split, scratch);
-    plan.weights.pack(c, plan.n);
-    if (plan.again) plan.forward_weights.pack(c, plan.n);
+  static std::size_t scratch(const Call& c, Split split) {
+    const BackwardPass pass(c, split, nullptr);
+    return pass.shared + split.groups * pass.bytes_of_group();
   }
 
-  static void start(const BackwardCall<T>& c, const Shape& n, const Part& part, const Scratch& s) {
-    const Index step = n.gates * n.UB * n.tile_stride();
-    for (Index i = 0; i < step; i += W) V::zero().store(s.d_next + i), V::zero().store(s.d_now + i);
-    pack_states(c.dlast, n, part, s.carry);
-    for (int k = 0; k < n.states; ++k)
-      if (c.drestart[k]) __builtin_memset(c.drestart[k] + part.b0 * n.H, 0, sizeof(T) * static_cast<std::size_t>(part.R * n.H));
+  static void pack(const Job<Call>& job) {
+    const BackwardPass pass(job.call, job.split, job.scratch);
+    pass.weights.pack(job.call, pass.n);
+    if (pass.again) pass.forward_weights.pack(job.call, pass.n);
   }
 
-  // ③
-  static void gates_again(const BackwardCall<T>& c, const Shape& n, const Part& part, Index j, const Chunk& chunk,
-                          const typename Forward::PackedWeights& w, ForwardScratch<T, Arch>& f, const Kept& gates) {
+  // ③: the gates of one chunk.
+  void gates_again(const Share<T, Arch>& share, const Chunk& chunk, const Group& mine, const Residuals<T, Arch>& gates) const {
     const T* from[max_states];
-    for (int k = 0; k < n.states; ++k) from[k] = c.kept + (j * n.states + k) * n.B * n.H;
-    if (part.member == 0) pack_states(from, n, part, f.s_prev);
-    Forward::walk_chunk(c, n, part, chunk, w, f, nullptr, gates);
+    for (int k = 0; k < n.states; ++k) from[k] = call.residuals + (chunk.index * n.states + k) * n.B * n.H;
+    if (share.member == 0) share.pack_states(from, mine.forward.s_prev);
+    ForwardTraversal<T, Arch>{share, forward_weights, mine.forward, nullptr, gates}.walk(chunk);
   }
 
-  // Where a walk backward has come to: the step done last, and how many of its rows were live.
-  struct Behind { Index after = -1, live = 0; };
-
-  // ④ for one chunk, its steps last to first.
-  static void walk_chunk(const BackwardCall<T>& c, const Shape& n, const Part& part, const Chunk& chunk, const PackedWeights& w, Scratch& s,
-                         const Kept& gates, Behind& behind) {
-    for (Index i = chunk.steps - 1; i >= 0; --i) {
-      const Index t = time_of(c, chunk.first_step + i), live = chunk.live(i);
-      const Index ahead = i == 0 ? 0 : c.reverse ? n.B : -n.B;
-      step(c, n, part, w, s, {chunk.first_step + i, t, behind.after, chunk.base[i], live, ahead, nullptr, gates}, live > behind.live ? live : behind.live);
-      s.swap();
-      part.meet();
-      behind = {t, live};
-    }
-  }
-
-  static void share(const Code& code, const BackwardCall<T>& c, Split split, void* scratch, int group, int member, Team* team) {
-    Plan plan(code, c, split, scratch);
-    const Shape& n = plan.n;
-    auto [s, f, again, own_sums] = plan.group(c, split, group, member);
-    const Part part(n, split, group, member, team);
-    const typename Weight::Sums sums = group == 0 ? typename Weight::Sums{c.dW, c.dR, c.db_ih, c.db_hh} : own_sums;
-    if (member == 0) start(c, n, part, s);
-    part.meet();
-    bool nothing_yet = true;
-    Behind behind;
+  static void share(const Job<Call>& job, Place place) {
+    const Call& c = job.call;
+    const BackwardPass pass(c, job.split, job.scratch);
+    const Shape<T, Arch>& n = pass.n;
+    const Group mine = pass.group(place);
+    const Share<T, Arch> share(c, n, job.split, place);
+    const auto& [dW, dR, db_ih, db_hh] = mine.sums;
+    BackwardTraversal<T, Arch> way{c, share, pass.weights, mine.s, {const_cast<T*>(c.residuals), n.B, share.b0, 0}};
+    WeightGradients<T, Arch> gradients{share, n, way.s.D, {n.wx_slot, way.s.x, n.I, dW, db_ih}, {n.rh_slot, way.s.h_prev, n.H, dR, db_hh}};
+    if (share.member == 0) way.start();
+    share.meet();
     for (Index j = n.chunks() - 1; j >= 0; --j) {
-      Chunk chunk = chunk_at(n, j, s.base, s.row_of);
-      lay_out(c, part, chunk);
-      Kept gates{const_cast<T*>(c.kept), n.B, part.b0, 0};
-      if (plan.again) {
-        gates = {again, part.R, 0, chunk.first_step};
-        gates_again(c, n, part, j, chunk, plan.forward_weights, f, gates);
+      const Chunk chunk = share.chunk(j, mine.table);
+      if (pass.again) {
+        way.residuals = {mine.gates, share.R, 0, chunk.first_step};
+        pass.gates_again(share, chunk, mine, way.residuals);
       }
-      pack_inputs_of(c, n, part, chunk, s.x);
-      pack_h_prev(c, n, part, chunk, s.h_prev);
-      part.meet();
-      walk_chunk(c, n, part, chunk, plan.weights, s, gates, behind);
-      if (c.dxs) input_gradients(c, n, part, chunk, plan.weights, s);
-      if (c.dwx) given_input_gradients(c, n, part, chunk, s);
-      if (chunk.rows > 0) {
-        Weight::add_rows(n, part, chunk.rows, s.D, s.x, s.h_prev, sums, nothing_yet);
-        nothing_yet = false;
-      }
-      part.meet();
+      share.pack_inputs(chunk, way.s.x);
+      way.pack_h_prev(chunk);
+      share.meet();
+      way.walk(chunk);
+      if (c.dxs) way.input_gradients(chunk);
+      if (c.dwx) way.given_input_gradients(chunk);
+      if (chunk.rows > 0) gradients.add_rows(chunk.rows);
+      share.meet();
     }
-    // Beyond the first step: what is left reaches the initial state, or a restart.
-    step(c, n, part, plan.weights, s, {-1, 0, behind.after, 0, 0, 0, nullptr, {}}, behind.live);
-    if (nothing_yet) Weight::add_rows(n, part, 0, s.D, s.x, s.h_prev, sums, true);
-    part.meet();
-    if (member == 0) unpack_states(s.carry, n, part, c.dstate);
+    way.end();
+    if (gradients.nothing_yet) gradients.add_rows(0);
   }
 
-  // Adds the other groups' sums to the user's, in the order of the groups.
-  static void finish(const Code& code, const BackwardCall<T>& c, Split split, void* scratch) {
-    Plan plan(code, c, split, scratch);
-    for (int group = 1; group < split.groups; ++group) Weight::add_group(c, plan.n, plan.group(c, split, group, 0).sums);
+  // Adds the other groups' sums to the caller's, in the order of the groups.
+  static void finish(const Job<Call>& job) {
+    const BackwardPass pass(job.call, job.split, job.scratch);
+    for (int group = 1; group < job.split.groups; ++group) add_group<T, Arch>(job.call, pass.group({group, 0, nullptr}).sums);
   }
+
+  static constexpr Phases<Call> phases = {&scratch, &pack, &share, &finish};
 };
 
 }  // namespace throughtime

@@ -1,43 +1,52 @@
 // What a cell must provide. A cell is one time step of elementwise mathematics on vectors of hidden units; it knows
 // nothing of time, of batches, of matrices or of Python.
 //
-//   gates    G   pre-activations per unit, each in two halves: wx = W x + b_ih and rh = R h + b_hh
-//   states   S   state vectors; state 0 is h
-//   kept     C   numbers per unit that forward leaves for backward (0: the output h is enough)
-//   slots        distinct gate gradients: G when both halves receive the same, more when they do not
-//   wx_slot(g), rh_slot(g)   where the gradient of each half lives. The slots of the rh halves are 0 … G−1 and those
-//                of the wx halves slots−G … slots−1, so that each half is one contiguous range.
-//   direct_h     whether h reaches h' other than through rh, so that backward gives more than zero for ds_prev[0]
+//   gates      G   pre-activations per unit, each in two halves: wx = W x + b_ih and rh = R h + b_hh
+//   states     S   state vectors; state 0 is h
+//   residuals  C   numbers per unit that forward leaves for backward (0: the output h is enough)
+//   slots          distinct gate gradients: G when both halves receive the same, more when they do not
+//   wx_slot(g), rh_slot(g)   where the gradient of each half lives: see slots_fit
+//   direct_h       whether h reaches h' other than through rh, so that backward gives more than zero for ds_prev[0]
 //   needs_h_prev, needs_h    whether backward looks at h before, and after, the step
 #pragma once
 
 #include "functions.hpp"
+#include "kernels.hpp"
 
 namespace throughtime {
 
+// Whether each gate's half has a slot of its own from `first` on, so that the half is one contiguous range.
+template <class Slot>
+consteval bool is_range(int gates, int first, Slot slot) {
+  unsigned taken = 0;
+  for (int g = 0; g < gates; ++g)
+    if (slot(g) >= first && slot(g) < first + gates) taken |= 1u << (slot(g) - first);
+  return taken == (1u << gates) - 1;
+}
+
+// The slots of the rh halves are 0 … G−1, those of the wx halves slots−G … slots−1, each in any order.
+template <class Cell>
+consteval bool slots_fit() {
+  return is_range(Cell::gates, 0, [](int g) { return Cell::rh_slot(g); }) &&
+         is_range(Cell::gates, Cell::slots - Cell::gates, [](int g) { return Cell::wx_slot(g); });
+}
+
 template <class Cell, class V>
 concept CellOf = requires(const V* in, V* out) {
-  requires Cell::gates >= 1 && Cell::states >= 1 && Cell::kept >= 0;
-  requires Cell::slots >= Cell::gates;
-  requires Cell::wx_slot(0) + Cell::rh_slot(0) >= 0;
-  requires Cell::direct_h || Cell::needs_h_prev || Cell::needs_h || true;
-  //            wx  rh  s_prev s_next kept
+  requires Cell::gates >= 1 && Cell::gates <= max_gates;
+  requires Cell::states >= 1 && Cell::states <= max_states;
+  requires Cell::slots >= Cell::gates && Cell::slots <= 2 * Cell::gates;
+  requires Cell::residuals > 0 || Cell::needs_h_prev || Cell::needs_h;  // backward is given something of the step
+  //            wx  rh  s_prev s_next residuals
   Cell::forward(in, in, in, out, out);
-  //             kept s_prev s_next ds  d_wx d_rh ds_prev     (s_prev, s_next: h only, where asked for)
+  //             residuals s_prev s_next ds  d_wx d_rh ds_prev     (s_prev, s_next: h only, where asked for)
   Cell::backward(in, in, in, in, out, out, out);
-};
-
-constexpr int max_gates = 4;
-
-// The numbers above, for code that is compiled once for all cells.
-struct Form {
-  int gates, states, kept, slots;
-  int wx_slot[max_gates], rh_slot[max_gates];
 };
 
 template <class Cell>
 consteval Form form_of() {
-  Form f{Cell::gates, Cell::states, Cell::kept, Cell::slots, {}, {}};
+  static_assert(slots_fit<Cell>(), "the gradients of each half must fill one range of slots: rh 0 … G-1, wx slots-G … slots-1");
+  Form f{Cell::gates, Cell::states, Cell::residuals, Cell::slots, {}, {}};
   for (int g = 0; g < Cell::gates; ++g) f.wx_slot[g] = Cell::wx_slot(g), f.rh_slot[g] = Cell::rh_slot(g);
   return f;
 }

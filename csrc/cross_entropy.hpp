@@ -5,10 +5,9 @@
 #pragma once
 
 #include "functions.hpp"
+#include "kernels.hpp"
 
 namespace throughtime {
-
-using Index = std::ptrdiff_t;
 
 // The lanes below n.
 template <class V>
@@ -38,37 +37,43 @@ THROUGHTIME_INLINE typename V::Scalar largest(const typename V::Scalar* o, Index
   return most;
 }
 
-// Rows first … last − 1.
-//
-//   o        (N, V) logits; read, and where `gradient` is asked for overwritten by (2)
-//   targets  (N) indices in [0, V); read
-//   g        (N), or null for ones; read
-//   losses   (N): (1); written, aliases nothing
-template <class T, class Arch>
-void cross_entropy_rows(T* o, const std::int64_t* targets, const T* g, T* losses, Index V_, Index first, Index last, bool gradient) {
-  using V = Vec<T, Arch>;
+// e^{o_k − m} of one row and their sum; they take the place of o where it is to become the gradient.
+template <class V>
+THROUGHTIME_INLINE typename V::Scalar sum_of_exponentials(typename V::Scalar* o, Index n, typename V::Scalar m, bool store) {
   constexpr int W = V::width;
+  V sum = V::zero();
+  for (Index k = 0; k < n; k += W) {
+    const int count = n - k < W ? static_cast<int>(n - k) : W;
+    V e = exp(V::load(o + k, count) - V::all(m));
+    if (count < W) e = blend(first_lanes<V>(count), e, V::zero());
+    sum += e;
+    if (store) e.store(o + k, count);
+  }
+  return sum.sum();
+}
+
+template <class V>
+THROUGHTIME_INLINE void multiply(typename V::Scalar* o, Index n, typename V::Scalar by) {
+  constexpr int W = V::width;
+  for (Index k = 0; k < n; k += W) {
+    const int count = n - k < W ? static_cast<int>(n - k) : W;
+    (V::load(o + k, count) * V::all(by)).store(o + k, count);
+  }
+}
+
+template <class T, class Arch>
+void cross_entropy_rows(const CrossEntropyCall<T>& c, Index first, Index last) {
+  using V = Vec<T, Arch>;
   for (Index row = first; row < last; ++row) {
-    T* const at = o + row * V_;
-    const T m = largest<V>(at, V_), o_y = at[targets[row]];
-    V sum = V::zero();
-    for (Index k = 0; k < V_; k += W) {
-      const int count = V_ - k < W ? static_cast<int>(V_ - k) : W;
-      V e = exp(V::load(at + k, count) - V::all(m));
-      if (count < W) e = blend(first_lanes<V>(count), e, V::zero());
-      sum += e;
-      if (gradient) e.store(at + k, count);
-    }
-    const T total = sum.sum();
-    losses[row] = natural_log(total) + (m - o_y);                                                   // (1)
-    if (!gradient) continue;
-    const T scale = g ? g[row] : 1;
-    const V each = V::all(scale / total);
-    for (Index k = 0; k < V_; k += W) {
-      const int count = V_ - k < W ? static_cast<int>(V_ - k) : W;
-      (V::load(at + k, count) * each).store(at + k, count);                                         // (2)
-    }
-    at[targets[row]] -= scale;                                                                      // (2)
+    T* const o = c.o + row * c.V;
+    const Index y = c.targets[row];
+    const T m = largest<V>(o, c.V), o_y = o[y];
+    const T total = sum_of_exponentials<V>(o, c.V, m, c.gradient);
+    c.losses[row] = natural_log(total) + (m - o_y);         // (1)
+    if (!c.gradient) continue;
+    const T g = c.g ? c.g[row] : 1;
+    multiply<V>(o, c.V, g / total);                         // (2)
+    o[y] -= g;                                              // (2)
   }
 }
 

@@ -1,181 +1,223 @@
 // The time loop forward, for every cell: ① and ② of recurrence.hpp.
 #pragma once
 
-#include "cell_tiles.hpp"
+#include "geometry.hpp"
 
 namespace throughtime {
 
+// Panels of W and R, and the biases in their order. All members share them.
 template <class T, class Arch>
-struct ForwardWalk : Geometry<T, Arch> {
-  using Base = Geometry<T, Arch>;
-  using Code = CellCode<T, Arch>;
-  using Scratch = ForwardScratch<T, Arch>;
-  using typename Base::V, typename Base::Shape, typename Base::Part, typename Base::Chunk, typename Base::Kept;
-  using Base::W, Base::most_vectors, Base::time_of, Base::is_live, Base::lay_out, Base::chunk_at, Base::each_tile, Base::each_panel, Base::input_weights,
-      Base::recurrent_weights, Base::pack_states, Base::unpack_states, Base::pack_inputs_of, Base::load_units;
+struct ForwardWeights {
+  T *W, *R, *b_ih, *b_hh;
 
-  struct PackedWeights {
-    T *W_, *R, *b_ih, *b_hh;  // panels of W and R; biases in their order
-    PackedWeights(const Shape& n, Workspace& w) {
-      const Index width = n.forward_panels() * n.forward_width();
-      W_ = w.take<T>(width * n.I);
-      R = w.take<T>(width * n.H);
-      b_ih = w.take<T>(width);
-      b_hh = w.take<T>(width);
-    }
-    void pack(const Layer<T>& c, const Shape& n) const {
-      const Index P = n.forward_panels();
-      if (!n.single) {
-        if (c.W) pack_units<T, Arch>(input_weights(c), n.gates, n.H, n.I, n.nv_forward, 0, P, W_);
-        pack_units<T, Arch>(recurrent_weights(c), n.gates, n.H, n.H, n.nv_forward, 0, P, R);
-      }
-      pack_bias<T, Arch>(c.b_ih, n.gates, n.H, n.nv_forward, P, b_ih);
-      pack_bias<T, Arch>(c.b_hh, n.gates, n.H, n.nv_forward, P, b_hh);
-    }
-  };
+  ForwardWeights(const Shape<T, Arch>& n, Workspace& w) {
+    const Index width = n.forward_panels() * n.forward_width();
+    W = w.take<T>(width * n.I);
+    R = w.take<T>(width * n.H);
+    b_ih = w.take<T>(width);
+    b_hh = w.take<T>(width);
+  }
+  void pack(const Layer<T>& c, const Shape<T, Arch>& n) const {
+    if (c.W && !n.single) pack_units<T, Arch>(input_weights(c), n.nv_forward, W);
+    if (!n.single) pack_units<T, Arch>(recurrent_weights(c), n.nv_forward, R);
+    pack_bias<T, Arch>(bias(c, c.b_ih), n.nv_forward, b_ih);
+    pack_bias<T, Arch>(bias(c, c.b_hh), n.nv_forward, b_hh);
+  }
+};
+
+// What one group needs. s_prev and s_next change places after every step.
+template <class T, class Arch>
+struct ForwardScratch {
+  T *s_prev, *s_next;  // (S, UB, tile rows, W) blocked states
+  T* x;                // (IB, chunk rows, W) blocked inputs
+  T* wx;               // (panels, chunk rows, NV, G, W)
+
+  ForwardScratch(const Shape<T, Arch>& n, Workspace& w) {
+    s_prev = w.take<T>(n.in_tile(n.states, 0));
+    s_next = w.take<T>(n.in_tile(n.states, 0));
+    x = w.take<T>(n.IB * n.chunk_stride());
+    wx = w.take<T>(n.forward_panels() * n.rows * n.forward_width());
+  }
+  THROUGHTIME_INLINE void swap() { T* s = s_prev; s_prev = s_next; s_next = s; }
+};
+
+// One step, and one tile of it: `rows` rows from r0 by the unit blocks from ub, with the halves of their pre-activations
+// (rows, NV, G, W).
+template <class T>
+struct ForwardStep {
+  Index step, t;
+  T* hs;               // (R, H) of this step from this group's first row, or null
+};
+
+template <class T>
+struct ForwardTile {
+  Index ub, r0;
+  int rows;
+  const T *wx, *rh;
+};
+
+// One member on its way forward.
+template <class T, class Arch>
+struct ForwardTraversal {
+  using V = Vec<T, Arch>;
+  static constexpr int W = V::width;
+  const Share<T, Arch> share;     // by value, as in backward.hpp: a tile reads it after every store
+  const ForwardWeights<T, Arch>& weights;
+  ForwardScratch<T, Arch> s;
+  T* hs;                          // the caller's (T, B, H), or null when only the gates are wanted
+  Residuals<T, Arch> residuals;
+  const Shape<T, Arch>& n = share.n;
 
   // ① where the caller has made it.
-  static void given_input_half(const Layer<T>& c, const Shape& n, const Part& part, const Chunk& chunk, const Scratch& s) {
-    const Index width = n.forward_width();
-    const int G = n.gates;
-    for (Index p = part.first(n.forward_panels()); p < part.last(n.forward_panels()); ++p)
-      for (Index r = 0; r < chunk.rows; ++r)
-        for (int v = 0; v < n.nv_forward && p * n.nv_forward + v < n.UB; ++v)
-          for (int g = 0; g < G; ++g)
-            load_units(c.wx + (chunk.row_of[r] * G + g) * n.H, n, p * n.nv_forward + v).store(s.wx + (p * n.rows + r) * width + (v * G + g) * W);
+  void copy_input_half(const Chunk& chunk, Index p) const {
+    const Index blocks = p * n.nv_forward;
+    T* to = s.wx + p * n.rows * n.forward_width();
+    for (Index r = 0; r < chunk.rows; ++r, to += n.forward_width())
+      for (int v = 0; v < n.nv_forward && blocks + v < n.UB; ++v)
+        for (int g = 0; g < n.gates; ++g)
+          share.load_units(share.call.wx + (chunk.row_of[r] * n.gates + g) * n.H, blocks + v).store(to + (v * n.gates + g) * W);
   }
 
-  // ①
-  static void input_half(const Layer<T>& c, const Shape& n, const Part& part, const Chunk& chunk, const PackedWeights& w, const Scratch& s) {
-    if (c.wx) return given_input_half(c, n, part, chunk, s);
+  // w · x for a panel of a single row, whose weights are not packed.
+  void single_row(const Weights<T>& w, Index p, const T* x, const T* b, T* out) const {
+    __builtin_memcpy(out, b + p * n.forward_width(), sizeof(T) * static_cast<std::size_t>(n.forward_width()));
+    row_times_weights<T, Arch>(w, p * n.nv_forward * W, n.nv_forward, x, out);
+  }
+
+  // ① for one panel.
+  void input_half(const Chunk& chunk, Index p) const {
     const Index width = n.forward_width();
+    if (share.call.wx) return copy_input_half(chunk, p);
+    if (n.single) return single_row(input_weights(share.call), p, s.x, weights.b_ih, s.wx + p * width);
     const Tiles<T>& tiles = tiles_of<T, Arch>(n.nv_forward * n.gates);
-    for (Index p = part.first(n.forward_panels()); p < part.last(n.forward_panels()); ++p)
-      each_tile(chunk.rows, tiles.most, [&](Index r, int rows) {
-        if (n.single) return row_times_weights<T, Arch>(input_weights(c), n.gates, n.H, n.I, s.x, n.nv_forward, p, w.b_ih + p * width, s.wx + p * width);
-        tiles.times_panel[rows](n.I, s.x + r * W, n.chunk_stride(), w.W_ + p * n.I * width, w.b_ih + p * width,
-                                s.wx + (p * n.rows + r) * width);
-      });
+    each_tile(chunk.rows, tiles.most, [&](Index r, int rows) {
+      tiles.times_panel[rows](n.I, {s.x + r * W, n.chunk_stride()}, weights.W + p * n.I * width, weights.b_ih + p * width,
+                              s.wx + (p * n.rows + r) * width);
+    });
   }
 
-  static void restart_states(const Layer<T>& c, const Shape& n, const Part& part, Index t, T* s) {
-    for (Index r = 0; r < part.R; ++r) {
-      const Index b = part.b0 + r;
-      if (!c.reset[t * n.B + b] || !is_live(c, t, b)) continue;
-      for (int k = 0; k < n.states; ++k)
-        pack_row<T, Arch>(c.restart[k] ? c.restart[k] + b * n.H : nullptr, n.H, s + k * n.UB * n.tile_stride() + r * W, n.tile_stride());
-    }
+  void restart_states(Index t) const {
+    for (Index r = 0; r < share.R; ++r)
+      if (share.is_reset(t, r) && share.is_live(t, r)) share.pack_state(share.call.restart, r, s.s_prev);
   }
 
   // Rows beyond the last live one: the state stands still.
-  static void freeze_rows(const Shape& n, const Part& part, Index live, const Scratch& s, T* hs) {
-    const Index stride = n.tile_stride(), P = n.forward_panels();
-    const Index first = part.first(P) * n.nv_forward, end = part.last(P) * n.nv_forward, last = end < n.UB ? end : n.UB;
-    for (Index r = live; r < part.R; ++r)
-      for (Index ub = first; ub < last; ++ub) {
-        for (int k = 0; k < n.states; ++k) V::load(s.s_prev + (k * n.UB + ub) * stride + r * W).store(s.s_next + (k * n.UB + ub) * stride + r * W);
-        if (hs) V::zero().store(hs + r * n.H + ub * W, n.units_in(ub));
+  void freeze_rows(Index live, T* h_out) const {
+    const Range panels = share.of(n.forward_panels());
+    const Index end = panels.last * n.nv_forward < n.UB ? panels.last * n.nv_forward : n.UB;
+    for (Index r = live; r < share.R; ++r)
+      for (Index ub : Range{panels.first * n.nv_forward, end}) {
+        for (int k = 0; k < n.states; ++k) V::load(s.s_prev + n.in_tile(k, ub) + r * W).store(s.s_next + n.in_tile(k, ub) + r * W);
+        if (h_out) V::zero().store(h_out + r * n.H + ub * W, n.units_in(ub));
       }
   }
 
-  // ② for one step.
-  static void step(const Layer<T>& c, const Shape& n, const Part& part, const PackedWeights& w, const Scratch& s, const ForwardStep<T, Arch>& at,
-                   Index live, const T* wx) {
+  // ② for one step, whose first `live` rows may be live; wx is its first row in the chunk's.
+  void step(const ForwardStep<T>& at, Index live, const T* wx) const {
     const Index width = n.forward_width();
     const Tiles<T>& tiles = tiles_of<T, Arch>(n.nv_forward * n.gates);
+    const auto one_row = n.B == 1 && at.step % 2 ? tiles.row_backward : tiles.times_panel[1];
+    const auto tile = tile_of(*share.call.kernel);
     alignas(64) T rh[most_vectors * W];
-    const auto product = n.B == 1 && at.step % 2 ? tiles.row_backward : tiles.times_panel[1];
-    each_panel(part, n.forward_panels(), at.step, [&](Index p) {
+    each_panel(share.of(n.forward_panels()), at.step, [&](Index p) {
       each_tile(live, tiles.most, [&](Index r, int rows) {
-        if (n.single) row_times_weights<T, Arch>(recurrent_weights(c), n.gates, n.H, n.H, s.s_prev, n.nv_forward, p, w.b_hh + p * width, rh);
-        else (rows == 1 ? product : tiles.times_panel[rows])(n.H, s.s_prev + r * W, n.tile_stride(), w.R + p * n.H * width, w.b_hh + p * width, rh);
-        n.cell->forward(c, n, part, s, at, p * n.nv_forward, r, rows, wx + (p * n.rows + r) * width, rh);
+        if (n.single) single_row(recurrent_weights(share.call), p, s.s_prev, weights.b_hh, rh);
+        else (rows == 1 ? one_row : tiles.times_panel[rows])(n.H, {s.s_prev + r * W, n.tile_stride()}, weights.R + p * n.H * width,
+                                                             weights.b_hh + p * width, rh);
+        tile(*this, at, {p * n.nv_forward, r, rows, wx + (p * n.rows + r) * width, rh});
       });
     });
-    if (live < part.R) freeze_rows(n, part, live, s, at.hs);
+    if (live < share.R) freeze_rows(live, at.hs);
   }
 
-  // One chunk: ① and ②. hs is the user's (T, B, H), or null when only the gates are wanted.
-  static void walk_chunk(const Layer<T>& c, const Shape& n, const Part& part, const Chunk& chunk, const PackedWeights& w, Scratch& s, T* hs,
-                         const Kept& kept) {
-    pack_inputs_of(c, n, part, chunk, s.x);
-    part.meet();
-    input_half(c, n, part, chunk, w, s);
+  // One chunk: ① and ②.
+  void walk(const Chunk& chunk) {
+    share.pack_inputs(chunk, s.x);
+    share.meet();
+    for (Index p : share.of(n.forward_panels())) input_half(chunk, p);
     for (Index i = 0; i < chunk.steps; ++i) {
-      const Index t = time_of(c, chunk.first_step + i);
-      if (c.reset) {
-        if (part.member == 0) restart_states(c, n, part, t, s.s_prev);
-        part.meet();
+      const Index step_ = chunk.first_step + i, t = share.time_of(step_);
+      if (share.call.reset) {
+        if (share.member == 0) restart_states(t);
+        share.meet();
       }
-      T* h_out = hs ? hs + (t * n.B + part.b0) * n.H : nullptr;
-      step(c, n, part, w, s, {chunk.first_step + i, t, h_out, kept}, chunk.live(i), s.wx + chunk.base[i] * n.forward_width());
+      step({step_, t, hs ? hs + share.at(t, 0) * n.H : nullptr}, chunk.live(i), s.wx + chunk.base[i] * n.forward_width());
       s.swap();
-      part.meet();
+      share.meet();
     }
   }
 
-  // Scratch: the packed weights, which all share, then each group's own.
-  struct Plan {
-    Shape n;
-    Workspace w;
-    PackedWeights weights;
-    std::size_t shared;  // bytes before the first group's scratch
+  using Tile = void (*)(const ForwardTraversal&, const ForwardStep<T>&, const ForwardTile<T>&);
+  static Tile tile_of(const Kernel<T>&);  // cell_tiles.hpp
+};
 
-    Plan(const Code& code, const ForwardCall<T>& c, Split split, void* block)
-        : n(code, c, split), w{static_cast<char*>(block)}, weights(n, w), shared(w.used) {}
+// The pass: scratch is the packed weights, which all share, then each group's own.
+template <class T, class Arch>
+struct ForwardPass {
+  using Call = ForwardCall<T>;
+  Shape<T, Arch> n;
+  Workspace w;
+  ForwardWeights<T, Arch> weights;
+  std::size_t shared;  // bytes before the first group's
 
-    struct Group : Scratch {
-      Index *base, *row_of;
-      Group(const Shape& n, Workspace& w, int members, int member) : Scratch(n, w) {
-        base = w.take<Index>(members * (n.steps + 9)) + member * (n.steps + 9);
-        row_of = w.take<Index>(members * (n.rows + 8)) + member * (n.rows + 8);
-      }
-    };
-    Group group(Split split, int group, int member) {
-      Workspace measure{nullptr};
-      Group(n, measure, split.members, 0);
-      Workspace mine{w.block ? w.block + shared + group * measure.used : nullptr};
-      Group g(n, mine, split.members, member);
-      w.used = shared + split.groups * measure.used;
-      return g;
-    }
+  ForwardPass(const Call& c, Split split, void* block) : n(c, split), w{static_cast<char*>(block)}, weights(n, w), shared(w.used) {}
+
+  struct Group {
+    ForwardScratch<T, Arch> s;
+    RowTable table;
   };
-
-  static std::size_t scratch(const Code& code, const ForwardCall<T>& c, Split split) {
-    Plan plan(code, c, split, nullptr);
-    plan.group(split, 0, 0);
-    return plan.w.used;
+  static Group take(const Shape<T, Arch>& n, Workspace& w, int members, int member) {
+    ForwardScratch<T, Arch> s(n, w);
+    return {s, RowTable(n, w, members, member)};
+  }
+  std::size_t bytes_of_group(Split split) const {
+    Workspace measure{nullptr};
+    take(n, measure, split.members, 0);
+    return measure.used;
+  }
+  Group group(Split split, Place place) const {
+    Workspace mine{w.block + shared + place.group * bytes_of_group(split)};
+    return take(n, mine, split.members, place.member);
   }
 
-  static void pack(const Code& code, const ForwardCall<T>& c, Split split, void* scratch) {
-    const Plan plan(code, c, split, scratch);
-    plan.weights.pack(c, plan.n);
+  static std::size_t scratch(const Call& c, Split split) {
+    const ForwardPass pass(c, split, nullptr);
+    return pass.shared + split.groups * pass.bytes_of_group(split);
+  }
+
+  static void pack(const Job<Call>& job) {
+    const ForwardPass pass(job.call, job.split, job.scratch);
+    pass.weights.pack(job.call, pass.n);
   }
 
   // The states at a chunk's start, kept as (chunks, S, B, H).
-  static void keep_states(const Shape& n, const Part& part, Index j, const T* s, T* kept) {
+  static void keep_states(const Share<T, Arch>& share, const Chunk& chunk, const T* s, T* residuals) {
     T* to[max_states];
-    for (int k = 0; k < n.states; ++k) to[k] = kept + (j * n.states + k) * n.B * n.H;
-    if (part.member == 0) unpack_states(s, n, part, to);
+    for (int k = 0; k < share.n.states; ++k) to[k] = residuals + (chunk.index * share.n.states + k) * share.n.B * share.n.H;
+    share.unpack_states(s, to);
   }
 
-  static void share(const Code& code, const ForwardCall<T>& c, Split split, void* scratch, int group, int member, Team* team) {
-    Plan plan(code, c, split, scratch);
-    const Shape& n = plan.n;
-    auto s = plan.group(split, group, member);
-    const Part part(n, split, group, member, team);
-    const Kept gates{n.kept > 0 && c.keep == Keep::fast ? c.kept : nullptr, n.B, part.b0, 0};
-    const bool keeps_states = n.kept > 0 && c.keep == Keep::lean;
-    if (member == 0) pack_states(c.state, n, part, s.s_prev);
-    part.meet();
-    for (Index j = 0; j < n.chunks(); ++j) {
-      Chunk chunk = chunk_at(n, j, s.base, s.row_of);
-      lay_out(c, part, chunk);
-      if (keeps_states) keep_states(n, part, j, s.s_prev, c.kept);
-      walk_chunk(c, n, part, chunk, plan.weights, s, c.hs, gates);
+  static void share(const Job<Call>& job, Place place) {
+    const Call& c = job.call;
+    const ForwardPass pass(c, job.split, job.scratch);
+    const auto [s, table] = pass.group(job.split, place);
+    const Share<T, Arch> share(c, pass.n, job.split, place);
+    const bool leaves = pass.n.residuals > 0 && share.member == 0 && c.keep == Keep::lean;
+    T* const gates = pass.n.residuals > 0 && c.keep == Keep::fast ? c.residuals : nullptr;
+    ForwardTraversal<T, Arch> way{share, pass.weights, s, c.hs, {gates, pass.n.B, share.b0, 0}};
+    if (share.member == 0) share.pack_states(c.state, s.s_prev);
+    share.meet();
+    for (Index j = 0; j < pass.n.chunks(); ++j) {
+      const Chunk chunk = share.chunk(j, table);
+      if (leaves) keep_states(share, chunk, way.s.s_prev, c.residuals);
+      way.walk(chunk);
     }
-    if (member == 0) unpack_states(s.s_prev, n, part, c.last);
+    if (share.member == 0) share.unpack_states(way.s.s_prev, c.last);
   }
+
+  static void finish(const Job<Call>&) {}
+
+  static constexpr Phases<Call> phases = {&scratch, &pack, &share, &finish};
 };
 
 }  // namespace throughtime

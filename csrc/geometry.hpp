@@ -4,21 +4,56 @@
 #pragma once
 
 #include "cell.hpp"
-#include "kernels.hpp"
 #include "pack.hpp"
 #include "parallel.hpp"
 #include "workspace.hpp"
 
 namespace throughtime {
 
-template <class T, class Arch> struct CellCode;  // cell_tiles.hpp
+constexpr int most_vectors = 24;  // of a product's tile: the accumulators of the largest
 
+// The sizes of a call, and those that follow from them.
 template <class T, class Arch>
-struct Geometry {
-  using V = Vec<T, Arch>;
-  static constexpr int W = V::width;
-  static constexpr int most_vectors = 24;  // of a product's tile: the accumulators of the largest
+struct Shape : Form {
+  static constexpr int W = Vec<T, Arch>::width;
+  Index T_, B, I, H;
+  Index UB, IB;         // blocks of units, of inputs
+  Index R;              // rows of the largest group
+  int nv_forward, nv_backward, nv_dx;
+  Index steps;          // in a chunk
+  Index rows;           // capacity of a chunk
+  bool single;          // one row in all: its weights are not packed
 
+  Shape(const Layer<T>& c, Split split)
+      : Form(*c.kernel), T_(c.n.T), B(c.n.B), I(c.n.I), H(c.n.H), UB(ceil_div(H, W)), IB(ceil_div(I, W)), R(ceil_div(B, split.groups)) {
+    nv_forward = panel_blocks(UB, gates, B == 1);
+    nv_backward = panel_blocks(UB, 1, B == 1);
+    nv_dx = panel_blocks(IB, 1, false);
+    const Index wanted = c.keep == Keep::lean ? lean_interval(B) : R >= 256 ? 1 : 256 / R;
+    steps = wanted < T_ ? wanted : T_;
+    rows = steps * R;
+    single = T_ == 1 && B == 1;
+  }
+
+  THROUGHTIME_INLINE Index chunks() const { return ceil_div(T_, steps); }
+  THROUGHTIME_INLINE Index forward_panels() const { return ceil_div(UB, nv_forward); }
+  THROUGHTIME_INLINE Index backward_panels() const { return ceil_div(UB, nv_backward); }
+  THROUGHTIME_INLINE Index dx_panels() const { return ceil_div(IB, nv_dx); }
+  THROUGHTIME_INLINE Index tile_stride() const { return block_stride<W>(R); }
+  THROUGHTIME_INLINE Index chunk_stride() const { return block_stride<W>(rows); }
+  THROUGHTIME_INLINE Index forward_width() const { return static_cast<Index>(nv_forward) * gates * W; }
+  THROUGHTIME_INLINE Index backward_width() const { return static_cast<Index>(nv_backward) * W; }
+  THROUGHTIME_INLINE Index dx_width() const { return static_cast<Index>(nv_dx) * W; }
+  THROUGHTIME_INLINE Index gate_units() const { return gates * UB * W; }  // the sum's length on the way back
+  THROUGHTIME_INLINE int units_in(Index ub) const {                        // of a block: fewer in the last
+    const Index left = H - ub * W;
+    return left < W ? static_cast<int>(left) : W;
+  }
+  // Where block `ub` of part k lies in (parts, UB, tile rows, W), and in (parts, UB, chunk rows, W).
+  THROUGHTIME_INLINE Index in_tile(Index k, Index ub) const { return (k * UB + ub) * tile_stride(); }
+  THROUGHTIME_INLINE Index in_chunk(Index k, Index ub) const { return (k * UB + ub) * chunk_stride(); }
+
+ private:
   // Unit blocks in a panel: few rows need wide panels (many accumulators), many rows narrow ones (many rows a tile).
   // A panel may stick out beyond the last block, if that wastes no more than an eighth.
   static int panel_blocks(Index blocks, int gates, bool one_row) {
@@ -29,138 +64,128 @@ struct Geometry {
     }
     return 1;
   }
+};
 
-  // The sizes of a call, and those that follow from them.
-  struct Shape : Form {
-    const CellCode<T, Arch>* cell;
-    Index T_, B, I, H;
-    Index UB, IB;         // blocks of units, of inputs
-    Index R;              // rows of the largest group
-    int nv_forward, nv_backward, nv_dx;
-    Index steps;          // in a chunk
-    Index rows;           // capacity of a chunk
-    bool single;          // one row in all: its weights are not packed
-
-    Shape(const CellCode<T, Arch>& code, const Layer<T>& c, Split split)
-        : Form(code.form), cell(&code), T_(c.n.T), B(c.n.B), I(c.n.I), H(c.n.H), UB(ceil_div(H, W)), IB(ceil_div(I, W)),
-          R(ceil_div(B, split.groups)) {
-      nv_forward = panel_blocks(UB, this->gates, B == 1);
-      nv_backward = panel_blocks(UB, 1, B == 1);
-      nv_dx = panel_blocks(IB, 1, false);
-      const Index wanted = c.keep == Keep::lean ? lean_interval(B) : R >= 256 ? 1 : 256 / R;
-      steps = wanted < T_ ? wanted : T_;
-      rows = steps * R;
-      single = T_ == 1 && B == 1;
-    }
-    THROUGHTIME_INLINE Index chunks() const { return ceil_div(T_, steps); }
-    THROUGHTIME_INLINE Index forward_panels() const { return ceil_div(UB, nv_forward); }
-    THROUGHTIME_INLINE Index backward_panels() const { return ceil_div(UB, nv_backward); }
-    THROUGHTIME_INLINE Index dx_panels() const { return ceil_div(IB, nv_dx); }
-    THROUGHTIME_INLINE Index tile_stride() const { return block_stride<W>(R); }
-    THROUGHTIME_INLINE Index chunk_stride() const { return block_stride<W>(rows); }
-    THROUGHTIME_INLINE Index forward_width() const { return static_cast<Index>(nv_forward) * this->gates * W; }
-    THROUGHTIME_INLINE Index backward_width() const { return static_cast<Index>(nv_backward) * W; }
-    THROUGHTIME_INLINE Index gate_units() const { return this->gates * UB * W; }  // the sum's length on the way back
-    THROUGHTIME_INLINE int units_in(Index ub) const {                              // of a block: fewer in the last
-      const Index left = H - ub * W;
-      return left < W ? static_cast<int>(left) : W;
-    }
+// first … last − 1, for a loop to run over.
+struct Range {
+  struct At {
+    Index i;
+    THROUGHTIME_INLINE Index operator*() const { return i; }
+    THROUGHTIME_INLINE At& operator++() { ++i; return *this; }
+    THROUGHTIME_INLINE bool operator!=(At other) const { return i < other.i; }
   };
+  Index first, last;
+  THROUGHTIME_INLINE At begin() const { return {first}; }
+  THROUGHTIME_INLINE At end() const { return {last}; }
+};
 
-  // One member's view of the work: sequences b0 … b0 + R − 1, and a share of every range of panels or blocks.
-  struct Part {
-    Index b0, R;
-    int member, members;
-    Team* team;
-
-    THROUGHTIME_INLINE Part(const Shape& n, Split split, int group, int member_, Team* team_)
-        : b0(group * n.B / split.groups), R((group + 1) * n.B / split.groups - b0),
-          member(member_), members(split.members), team(team_) {}
-    THROUGHTIME_INLINE Index first(Index total) const { return total * member / members; }
-    THROUGHTIME_INLINE Index last(Index total) const { return total * (member + 1) / members; }
-    THROUGHTIME_INLINE void meet() const { if (members > 1) team->wait(member); }
-  };
-
-  // The rows of one chunk: steps first_step … first_step + steps − 1 in the order of travel.
-  struct Chunk {
-    Index first_step, steps, rows;
-    Index* base;     // (steps + 1) first row of each step
-    Index* row_of;   // (rows) t·B + b of each row
-    THROUGHTIME_INLINE Index live(Index i) const { return base[i + 1] - base[i]; }
-  };
-
-  THROUGHTIME_INLINE static Index time_of(const Layer<T>& c, Index step) { return c.reverse ? c.n.T - 1 - step : step; }
-  THROUGHTIME_INLINE static bool is_live(const Layer<T>& c, Index t, Index b) { return !c.lengths || t < c.lengths[b]; }
-
-  static void lay_out(const Layer<T>& c, const Part& part, Chunk& chunk) {
-    chunk.rows = 0;
-    for (Index i = 0; i < chunk.steps; ++i) {
-      const Index t = time_of(c, chunk.first_step + i);
-      Index live = part.R;
-      while (live > 0 && !is_live(c, t, part.b0 + live - 1)) --live;
-      chunk.base[i] = chunk.rows;
-      for (Index r = 0; r < live; ++r) chunk.row_of[chunk.rows++] = t * c.n.B + part.b0 + r;
-    }
-    chunk.base[chunk.steps] = chunk.rows;
+// For each row of a chunk, its place in time and batch. A table for each member.
+struct RowTable {
+  Index* base;     // (steps + 1) first row of each step
+  Index* row_of;   // (rows) t·B + b of each row
+  template <class Shape>
+  THROUGHTIME_INLINE RowTable(const Shape& n, Workspace& w, int members, int member) {
+    base = w.take<Index>(members * (n.steps + 9)) + member * (n.steps + 9);
+    row_of = w.take<Index>(members * (n.rows + 8)) + member * (n.rows + 8);
   }
+};
 
-  THROUGHTIME_INLINE static Chunk chunk_at(const Shape& n, Index j, Index* base, Index* row_of) {
-    const Index first = j * n.steps, left = n.T_ - first;
-    return {first, left < n.steps ? left : n.steps, 0, base, row_of};
-  }
+// The rows of one chunk: steps first_step … first_step + steps − 1 in the order of travel.
+struct Chunk : RowTable {
+  Index index, first_step, steps, rows;
+  THROUGHTIME_INLINE Index live(Index i) const { return base[i + 1] - base[i]; }
+};
 
-  // What a step's gates are written to: [step][unit block][row][kept][width].
-  struct Kept {
-    T* p;
-    Index rows, first_row, first_step;
-    THROUGHTIME_INLINE T* at(const Shape& n, Index step, Index ub, Index row, int kept) const {
-      return p + (((step - first_step) * n.UB + ub) * rows + first_row + row) * kept * W;
-    }
-  };
+// One member's share of a call: sequences b0 … b0 + R − 1, and a part of every range of panels or blocks. A row is one
+// of these sequences.
+template <class T, class Arch>
+struct Share {
+  using V = Vec<T, Arch>;
+  static constexpr int W = V::width;
+  const Layer<T>& call;
+  const Shape<T, Arch> n;
+  Index b0, R;
+  int member, members;
+  Team* team;
 
-  // body(panel) for a member's share of `panels` at one step: first to last and last to first by turns, so that a step
-  // begins with the weights that the step before has left in the cache.
-  template <class Body>
-  THROUGHTIME_INLINE static void each_panel(const Part& part, Index panels, Index step, Body body) {
-    const Index first = part.first(panels), last = part.last(panels);
-    for (Index i = first; i < last; ++i) body(step % 2 ? first + last - 1 - i : i);
-  }
+  Share(const Layer<T>& c, const Shape<T, Arch>& shape, Split split, Place place)
+      : call(c), n(shape), b0(place.group * n.B / split.groups), R((place.group + 1) * n.B / split.groups - b0),
+        member(place.member), members(split.members), team(place.team) {}
 
-  // body(first row, rows) for tiles of at most `most` rows over n rows.
-  template <class Body>
-  THROUGHTIME_INLINE static void each_tile(Index n, int most, Body body) {
-    for (Index r = 0; r < n;) {
-      const int rows = next_tile(n - r, most);
-      body(r, rows);
-      r += rows;
-    }
-  }
+  THROUGHTIME_INLINE Range of(Index total) const { return {total * member / members, total * (member + 1) / members}; }
+  THROUGHTIME_INLINE void meet() const { if (members > 1) throughtime::meet(*team, member); }
 
-  THROUGHTIME_INLINE static Weights<T> input_weights(const Layer<T>& c) { return {c.W, c.n.H * c.n.I, c.n.I}; }
-  THROUGHTIME_INLINE static Weights<T> recurrent_weights(const Layer<T>& c) { return {c.R, c.n.H * c.n.H, c.n.H}; }
-
-  // States of a part's rows, (R, H) each or null for zeros, into (states, UB, tile rows, W), and back.
-  static void pack_states(const T* const* state, const Shape& n, const Part& part, T* s) {
-    for (int k = 0; k < n.states; ++k)
-      for (Index r = 0; r < part.R; ++r)
-        pack_row<T, Arch>(state[k] ? state[k] + (part.b0 + r) * n.H : nullptr, n.H, s + k * n.UB * n.tile_stride() + r * W, n.tile_stride());
-  }
-
-  static void unpack_states(const T* s, const Shape& n, const Part& part, T* const* state) {
-    for (int k = 0; k < n.states; ++k)
-      if (state[k])
-        for (Index r = 0; r < part.R; ++r)
-          unpack_row<T, Arch>(s + k * n.UB * n.tile_stride() + r * W, n.tile_stride(), n.H, state[k] + (part.b0 + r) * n.H);
-  }
-
-  static void pack_inputs_of(const Layer<T>& c, const Shape& n, const Part& part, const Chunk& chunk, T* x) {
-    if (c.wx) return;
-    for (Index i = part.first(chunk.rows); i < part.last(chunk.rows); ++i)
-      pack_row<T, Arch>(c.xs + chunk.row_of[i] * n.I, n.I, x + i * W, n.chunk_stride());
-  }
+  THROUGHTIME_INLINE Index time_of(Index step) const { return call.reverse ? n.T_ - 1 - step : step; }
+  THROUGHTIME_INLINE Index at(Index t, Index r) const { return t * n.B + b0 + r; }  // of a row at a step, in (T, B)
+  THROUGHTIME_INLINE bool is_live(Index t, Index r) const { return !call.lengths || t < call.lengths[b0 + r]; }
+  THROUGHTIME_INLINE bool is_reset(Index t, Index r) const { return call.reset && call.reset[at(t, r)]; }
 
   // One vector of a row of H units.
-  THROUGHTIME_INLINE static V load_units(const T* row, const Shape& n, Index ub) { return V::load(row + ub * W, n.units_in(ub)); }
+  THROUGHTIME_INLINE V load_units(const T* row, Index ub) const { return V::load(row + ub * W, n.units_in(ub)); }
+
+  Chunk chunk(Index j, const RowTable& table) const {
+    const Index first = j * n.steps, left = n.T_ - first;
+    Chunk c{table, j, first, left < n.steps ? left : n.steps, 0};
+    for (Index i = 0; i < c.steps; ++i) {
+      const Index t = time_of(first + i);
+      Index live = R;
+      while (live > 0 && !is_live(t, live - 1)) --live;
+      c.base[i] = c.rows;
+      for (Index r = 0; r < live; ++r) c.row_of[c.rows++] = at(t, r);
+    }
+    c.base[c.steps] = c.rows;
+    return c;
+  }
+
+  // Row r of states (B, H) each, or null for zeros, into (states, UB, tile rows, W).
+  void pack_state(const T* const* state, Index r, T* s) const {
+    for (int k = 0; k < n.states; ++k)
+      pack_row<T, Arch>(state[k] ? state[k] + (b0 + r) * n.H : nullptr, n.H, s + n.in_tile(k, 0) + r * W, n.tile_stride());
+  }
+  void pack_states(const T* const* state, T* s) const {
+    for (Index r = 0; r < R; ++r) pack_state(state, r, s);
+  }
+  void unpack_states(const T* s, T* const* state) const {
+    for (int k = 0; k < n.states; ++k)
+      for (Index r = 0; state[k] && r < R; ++r)
+        unpack_row<T, Arch>(s + n.in_tile(k, 0) + r * W, n.tile_stride(), n.H, state[k] + (b0 + r) * n.H);
+  }
+
+  void pack_inputs(const Chunk& chunk, T* x) const {
+    if (call.wx) return;
+    for (Index i : of(chunk.rows)) pack_row<T, Arch>(call.xs + chunk.row_of[i] * n.I, n.I, x + i * W, n.chunk_stride());
+  }
 };
+
+// What a step's gates are written to: [step][unit block][row][residuals][width].
+template <class T, class Arch>
+struct Residuals {
+  T* p;                         // null: none are wanted
+  Index rows, first_row, first_step;
+  THROUGHTIME_INLINE T* at(const Shape<T, Arch>& n, Index step, Index ub, Index row) const {
+    return p + (((step - first_step) * n.UB + ub) * rows + first_row + row) * n.residuals * Shape<T, Arch>::W;
+  }
+};
+
+// body(panel) for the panels of one step: first to last and last to first by turns, so that a step begins with the weights
+// that the step before has left in the cache.
+template <class Body>
+THROUGHTIME_INLINE void each_panel(Range panels, Index step, Body body) {
+  for (Index i : panels) body(step % 2 ? panels.first + panels.last - 1 - i : i);
+}
+
+// body(first row, rows) for tiles of at most `most` rows over n rows.
+template <class Body>
+THROUGHTIME_INLINE void each_tile(Index n, int most, Body body) {
+  for (Index r = 0; r < n;) {
+    const int rows = next_tile(n - r, most);
+    body(r, rows);
+    r += rows;
+  }
+}
+
+template <class T> THROUGHTIME_INLINE Weights<T> input_weights(const Layer<T>& c) { return {c.W, c.kernel->gates, c.n.H, c.n.I}; }
+template <class T> THROUGHTIME_INLINE Weights<T> recurrent_weights(const Layer<T>& c) { return {c.R, c.kernel->gates, c.n.H, c.n.H}; }
+template <class T> THROUGHTIME_INLINE Weights<T> bias(const Layer<T>& c, const T* b) { return {b, c.kernel->gates, c.n.H, 1}; }
 
 }  // namespace throughtime

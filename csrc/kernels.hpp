@@ -1,19 +1,25 @@
 // The seam between the bindings and the kernels: what a call is told, and the table every architecture file fills in.
 //
-// T time, B batch, I input, H hidden, G gates, S states, C numbers kept per unit. All arrays are dense and row-major;
+// T time, B batch, I input, H hidden, G gates, S states, C residuals: numbers per unit that forward leaves for backward. All arrays are dense and row-major;
 // the caller owns every one of them; no output aliases anything.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-namespace throughtime {
+#include "index.hpp"
 
-using Index = std::ptrdiff_t;
+namespace throughtime {
 
 class Team;  // parallel.hpp
 
-constexpr int max_states = 2;
+constexpr int max_gates = 4, max_states = 2;
+
+// A cell's numbers (cell.hpp says what they mean), for code that is compiled once for all cells.
+struct Form {
+  int gates, states, residuals, slots;
+  int wx_slot[max_gates], rh_slot[max_gates];
+};
 
 struct Sizes { Index T, B, I, H; };
 
@@ -27,8 +33,11 @@ constexpr Index lean_interval(Index B) { return B >= 256 ? 1 : 256 / B; }
 // at every step. One of the two is 1.
 struct Split { int groups, members; };
 
+template <class T> struct Kernel;
+
 template <class T>
 struct Layer {
+  const Kernel<T>* kernel;      // the cell's
   Sizes n;
   const T* xs;                  // (T, B, I), or null
   const T* wx;                  // (T, B, G, H): W x + b_ih already made, in place of xs, W and b_ih, which are null, and I 0; or null
@@ -48,13 +57,13 @@ template <class T>
 struct ForwardCall : Layer<T> {
   T* hs;                        // (T, B, H) out; zero beyond a sequence's length
   T* last[max_states];          // (B, H) each, out
-  T* kept;                      // out; see Kernel::kept_size; null when there is nothing to keep
+  T* residuals;                 // out; see Kernel::residuals_size; null when there is nothing to keep
 };
 
 template <class T>
 struct BackwardCall : Layer<T> {
   const T* hs;                  // (T, B, H)
-  const T* kept;                // what forward kept
+  const T* residuals;           // what forward left
   const T* dhs;                 // (T, B, H) or null: zeros
   const T* dlast[max_states];   // (B, H) each, or null: zeros
   bool clipped;
@@ -69,33 +78,62 @@ struct BackwardCall : Layer<T> {
   T* drestart[max_states];      // (B, H) each, out, or null
 };
 
-// One cell, element type and architecture. A pass is: `scratch` bytes from anywhere, aligned to 64; `pack` once; then
-// `share` by every member of every group, groups in any order, members of one group at the same time; then `finish`.
-template <class T>
-struct Kernel {
-  int gates, states, kept, width;                       // width: elements in a vector
-  std::size_t (*forward_scratch)(const ForwardCall<T>&, Split);
-  void (*forward_pack)(const ForwardCall<T>&, Split, void* scratch);
-  void (*forward_share)(const ForwardCall<T>&, Split, void* scratch, int group, int member, Team*);
-  std::size_t (*backward_scratch)(const BackwardCall<T>&, Split);
-  void (*backward_pack)(const BackwardCall<T>&, Split, void* scratch);
-  void (*backward_share)(const BackwardCall<T>&, Split, void* scratch, int group, int member, Team*);
-  void (*backward_finish)(const BackwardCall<T>&, Split, void* scratch);
+// A call, how it is divided, and its scratch, aligned to 64 bytes.
+template <class Call>
+struct Job {
+  const Call& call;
+  Split split;
+  void* scratch;
+};
 
-  // Elements that forward leaves in `kept`.
-  std::size_t kept_size(Sizes n, Keep keep) const {
-    if (kept == 0 || keep == Keep::none) return 0;
-    if (keep == Keep::fast) return static_cast<std::size_t>(n.T * n.B * ((n.H + width - 1) / width) * width * kept);
+// Who does a share of a job.
+struct Place {
+  int group, member;
+  Team* team;  // of the members, where there are several
+};
+
+// A pass: `pack` once; then `share` for every member of every group, groups in any order, members of one group at the
+// same time; then `finish`.
+template <class Call>
+struct Phases {
+  std::size_t (*scratch)(const Call&, Split);  // bytes
+  void (*pack)(const Job<Call>&);
+  void (*share)(const Job<Call>&, Place);
+  void (*finish)(const Job<Call>&);
+};
+
+// One cell, element type and architecture.
+template <class T>
+struct Kernel : Form {
+  int width;  // elements in a vector
+  Phases<ForwardCall<T>> forward;
+  Phases<BackwardCall<T>> backward;
+
+  // Elements that forward leaves for backward beside hs.
+  std::size_t residuals_size(Sizes n, Keep keep) const {
+    if (residuals == 0 || keep == Keep::none) return 0;
+    if (keep == Keep::fast) return static_cast<std::size_t>(n.T * n.B * ((n.H + width - 1) / width) * width * residuals);
     return static_cast<std::size_t>((n.T + lean_interval(n.B) - 1) / lean_interval(n.B) * states * n.B * n.H);
   }
 };
 
-// What needs no cell: elementwise functions on arrays, for the tests of their accuracy, and the loss (cross_entropy.hpp).
+// Rows of logits (cross_entropy.hpp).
+template <class T>
+struct CrossEntropyCall {
+  T* o;                         // (N, V) logits; read, and with `gradient` overwritten by their gradient
+  const std::int64_t* targets;  // (N) indices in [0, V)
+  const T* g;                   // (N) the losses' gradient, or null: ones
+  T* losses;                    // (N) out
+  Index N, V;
+  bool gradient;
+};
+
+// What needs no cell: elementwise functions on arrays, for the tests of their accuracy, and the loss.
 template <class T>
 struct Functions {
   void (*tanh)(const T* x, T* y, Index n);     // x, y: (n); y may be x
   void (*sigmoid)(const T* x, T* y, Index n);
-  void (*cross_entropy)(T* o, const std::int64_t* targets, const T* g, T* losses, Index V, Index first, Index last, bool gradient);
+  void (*cross_entropy)(const CrossEntropyCall<T>&, Index first, Index last);  // rows first … last − 1
 };
 
 enum class CellKind { elman_tanh, elman_relu, elman_identity, elman_sigmoid, gru, lstm };

@@ -16,30 +16,37 @@ THROUGHTIME_INLINE constexpr Index block_stride(Index rows) {
   return (eights % 2 ? eights : eights + 1) * 8 * W;
 }
 
-// A weight matrix (gates, units, inputs): distances in elements between gates and between units; inputs are adjacent.
+// A dense weight matrix (gates, units, inputs). A bias is one with a single input.
 template <class T>
 struct Weights {
   const T* p;
-  Index gate, unit;
+  int gates;
+  Index units, inputs;
+  THROUGHTIME_INLINE const T* row(int gate, Index unit) const { return p + (gate * units + unit) * inputs; }
+  // Of the `width` units from `unit` on, those that there are.
+  THROUGHTIME_INLINE int units_from(Index unit, int width) const {
+    const Index left = units - unit;
+    return left <= 0 ? 0 : left < width ? static_cast<int>(left) : width;
+  }
 };
 
-// A block of `units` (≤ width) rows by `inputs` columns, transposed: out[k·step + j] = rows[j·stride + k]. Rows beyond
-// the last unit are zero.
+// `count` rows of w from the given one, transposed: out[k·step + j] = rows[j][k] for every input k. Rows beyond the last
+// are zero.
 //
 //   out      aligned to a vector, as is step; written, aliases nothing
 template <class T, class Arch>
-void transpose_block(const T* rows, Index stride, int units, Index inputs, T* out, Index step) {
+void transpose_rows(const Weights<T>& w, const T* rows, int count, T* out, Index step) {
   using V = Vec<T, Arch>;
   constexpr int W = V::width;
-  for (Index k = 0; k < inputs; k += W) {
-    const int count = inputs - k < W ? static_cast<int>(inputs - k) : W;
+  for (Index k = 0; k < w.inputs; k += W) {
+    const int columns = w.inputs - k < W ? static_cast<int>(w.inputs - k) : W;
     V block[W];
 #pragma GCC unroll 16
-    for (int j = 0; j < W; ++j) block[j] = j < units ? V::load(rows + j * stride + k, count) : V::zero();
+    for (int j = 0; j < W; ++j) block[j] = j < count ? V::load(rows + j * w.inputs + k, columns) : V::zero();
     transpose(block);
 #pragma GCC unroll 16
     for (int i = 0; i < W; ++i)
-      if (i < count) block[i].store(out + (k + i) * step);
+      if (i < columns) block[i].store(out + (k + i) * step);
   }
 }
 
@@ -48,46 +55,59 @@ void transpose_block(const T* rows, Index stride, int units, Index inputs, T* ou
 //
 //   out      (ceil(units / (NV·width)), inputs, NV, G, width); written, aliases nothing
 template <class T, class Arch>
-void pack_units(Weights<T> w, int G, Index units, Index inputs, int NV, Index first, Index last, T* out) {
+void pack_units(const Weights<T>& w, int NV, T* out) {
   constexpr int W = Vec<T, Arch>::width;
-  const Index step = static_cast<Index>(NV) * G * W;
-  for (Index p = first; p < last; ++p)
+  const Index step = static_cast<Index>(NV) * w.gates * W;
+  for (Index u = 0; u < w.units; u += NV * W, out += w.inputs * step)
     for (int v = 0; v < NV; ++v)
-      for (int g = 0; g < G; ++g) {
-        const Index u = (p * NV + v) * W, left = units - u;
-        const int count = left <= 0 ? 0 : left < W ? static_cast<int>(left) : W;
-        transpose_block<T, Arch>(w.p + g * w.gate + (count ? u * w.unit : 0), w.unit, count, inputs, out + p * inputs * step + (v * G + g) * W, step);
+      for (int g = 0; g < w.gates; ++g) {
+        const Index unit = u + v * W;
+        const int count = w.units_from(unit, W);
+        transpose_rows<T, Arch>(w, count ? w.row(g, unit) : w.p, count, out + (v * w.gates + g) * W, step);
+      }
+}
+
+// A bias in the order of a panel's outputs: out[panel][v][g][width]; zeros when it is null.
+template <class T, class Arch>
+void pack_bias(const Weights<T>& b, int NV, T* out) {
+  using V = Vec<T, Arch>;
+  constexpr int W = V::width;
+  for (Index u = 0; u < b.units; u += NV * W)
+    for (int v = 0; v < NV; ++v)
+      for (int g = 0; g < b.gates; ++g, out += W) {
+        const int count = b.p ? b.units_from(u + v * W, W) : 0;
+        (count ? V::load(b.row(g, u + v * W), count) : V::zero()).store(out);
       }
 }
 
 // One row times a panel that was never packed: for a single row it costs more to lay the weights out than to use them.
 //
+//   u        the panel's first unit
 //   x        (inputs, padded to whole vectors with zeros); read
-//   init     (NV, G, width); read
-//   out      (NV, G, width): init + Σ_k w[g][unit][k] x[k] for unit blocks p·NV …; written, aliases nothing
+//   sums     (NV, G, width): what the sums begin with, for NV unit blocks; added to w[g][unit] · x in place
 template <class T, class Arch>
-void row_times_weights(Weights<T> w, int G, Index units, Index inputs, const T* x, int NV, Index p, const T* init, T* out) {
+void row_times_weights(const Weights<T>& w, Index u, int NV, const T* x, T* sums) {
   using V = Vec<T, Arch>;
   constexpr int W = V::width;
-  for (int v = 0; v < NV; ++v)
-    for (int g = 0; g < G; ++g, init += W, out += W) {
-      const Index u = (p * NV + v) * W, last = units - u - 1;
+  for (int v = 0; v < NV; ++v, u += W)
+    for (int g = 0; g < w.gates; ++g, sums += W) {
+      const Index last = w.units - u - 1;
       const T* rows[W];  // beyond the last unit: the last again, whose sums nobody reads
-      for (Index j = 0; j < W; ++j) rows[j] = w.p + g * w.gate + (last < 0 ? 0 : u + (j < last ? j : last)) * w.unit;
-      V sums[W];
+      for (Index j = 0; j < W; ++j) rows[j] = w.row(g, last < 0 ? 0 : u + (j < last ? j : last));
+      V parts[W];
 #pragma GCC unroll 16
-      for (int j = 0; j < W; ++j) sums[j] = V::zero();
-      for (Index k = 0; k < inputs; k += W) {
-        const int count = inputs - k < W ? static_cast<int>(inputs - k) : W;
+      for (int j = 0; j < W; ++j) parts[j] = V::zero();
+      for (Index k = 0; k < w.inputs; k += W) {
+        const int count = w.inputs - k < W ? static_cast<int>(w.inputs - k) : W;
         const V y = V::load(x + k);
 #pragma GCC unroll 16
-        for (int j = 0; j < W; ++j) sums[j] = fma(V::load(rows[j] + k, count), y, sums[j]);
+        for (int j = 0; j < W; ++j) parts[j] = fma(V::load(rows[j] + k, count), y, parts[j]);
       }
-      transpose(sums);
-      V total = V::load(init);
+      transpose(parts);
+      V total = V::load(sums);
 #pragma GCC unroll 16
-      for (int j = 0; j < W; ++j) total += sums[j];
-      total.store(out);
+      for (int j = 0; j < W; ++j) total += parts[j];
+      total.store(sums);
     }
 }
 
@@ -97,33 +117,16 @@ void row_times_weights(Weights<T> w, int G, Index units, Index inputs, const T* 
 //   gate_of  (G) the gate whose gradient lives in the s-th of the G slots
 //   out      (ceil(inputs / (NV·width)), G, padded units, NV, width); written, aliases nothing
 template <class T, class Arch>
-void pack_inputs(Weights<T> w, const int* gate_of, int G, Index units, Index inputs, int NV, Index first, Index last, T* out) {
+void pack_inputs(const Weights<T>& w, const int* gate_of, int NV, T* out) {
   using V = Vec<T, Arch>;
   constexpr int W = V::width;
-  const Index padded = ceil_div(units, W) * W;
-  const Index panel = G * padded * NV * W;
-  for (Index p = first; p < last; ++p)
-    for (int s = 0; s < G; ++s)
+  const Index padded = ceil_div(w.units, W) * W;
+  for (Index first = 0; first < w.inputs; first += NV * W)
+    for (int s = 0; s < w.gates; ++s)
       for (Index u = 0; u < padded; ++u)
-        for (int v = 0; v < NV; ++v) {
-          T* to = out + p * panel + ((s * padded + u) * NV + v) * W;
-          const Index i = (p * NV + v) * W;
-          const Index count = u < units ? (inputs - i < W ? inputs - i : W) : 0;
-          const V x = count > 0 ? V::load(w.p + gate_of[s] * w.gate + u * w.unit + i, static_cast<int>(count)) : V::zero();
-          x.store(to);
-        }
-}
-
-// A bias (G, units) in the order of a panel's outputs: out[panel][v][g][width]; zeros when b is null.
-template <class T, class Arch>
-void pack_bias(const T* b, int G, Index units, int NV, Index panels, T* out) {
-  constexpr int W = Vec<T, Arch>::width;
-  for (Index p = 0; p < panels; ++p)
-    for (int v = 0; v < NV; ++v)
-      for (int g = 0; g < G; ++g)
-        for (int j = 0; j < W; ++j) {
-          const Index u = (p * NV + v) * W + j;
-          *out++ = b && u < units ? b[g * units + u] : 0;
+        for (Index i = first; i < first + NV * W; i += W, out += W) {
+          const Index left = u < w.units ? w.inputs - i : 0;
+          (left > 0 ? V::load(w.row(gate_of[s], u) + i, static_cast<int>(left < W ? left : W)) : V::zero()).store(out);
         }
 }
 

@@ -5,20 +5,19 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
 #include <new>
 #include <thread>
-#include <vector>
 
 namespace throughtime {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
+constexpr int barrier_spins = 2000;  // about 20 to 80 µs: many times what a step takes
+constexpr int idle_spins = 4000;     // how long a worker stays awake after its last job
+constexpr int gather_spins = 200;    // how long a caller waits for a team to turn up
 
-inline void pause() {
+void pause() {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -26,171 +25,169 @@ inline void pause() {
 #endif
 }
 
-// Spins for about `spins` pauses, then yields for as long as it takes. Returns whether it had to yield.
+// Waits for at most `spins` pauses. Returns whether that was enough.
 template <class Ready>
-bool wait_until(Ready ready, int spins) {
-  for (int n = 0; n < spins; ++n) {
-    if (ready()) return false;
-    pause();
-  }
+bool spin_until(Ready ready, int spins) {
+  for (int n = 0; n < spins; ++n, pause())
+    if (ready()) return true;
+  return ready();
+}
+
+// Spins for a while, then yields for as long as it takes. Returns whether it had to yield.
+template <class Ready>
+bool wait_until(Ready ready) {
+  if (spin_until(ready, barrier_spins)) return false;
   while (!ready()) sched_yield();
   return true;
 }
 
-constexpr int barrier_spins = 2000;  // about 20 to 80 µs: many times what a step takes
-constexpr int idle_spins = 4000;     // how long a worker stays awake after its last job
-constexpr int gather_spins = 200;    // how long a caller waits for a team to turn up
+// Whether there is a core for every member of a team. A late member says no, and each time for twice as long.
+class Quiet {
+ public:
+  explicit operator bool() const { return now() >= from_.load(std::memory_order_relaxed); }
+  void was_not() {
+    const auto pause = pause_.load(std::memory_order_relaxed);
+    if (pause < most) pause_.store(2 * pause, std::memory_order_relaxed);
+    from_.store(now() + pause, std::memory_order_relaxed);
+  }
+  void was() {
+    const auto pause = pause_.load(std::memory_order_relaxed);
+    if (pause > least) pause_.store(pause - pause / 16, std::memory_order_relaxed);
+  }
 
-// When teams may be formed again, in Clock ticks, and how long the next pause will be.
-std::atomic<std::int64_t> quiet_from{0};
-std::atomic<std::int64_t> backoff_ms{16};
+ private:
+  static std::int64_t now() {
+    using namespace std::chrono;
+    return duration_cast<microseconds>(steady_clock::now().time_since_epoch()).count();
+  }
+  static constexpr std::int64_t least = 16'000, most = 2'048'000;  // microseconds
+  std::atomic<std::int64_t> from_{0}, pause_{least};
+};
 
-void machine_is_busy() {
-  const auto wait = backoff_ms.load(std::memory_order_relaxed);
-  backoff_ms.store(wait < 2048 ? 2 * wait : wait, std::memory_order_relaxed);
-  quiet_from.store((Clock::now() + std::chrono::milliseconds(wait)).time_since_epoch().count(), std::memory_order_relaxed);
-}
-
-void team_met_promptly() {
-  const auto wait = backoff_ms.load(std::memory_order_relaxed);
-  if (wait > 16) backoff_ms.store(wait - wait / 16, std::memory_order_relaxed);
-}
-
-bool machine_is_quiet() {
-  return Clock::now().time_since_epoch().count() >= quiet_from.load(std::memory_order_relaxed);
-}
+Quiet quiet;
 
 }  // namespace
 
-void Team::wait(int member) {
-  const long mine = ++arrivals[member].count;
-  __atomic_store_n(&arrivals[member].count, mine, __ATOMIC_RELEASE);
-  bool late = false;
-  for (int m = 0; m < size; ++m)
-    if (m != member)
-      late |= wait_until([&] { return __atomic_load_n(&arrivals[m].count, __ATOMIC_ACQUIRE) >= mine; }, barrier_spins);
-  if (late && member == 0) machine_is_busy();
+class Team {
+ public:
+  static constexpr int most = 64;
+  int size = 1;
+
+  // Each member counts its own arrivals, on a cache line of its own, and reads the others'. The store releases what the
+  // member wrote before; the loads acquire what the others did.
+  bool meet(int member) {
+    const long mine = arrivals_[member].count.load(std::memory_order_relaxed) + 1;
+    arrivals_[member].count.store(mine, std::memory_order_release);
+    bool late = false;
+    for (const Arrivals& other : *this)
+      late |= wait_until([&] { return other.count.load(std::memory_order_acquire) >= mine; });
+    return late;
+  }
+
+ private:
+  struct alignas(64) Arrivals { std::atomic<long> count{0}; };
+  const Arrivals* begin() const { return arrivals_; }
+  const Arrivals* end() const { return arrivals_ + size; }
+  Arrivals arrivals_[most];
+};
+
+void meet(Team& team, int member) {
+  if (team.meet(member) && member == 0) quiet.was_not();
 }
 
+namespace {
+
+// What there is to do, in one word, so that a claim can never mix two jobs: how many parts, and how many are taken.
+struct Ticket {
+  std::uint64_t word;
+  int parts() const { return static_cast<int>(word >> 16 & 0xffff); }
+  int taken() const { return static_cast<int>(word & 0xffff); }
+  bool is_open() const { return taken() < parts(); }
+  Ticket claimed() const { return {word + 1}; }
+  Ticket closed() const { return {(word & ~std::uint64_t{0xffff}) | (word >> 16 & 0xffff)}; }
+  Ticket next(int parts) const { return {((word >> 32) + 1) << 32 | static_cast<std::uint64_t>(parts) << 16}; }
+};
+
+// All but acquire is for whoever has acquired it, and for its workers.
 class Pool {
  public:
   bool acquire() { return !busy_.exchange(true, std::memory_order_acquire); }
   void release() { busy_.store(false, std::memory_order_release); }
 
-  // Posts `parts` parts of a job. Whoever claims a part runs it with `run`.
+  // So many workers, if there are threads to be had.
+  void hire(int wanted) {
+    try {
+      for (; workers_ < wanted; ++workers_) std::thread([this] { work(); }).detach();
+    } catch (...) {}  // the caller does what nobody else has claimed
+  }
+
+  // Offers `parts` parts of a job. Whoever claims one runs it.
   void post(int parts, void (*run)(void*, int), void* context) {
-    hire(parts - 1);
     run_ = run;
     context_ = context;
     done_.store(0, std::memory_order_relaxed);
-    ticket_.store(next_ticket(parts), std::memory_order_seq_cst);
-    if (sleepers_.load(std::memory_order_seq_cst) > 0) {
-      std::lock_guard lock(mutex_);
-      wake_.notify_all();
-    }
+    ticket_.store(ticket().next(parts).word);  // releases the three above to whoever claims
+    ticket_.notify_all();
   }
 
-  // Takes the next part of the present job; −1 when none is left.
-  int claim() {
-    std::uint64_t now = ticket_.load(std::memory_order_acquire);
-    while (taken(now) < parts(now))
-      if (ticket_.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel)) return taken(now);
-    return -1;
+  // Claims the next part of the present job and runs it. Returns false when none is left.
+  bool run_one() {
+    Ticket now = ticket();
+    while (now.is_open())
+      if (ticket_.compare_exchange_weak(now.word, now.claimed().word, std::memory_order_acq_rel)) {
+        run_(context_, now.taken());
+        done_.fetch_add(1, std::memory_order_release);
+        return true;
+      }
+    return false;
   }
 
-  // No part will be claimed after this; returns how many were.
+  // No part will be claimed after this. Returns how many were.
   int close() {
-    std::uint64_t now = ticket_.load(std::memory_order_acquire);
-    while (!ticket_.compare_exchange_weak(now, (now & ~mask(16)) | parts(now), std::memory_order_acq_rel)) {}
-    return taken(now);
+    Ticket now = ticket();
+    while (!ticket_.compare_exchange_weak(now.word, now.closed().word, std::memory_order_acq_rel)) {}
+    return now.taken();
   }
 
-  int claimed() const { return taken(ticket_.load(std::memory_order_acquire)); }
+  bool all_claimed() const { return !ticket().is_open(); }
 
-  void run(int part) {
-    run_(context_, part);
-    done_.fetch_add(1, std::memory_order_release);
+  void wait_done(int parts) const {
+    wait_until([&] { return done_.load(std::memory_order_acquire) >= parts; });
   }
-
-  void wait_done(int parts) {
-    wait_until([&] { return done_.load(std::memory_order_acquire) >= parts; }, barrier_spins);
-  }
-
-  void end() {
-    {
-      std::lock_guard lock(mutex_);
-      ended_.store(true, std::memory_order_seq_cst);
-      wake_.notify_all();
-    }
-    for (std::thread& worker : workers_) worker.join();
-    workers_.clear();
-  }
-
-  bool ended() const { return ended_.load(std::memory_order_relaxed); }
 
  private:
-  // A ticket is one word, (generation, parts, taken), so that a claim can never mix two jobs.
-  static constexpr std::uint64_t mask(int bits) { return (std::uint64_t{1} << bits) - 1; }
-  static int taken(std::uint64_t ticket) { return static_cast<int>(ticket & mask(16)); }
-  static int parts(std::uint64_t ticket) { return static_cast<int>(ticket >> 16 & mask(16)); }
-  std::uint64_t next_ticket(int parts) const {
-    const std::uint64_t generation = (ticket_.load(std::memory_order_relaxed) >> 32) + 1;
-    return generation << 32 | static_cast<std::uint64_t>(parts) << 16;
-  }
-  bool work_left() const {
-    const std::uint64_t now = ticket_.load(std::memory_order_seq_cst);
-    return taken(now) < parts(now) || ended();
-  }
+  Ticket ticket() const { return {ticket_.load(std::memory_order_acquire)}; }
 
-  void hire(int count) {
-    try {
-      while (static_cast<int>(workers_.size()) < count) workers_.emplace_back([this] { work(); });
-    } catch (...) {}  // no thread to be had: the caller does all the parts
-  }
-
-  void work() {
-    while (!ended()) {
-      for (int part; (part = claim()) >= 0;) run(part);
-      for (int n = 0; n < idle_spins && !work_left(); ++n) pause();
-      if (work_left()) continue;
-      std::unique_lock lock(mutex_);
-      sleepers_.fetch_add(1, std::memory_order_seq_cst);
-      wake_.wait(lock, [this] { return work_left(); });
-      sleepers_.fetch_sub(1, std::memory_order_seq_cst);
+  [[noreturn]] void work() {
+    for (;;) {
+      while (run_one()) {}
+      if (spin_until([this] { return ticket().is_open(); }, idle_spins)) continue;
+      const Ticket last = ticket();
+      if (!last.is_open()) ticket_.wait(last.word);
     }
   }
 
   alignas(64) std::atomic<std::uint64_t> ticket_{0};
   alignas(64) std::atomic<int> done_{0};
-  alignas(64) std::atomic<int> sleepers_{0};
-  std::atomic<bool> busy_{false}, ended_{false};
+  alignas(64) std::atomic<bool> busy_{false};
   void (*run_)(void*, int) = nullptr;
   void* context_ = nullptr;
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::vector<std::thread> workers_;
+  int workers_ = 0;
 };
 
-namespace {
-
-// Never destroyed: a worker asleep in it must not see its mutex die when static objects do.
+// Never destroyed: its workers wait in it until the process ends.
 std::atomic<Pool*> the_pool{nullptr};
-std::atomic<bool> over{false};
 
 void forget_pool() { the_pool.store(nullptr); }  // in the child of a fork, where its threads do not exist
 
 Pool* pool() {
-  if (over.load(std::memory_order_relaxed)) return nullptr;
   if (Pool* p = the_pool.load(std::memory_order_acquire)) return p;
-  static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
-  (void)registered;
+  [[maybe_unused]] static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
   Pool* fresh = new (std::nothrow) Pool;
-  Pool* expected = nullptr;
-  if (fresh && !the_pool.compare_exchange_strong(expected, fresh)) {
-    delete fresh;
-    return expected;
-  }
-  return fresh;
+  Pool* first = nullptr;
+  if (!fresh || the_pool.compare_exchange_strong(first, fresh)) return fresh;
+  delete fresh;  // another thread was first; this one has no workers yet
+  return first;
 }
 
 // The pool, if nobody else is using it.
@@ -207,8 +204,9 @@ void run_parts(int parts, void (*body)(void*, int), void* context) {
     for (int part = 0; part < parts; ++part) body(context, part);
     return;
   }
+  pool->hire(parts - 1);  // the caller is one more
   pool->post(parts, body, context);
-  for (int part; (part = pool->claim()) >= 0;) pool->run(part);
+  while (pool->run_one()) {}
   pool->wait_done(parts);
   pool->release();
 }
@@ -216,7 +214,7 @@ void run_parts(int parts, void (*body)(void*, int), void* context) {
 namespace {
 
 struct TeamJob {
-  void (*body)(void*, int, int, Team*);
+  void (*body)(void*, Member);
   void* context;
   Team* team;
   std::atomic<int> size{0};  // 0 until the team is complete
@@ -224,37 +222,32 @@ struct TeamJob {
 
 void join_team(void* context, int part) {
   TeamJob& job = *static_cast<TeamJob*>(context);
-  wait_until([&] { return job.size.load(std::memory_order_acquire) > 0; }, barrier_spins);
-  job.body(job.context, part + 1, job.size.load(std::memory_order_relaxed), job.team);
+  wait_until([&] { return job.size.load(std::memory_order_acquire) > 0; });
+  job.body(job.context, {part + 1, job.team->size, job.team});
 }
 
 }  // namespace
 
-void run_team(int wanted, void (*prepare)(void*), void (*body)(void*, int, int, Team*), void* context) {
+void run_team(int wanted, void (*prepare)(void*), void (*body)(void*, Member), void* context) {
   Team team;
-  Pool* pool = wanted > 1 && machine_is_quiet() ? take_pool() : nullptr;
+  Pool* pool = wanted > 1 && quiet ? take_pool() : nullptr;
   if (!pool) {
     prepare(context);
-    return body(context, 0, 1, &team);
+    return body(context, {0, 1, &team});
   }
   if (wanted > Team::most) wanted = Team::most;
   TeamJob job{body, context, &team};
+  pool->hire(wanted - 1);
   pool->post(wanted - 1, join_team, &job);
   prepare(context);
-  for (int n = 0; n < gather_spins && pool->claimed() < wanted - 1; ++n) pause();
+  spin_until([&] { return pool->all_claimed(); }, gather_spins);
   const int others = pool->close();
-  if (others == wanted - 1) team_met_promptly();
+  if (others == wanted - 1) quiet.was();
   team.size = 1 + others;
   job.size.store(team.size, std::memory_order_release);
-  body(context, 0, team.size, &team);
+  body(context, {0, team.size, &team});
   pool->wait_done(others);
   pool->release();
-}
-
-void shut_down() {
-  over.store(true);
-  if (Pool* pool = the_pool.load())
-    if (pool->acquire()) pool->end();  // busy: a daemon thread is inside; its workers end with the process
 }
 
 }  // namespace throughtime

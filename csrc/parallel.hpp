@@ -7,32 +7,24 @@
 //     a while (doubling each time) teams have one member.
 //   * What is computed depends on how many parts were asked for, never on who computed them.
 //   * One pool serves one call at a time; a second call at the same moment does its work on its own thread.
-//   * Workers are joined at interpreter exit; after a fork the child starts with a fresh pool.
+//   * Workers end with the process: they are detached, and the pool that they wait in is never destroyed. After a fork
+//     the child starts with a fresh pool.
 #pragma once
 
 namespace throughtime {
 
-// The members of one running team. wait() returns when every member has called it as often as this one.
-class Team {
- public:
-  void wait(int member);
+class Team;  // the members of one running team
 
- private:
-  friend void run_team(int, void (*)(void*), void (*)(void*, int, int, Team*), void*);
-  static constexpr int most = 64;
-  struct alignas(64) Arrival { long count; };  // touched by __atomic builtins
-  Arrival arrivals[most] = {};
-  int size = 1;
-};
+// Returns when every member has called it as often as this one. What each wrote before it, all may read after it.
+void meet(Team& team, int member);
+
+// One member of a team: member 0 … size − 1.
+struct Member { int member, size; Team* team; };
 
 // body(context, part) for every part in 0 … parts − 1, on as many threads.
 void run_parts(int parts, void (*body)(void* context, int part), void* context);
 
-// prepare(context), then body(context, member, size, team) by `size` ≤ wanted members at the same time.
-void run_team(int wanted, void (*prepare)(void* context),
-              void (*body)(void* context, int member, int size, Team* team), void* context);
-
-// Ends the workers. Calls that follow work on one thread.
-void shut_down();
+// prepare(context), then body(context, member) by `size` ≤ wanted members at the same time.
+void run_team(int wanted, void (*prepare)(void* context), void (*body)(void* context, Member), void* context);
 
 }  // namespace throughtime

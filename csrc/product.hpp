@@ -12,7 +12,12 @@
 
 namespace throughtime {
 
-using Index = std::ptrdiff_t;
+// A blocked matrix from one of its rows on.
+template <class T>
+struct Blocked {
+  T* p;
+  Index stride;
+};
 
 // Rows of the largest tile whose MR × NC accumulators, with room for operands, fit in the registers.
 template <class Arch>
@@ -33,7 +38,7 @@ THROUGHTIME_INLINE int next_tile(Index remaining, int most) {
 
 // out[r][n] = init[n] + Σ_k A[r][k] panel[k][n],  r < MR, n < NC·width.
 //
-//   A        blocked, MR rows from its first; read
+//   A        MR rows; read
 //   panel    (K, NC·width), aligned to a vector; read
 //   init     (NC·width), or null for zeros; read
 //   out      (MR, NC·width), aligned to a vector; written, aliases nothing
@@ -42,7 +47,9 @@ THROUGHTIME_INLINE int next_tile(Index remaining, int most) {
 // With `backward`, whole blocks of k are taken last to first: a step that walks its weights the other way than the step
 // before begins with those that are still in the first cache.
 template <class T, class Arch, int MR, int NC, bool backward = false>
-[[gnu::noinline]] void rows_times_panel(Index K, const T* A, Index stride, const T* panel, const T* init, T* out) {
+[[gnu::noinline]] void rows_times_panel(Index K, Blocked<const T> rows, const T* panel, const T* init, T* out) {
+  const T* A = rows.p;
+  const Index stride = rows.stride;
   using V = Vec<T, Arch>;
   constexpr int W = V::width;
   constexpr int KS = MR * NC >= 6 ? 1 : MR * NC >= 3 ? 2 : 4;
@@ -97,12 +104,12 @@ template <class T, class Arch, int MR, int NC, bool backward = false>
     }
 }
 
-// The tiles of one width: times_panel[rows], for the heights that next_tile gives.
+// The products of one width of panel: times_panel[rows], for the heights that next_tile gives.
 template <class T>
 struct Tiles {
+  using Product = void (*)(Index K, Blocked<const T> rows, const T* panel, const T* init, T* out);
   int most;
-  void (*times_panel[9])(Index K, const T* A, Index stride, const T* panel, const T* init, T* out);
-  void (*row_backward)(Index K, const T* A, Index stride, const T* panel, const T* init, T* out);  // one row, k last to first
+  Product times_panel[9], row_backward;  // row_backward: one row, k last to first
 };
 
 template <class T, class Arch, int NC>
@@ -134,15 +141,27 @@ const Tiles<T>& tiles_of(int vectors) {
   }
 }
 
+// Where a block of an outer product goes: rows `ld` apart, of which the first m and in each the first n elements are
+// touched; added to, or overwritten.
+template <class T>
+struct Target {
+  T* p;
+  Index ld;
+  int m;
+  Index n;
+  bool overwrite;
+};
+
 // C[m][n] (+)= Σ_r A[r][m] B[r][n],  m < MR, n < NV·width.
 //
 //   A        one block of a blocked matrix from its column m = 0: A[r·width + m]; read
-//   B        NV blocks of a blocked matrix, `stride` apart; read
-//   C        rows ldc apart, of which the first m_count (≤ MR) and in each the first n_count elements are touched;
-//            added to, or overwritten when `overwrite`; aliases nothing
+//   B        NV blocks; read
+//   C        at most MR by NV·width; aliases nothing
 template <class T, class Arch, int MR, int NV>
-[[gnu::noinline]] void outer_product(Index rows, const T* A, const T* B, Index stride, T* C, Index ldc,
-                                     int m_count, Index n_count, bool overwrite) {
+[[gnu::noinline]] void outer_product(Index rows, const T* A, Blocked<const T> columns, const Target<T>& to) {
+  const T* B = columns.p;
+  const Index stride = columns.stride;
+  const auto [C, ldc, m_count, n_count, overwrite] = to;
   using V = Vec<T, Arch>;
   constexpr int W = V::width;
   V acc[MR][NV];

@@ -23,34 +23,26 @@
 // time, weight_gradients.hpp the sums over rows. The loops are compiled once for all cells and call a tile by pointer.
 #pragma once
 
-#include "backward.hpp"
+#include "cell_tiles.hpp"
 
 namespace throughtime {
 
-template <class Cell, class T, class Arch>
-struct Recurrence {
-  using Forward = ForwardWalk<T, Arch>;
-  using Backward = BackwardWalk<T, Arch>;
-  static constexpr const CellCode<T, Arch>& code = code_of<Cell, T, Arch>;
-
-  static std::size_t forward_scratch(const ForwardCall<T>& c, Split split) { return Forward::scratch(code, c, split); }
-  static void forward_pack(const ForwardCall<T>& c, Split split, void* scratch) { Forward::pack(code, c, split, scratch); }
-  static void forward_share(const ForwardCall<T>& c, Split split, void* scratch, int group, int member, Team* team) {
-    Forward::share(code, c, split, scratch, group, member, team);
-  }
-  static std::size_t backward_scratch(const BackwardCall<T>& c, Split split) { return Backward::scratch(code, c, split); }
-  static void backward_pack(const BackwardCall<T>& c, Split split, void* scratch) { Backward::pack(code, c, split, scratch); }
-  static void backward_share(const BackwardCall<T>& c, Split split, void* scratch, int group, int member, Team* team) {
-    Backward::share(code, c, split, scratch, group, member, team);
-  }
-  static void backward_finish(const BackwardCall<T>& c, Split split, void* scratch) { Backward::finish(code, c, split, scratch); }
+// A kernel as its own architecture knows it: with the two tiles that forward.hpp and backward.hpp call by pointer.
+template <class T, class Arch>
+struct CellKernel : Kernel<T> {
+  typename ForwardTraversal<T, Arch>::Tile forward_tile;
+  typename BackwardTraversal<T, Arch>::Tile backward_tile;
 };
 
+// Every Layer's kernel is a CellKernel of the architecture whose phases it holds: arch/instances.inl makes no others.
+template <class T, class Arch>
+auto ForwardTraversal<T, Arch>::tile_of(const Kernel<T>& k) -> Tile { return static_cast<const CellKernel<T, Arch>&>(k).forward_tile; }
+template <class T, class Arch>
+auto BackwardTraversal<T, Arch>::tile_of(const Kernel<T>& k) -> Tile { return static_cast<const CellKernel<T, Arch>&>(k).backward_tile; }
+
 template <class Cell, class T, class Arch>
-constexpr Kernel<T> kernel_of = {
-    Cell::gates, Cell::states, Cell::kept, Vec<T, Arch>::width,
-    &Recurrence<Cell, T, Arch>::forward_scratch, &Recurrence<Cell, T, Arch>::forward_pack, &Recurrence<Cell, T, Arch>::forward_share,
-    &Recurrence<Cell, T, Arch>::backward_scratch, &Recurrence<Cell, T, Arch>::backward_pack, &Recurrence<Cell, T, Arch>::backward_share,
-    &Recurrence<Cell, T, Arch>::backward_finish};
+constexpr CellKernel<T, Arch> kernel_of = {
+    {form_of<Cell>(), Vec<T, Arch>::width, ForwardPass<T, Arch>::phases, BackwardPass<T, Arch>::phases},
+    &CellTiles<Cell, T, Arch>::forward, &CellTiles<Cell, T, Arch>::backward};
 
 }  // namespace throughtime

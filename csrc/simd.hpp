@@ -6,9 +6,10 @@
 // functions that the compiler could decide not to inline.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <utility>
+
+#include "index.hpp"
 
 #if defined(__SSE2__)
 #include <immintrin.h>

@@ -5,88 +5,113 @@
 
 namespace throughtime {
 
-template <class T, class Arch>
-struct WeightGradients : Geometry<T, Arch> {
-  using Base = Geometry<T, Arch>;
-  using typename Base::V, typename Base::Shape, typename Base::Part;
-  using Base::W;
+// The sums that one group adds to: the caller's arrays for the first, scratch for the others, shaped alike.
+template <class T>
+struct Sums {
+  T *dW, *dR, *db_ih, *db_hh;  // (G, H, I), (G, H, H), (G, H) or null, (G, H) or null
 
-  // The sums that one group adds to: the user's arrays for the first, scratch for the others, shaped alike.
-  struct Sums { T *dW, *dR, *db_ih, *db_hh; };
+  static Sums of(const BackwardCall<T>& c) { return {c.dW, c.dR, c.db_ih, c.db_hh}; }
 
-  static Sums scratch(const BackwardCall<T>& c, const Shape& n, Workspace& w, bool several) {
-    const auto take = [&](Index count) { return w.take<T>(several ? n.gates * n.H * count : 0); };
-    T *dW = take(n.I), *dR = take(n.H), *db_ih = take(1), *db_hh = take(1);
+  static Sums scratch(const BackwardCall<T>& c, Workspace& w) {
+    const auto take = [&](Index count) { return w.take<T>(c.kernel->gates * c.n.H * count); };
+    T *dW = take(c.n.I), *dR = take(c.n.H), *db_ih = take(1), *db_hh = take(1);
     return {dW, dR, c.db_ih ? db_ih : nullptr, c.db_hh ? db_hh : nullptr};
   }
+};
 
-  // sums[g][u][n] (+)= Σ_rows D[slot[g]][row][u] · X[row][n], for this member's unit blocks.
-  //
-  //   D        (slots, UB, chunk rows, W) gate gradients
-  //   X        blocked, of `cols` columns
-  //   sums     (G, H, cols)
-  static void of_matrix(const Shape& n, const Part& part, const int* slot, Index rows, const T* D, const T* X, Index cols, T* sums,
-                        bool overwrite) {
-    constexpr int MR = W < 8 ? W : Arch::registers >= 32 ? 8 : 4;
-    constexpr int NV = Arch::registers * 3 / 4 / MR >= 3 ? 3 : 2;
-    const Index stride = n.chunk_stride(), blocks = ceil_div(cols, W);
-    const Index units = part.first(n.UB) * W, units_end = part.last(n.UB) * W < n.H ? part.last(n.UB) * W : n.H;
-    for (Index nb = 0; nb < blocks;) {
-      const Index left = blocks - nb;
-      const int nv = left == NV + 1 && NV > 2 ? 2 : left < NV ? static_cast<int>(left) : NV;
-      for (int g = 0; g < n.gates; ++g)
-        for (Index u = units; u < units_end; u += MR) {
-          const T* A = D + (slot[g] * n.UB + u / W) * stride + u % W;
-          T* to = sums + (g * n.H + u) * cols + nb * W;
-          const int m = units_end - u < MR ? static_cast<int>(units_end - u) : MR;
-          const T* B = X + nb * stride;
-          const Index count = cols - nb * W < nv * W ? cols - nb * W : nv * W;
-          if (nv == 1) outer_product<T, Arch, MR, 1>(rows, A, B, stride, to, cols, m, count, overwrite);
-          else if (nv == 2) outer_product<T, Arch, MR, 2>(rows, A, B, stride, to, cols, m, count, overwrite);
-          else if constexpr (NV >= 3) outer_product<T, Arch, MR, 3>(rows, A, B, stride, to, cols, m, count, overwrite);
-        }
-      nb += nv;
+// to[i] += from[i].
+template <class T, class Arch>
+void add_array(const T* from, Index count, T* to) {
+  using V = Vec<T, Arch>;
+  Index i = 0;
+  for (; i + V::width <= count; i += V::width) (V::load(to + i) + V::load(from + i)).store(to + i);
+  for (; i < count; ++i) to[i] += from[i];
+}
+
+// Adds another group's sums to the caller's.
+template <class T, class Arch>
+void add_group(const BackwardCall<T>& c, const Sums<T>& from) {
+  const Index units = c.kernel->gates * c.n.H;
+  add_array<T, Arch>(from.dW, units * c.n.I, c.dW);
+  add_array<T, Arch>(from.dR, units * c.n.H, c.dR);
+  if (c.db_ih) add_array<T, Arch>(from.db_ih, units, c.db_ih);
+  if (c.db_hh) add_array<T, Arch>(from.db_hh, units, c.db_hh);
+}
+
+// One half's part in the sums: its weights' and its bias's.
+template <class T>
+struct Half {
+  const int* slot;   // (G) where each gate's gradient lives in D
+  const T* X;        // blocked, chunk rows of `cols` columns: what the weights were multiplied by
+  Index cols;
+  T *dW, *db;        // (G, H, cols); (G, H) or null
+};
+
+// One member's share of the units.
+template <class T, class Arch>
+struct WeightGradients {
+  using V = Vec<T, Arch>;
+  static constexpr int W = V::width;
+  static constexpr int MR = W < 8 ? W : Arch::registers >= 32 ? 8 : 4;
+  static constexpr int NV = Arch::registers * 3 / 4 / MR >= 3 ? 3 : 2;
+  const Share<T, Arch>& share;
+  const Shape<T, Arch>& n;
+  const T* D;               // (slots, UB, chunk rows, W) gate gradients
+  Half<T> input, recurrent;
+  bool nothing_yet = true;  // the first rows overwrite, the others add
+
+  void add_rows(Index rows) {
+    for (const Half<T>* half : {&input, &recurrent}) add_matrix(*half, rows);
+    for (const Half<T>* half : {&input, &recurrent}) add_bias(*half, rows);
+    nothing_yet = false;
+  }
+
+ private:
+  // dW[g][u][c] (+)= Σ_rows D[slot[g]][row][u] · X[row][c].
+  void add_matrix(const Half<T>& half, Index rows) const {
+    const Index blocks = ceil_div(half.cols, W);
+    for (Index block = 0; block < blocks;) {
+      const Index left = blocks - block, nv = left == NV + 1 && NV > 2 ? 2 : left < NV ? left : NV;
+      if (nv == 1) add_columns<1>(half, rows, block);
+      else if (nv == 2) add_columns<2>(half, rows, block);
+      else if constexpr (NV >= 3) add_columns<3>(half, rows, block);
+      block += nv;
     }
   }
 
-  // db[g][u] (+)= Σ_rows D[slot[g]][row][u].
-  static void of_bias(const Shape& n, const Part& part, const int* slot, Index rows, const T* D, T* db, bool overwrite) {
+  // The columns of nv blocks.
+  template <int nv>
+  void add_columns(const Half<T>& half, Index rows, Index block) const {
+    const Range mine = share.of(n.UB);
+    const Index last = mine.last * W < n.H ? mine.last * W : n.H, left = half.cols - block * W, stride = n.chunk_stride();
     for (int g = 0; g < n.gates; ++g)
-      for (Index ub = part.first(n.UB); ub < part.last(n.UB); ++ub) {
-        const T* d = D + (slot[g] * n.UB + ub) * n.chunk_stride();
-        V sum[4] = {V::zero(), V::zero(), V::zero(), V::zero()};
-        Index r = 0;
-        for (; r + 4 <= rows; r += 4)
-          for (int k = 0; k < 4; ++k) sum[k] += V::load(d + (r + k) * W);
-        for (; r < rows; ++r) sum[0] += V::load(d + r * W);
-        V total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+      for (Index u = mine.first * W; u < last; u += MR) {
+        const Target<T> to = {half.dW + (g * n.H + u) * half.cols + block * W, half.cols, last - u < MR ? static_cast<int>(last - u) : MR,
+                              left < nv * W ? left : nv * W, nothing_yet};
+        outer_product<T, Arch, MR, nv>(rows, D + n.in_chunk(half.slot[g], u / W) + u % W, {half.X + block * stride, stride}, to);
+      }
+  }
+
+  // db[g][u] (+)= Σ_rows D[slot[g]][row][u].
+  void add_bias(const Half<T>& half, Index rows) const {
+    if (!half.db) return;
+    for (int g = 0; g < n.gates; ++g)
+      for (Index ub : share.of(n.UB)) {
         const int count = n.units_in(ub);
-        T* to = db + g * n.H + ub * W;
-        if (!overwrite) total += V::load(to, count);
+        T* to = half.db + g * n.H + ub * W;
+        V total = sum_of_rows(D + n.in_chunk(half.slot[g], ub), rows);
+        if (!nothing_yet) total += V::load(to, count);
         total.store(to, count);
       }
   }
 
-  //   x        (IB, chunk rows, W)      h_prev   (UB, chunk rows, W)
-  static void add_rows(const Shape& n, const Part& part, Index rows, const T* D, const T* x, const T* h_prev, const Sums& sums, bool overwrite) {
-    of_matrix(n, part, n.wx_slot, rows, D, x, n.I, sums.dW, overwrite);
-    of_matrix(n, part, n.rh_slot, rows, D, h_prev, n.H, sums.dR, overwrite);
-    if (sums.db_ih) of_bias(n, part, n.wx_slot, rows, D, sums.db_ih, overwrite);
-    if (sums.db_hh) of_bias(n, part, n.rh_slot, rows, D, sums.db_hh, overwrite);
-  }
-
-  // Adds another group's sums to the user's.
-  static void add_group(const BackwardCall<T>& c, const Shape& n, const Sums& from) {
-    add(from.dW, n.gates * n.H * n.I, c.dW);
-    add(from.dR, n.gates * n.H * n.H, c.dR);
-    if (c.db_ih) add(from.db_ih, n.gates * n.H, c.db_ih);
-    if (c.db_hh) add(from.db_hh, n.gates * n.H, c.db_hh);
-  }
-
-  static void add(const T* from, Index count, T* to) {
-    Index i = 0;
-    for (; i + W <= count; i += W) (V::load(to + i) + V::load(from + i)).store(to + i);
-    for (; i < count; ++i) to[i] += from[i];
+  static V sum_of_rows(const T* d, Index rows) {
+    V sum[4] = {V::zero(), V::zero(), V::zero(), V::zero()};
+    Index r = 0;
+    for (; r + 4 <= rows; r += 4)
+      for (int k = 0; k < 4; ++k) sum[k] += V::load(d + (r + k) * W);
+    for (; r < rows; ++r) sum[0] += V::load(d + r * W);
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
   }
 };
 

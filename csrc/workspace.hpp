@@ -11,7 +11,7 @@ struct Workspace {
 
   // `count` elements, aligned to a cache line, not initialised.
   template <class T>
-  THROUGHTIME_INLINE T* take(std::ptrdiff_t count) {
+  THROUGHTIME_INLINE T* take(Index count) {
     T* p = block ? reinterpret_cast<T*>(block + used) : nullptr;
     used += (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
     return p;

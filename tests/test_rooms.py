@@ -7,7 +7,7 @@ import throughtime
 
 HOUSE = Path(throughtime.__file__).parent
 WALK = ["data", "cells", "kernels", "nn", "models", "gradients", "flow", "training", "cli"]
-SHARED = {"_shapes", "_check", "_errors", "_numbers", "_bar", "_lazy", "_version", "_kernels"}
+SHARED = {"_shapes", "_check", "_errors", "_numbers", "_bar", "_lazy", "_torch_private", "_version", "_kernels"}
 
 
 def test_rooms_import_only_backwards():

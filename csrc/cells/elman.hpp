@@ -30,7 +30,7 @@ struct Identity {
 
 template <class Activation>
 struct Elman {
-  static constexpr int gates = 1, states = 1, kept = 0, slots = 1;
+  static constexpr int gates = 1, states = 1, residuals = 0, slots = 1;
   THROUGHTIME_INLINE static constexpr int wx_slot(int) { return 0; }
   THROUGHTIME_INLINE static constexpr int rh_slot(int) { return 0; }
   static constexpr bool direct_h = false, needs_h_prev = false, needs_h = true;

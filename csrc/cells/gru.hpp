@@ -15,24 +15,24 @@
 namespace throughtime {
 
 struct GRU {
-  static constexpr int gates = 3, states = 1, kept = 4;                          // kept: r, z, n, rh_n
+  static constexpr int gates = 3, states = 1, residuals = 4;                     // residuals: r, z, n, rh_n
   static constexpr int slots = 4;                                                // dn⊙r, dr, dz, dn
   THROUGHTIME_INLINE static constexpr int wx_slot(int g) { return g + 1; }
   THROUGHTIME_INLINE static constexpr int rh_slot(int g) { return (g + 1) % 3; }
   static constexpr bool direct_h = true, needs_h_prev = true, needs_h = false;
 
   template <class V>
-  THROUGHTIME_INLINE static void forward(const V* wx, const V* rh, const V* s_prev, V* s_next, V* kept) {
+  THROUGHTIME_INLINE static void forward(const V* wx, const V* rh, const V* s_prev, V* s_next, V* residuals) {
     const V r = sigmoid(wx[0] + rh[0]);                     // (1)
     const V z = sigmoid(wx[1] + rh[1]);                     // (2)
     const V n = tanh(fma(r, rh[2], wx[2]));                 // (3)
     s_next[0] = fma(z, s_prev[0] - n, n);                   // (4)
-    kept[0] = r, kept[1] = z, kept[2] = n, kept[3] = rh[2];
+    residuals[0] = r, residuals[1] = z, residuals[2] = n, residuals[3] = rh[2];
   }
 
   template <class V>
-  THROUGHTIME_INLINE static void backward(const V* kept, const V* s_prev, const V*, const V* ds, V* d_wx, V* d_rh, V* ds_prev) {
-    const V r = kept[0], z = kept[1], n = kept[2], rh_n = kept[3], h = s_prev[0];
+  THROUGHTIME_INLINE static void backward(const V* residuals, const V* s_prev, const V*, const V* ds, V* d_wx, V* d_rh, V* ds_prev) {
+    const V r = residuals[0], z = residuals[1], n = residuals[2], rh_n = residuals[3], h = s_prev[0];
     const V dn = ds[0] * (1 - z) * d_tanh(n);               // (5)
     const V dz = ds[0] * (h - n) * d_sigmoid(z);            // (6)
     const V dr = dn * rh_n * d_sigmoid(r);                  // (7)

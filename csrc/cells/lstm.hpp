@@ -17,14 +17,14 @@
 namespace throughtime {
 
 struct LSTM {
-  static constexpr int gates = 4, states = 2, kept = 5;                          // states: h, c; kept: i, f, g, o, c
+  static constexpr int gates = 4, states = 2, residuals = 5;                     // states: h, c; residuals: i, f, g, o, c
   static constexpr int slots = 4;
   THROUGHTIME_INLINE static constexpr int wx_slot(int g) { return g; }
   THROUGHTIME_INLINE static constexpr int rh_slot(int g) { return g; }
   static constexpr bool direct_h = false, needs_h_prev = false, needs_h = false;
 
   template <class V>
-  THROUGHTIME_INLINE static void forward(const V* wx, const V* rh, const V* s_prev, V* s_next, V* kept) {
+  THROUGHTIME_INLINE static void forward(const V* wx, const V* rh, const V* s_prev, V* s_next, V* residuals) {
     const V c = s_prev[1];
     const V i = sigmoid(wx[0] + rh[0]);                     // (1)
     const V f = sigmoid(wx[1] + rh[1]);                     // (2)
@@ -32,12 +32,12 @@ struct LSTM {
     const V o = sigmoid(wx[3] + rh[3]);                     // (4)
     s_next[1] = fma(f, c, i * g);                           // (5)
     s_next[0] = o * tanh(s_next[1]);                        // (6)
-    kept[0] = i, kept[1] = f, kept[2] = g, kept[3] = o, kept[4] = c;
+    residuals[0] = i, residuals[1] = f, residuals[2] = g, residuals[3] = o, residuals[4] = c;
   }
 
   template <class V>
-  THROUGHTIME_INLINE static void backward(const V* kept, const V*, const V*, const V* ds, V* d_wx, V* d_rh, V* ds_prev) {
-    const V i = kept[0], f = kept[1], g = kept[2], o = kept[3], c = kept[4];
+  THROUGHTIME_INLINE static void backward(const V* residuals, const V*, const V*, const V* ds, V* d_wx, V* d_rh, V* ds_prev) {
+    const V i = residuals[0], f = residuals[1], g = residuals[2], o = residuals[3], c = residuals[4];
     const V tanh_c = tanh(fma(f, c, i * g));                // (5), (6): cheaper to do again than to keep
     const V e = fma(ds[0] * o, d_tanh(tanh_c), ds[1]);      // (7)
     d_wx[0] = e * g * d_sigmoid(i);                         // (8)

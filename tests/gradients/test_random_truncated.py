@@ -130,7 +130,7 @@ def test_what_it_refuses():
         RandomTruncatedBPTT(10, alpha=2.0)
     with pytest.raises(ValueError, match="mean_length is nan"):
         RandomTruncatedBPTT(math.nan)
-    with pytest.raises(ValueError, match="seed is -1; expected an integer from 0"):
+    with pytest.raises(ValueError, match="`seed` is -1; expected an integer from 0"):
         RandomTruncatedBPTT(10, seed=-1)
     model = network(GRU())
     _, _, carry = accumulated(RandomTruncatedBPTT(5.0), model, [series(4, 2)])

@@ -1,84 +1,99 @@
 """Called directly with anything: an exception that says got, expected, remedy. Never a crash."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
-from _problems import problem
+from _problems import by_kernels, problem
 
 from throughtime import _kernels
 from throughtime.cells import GRU, LSTM
 
 T, B, I, H = 4, 3, 5, 6
-FORWARD = "cell xs h0 c0 W R b_ih b_hh lengths reset restart_h restart_c reverse keep hs h_last c_last kept threads".split()
-BACKWARD = (
-    "cell xs h0 c0 W R b_ih b_hh lengths reset restart_h restart_c reverse keep hs kept dhs dh_last dc_last clip "
-    "dxs dW dR db_ih db_hh dh0 dc0 drestart_h drestart_c threads"
-).split()
+LAYER = "cell xs state[0] state[1] W R b_ih b_hh lengths reset restart[0] restart[1] reverse keep threads".split()
+FORWARD = [*LAYER, *"hs last[0] last[1] residuals".split()]
+BACKWARD = [
+    *LAYER,
+    *"hs residuals dhs dlast[0] dlast[1] clip dxs dW dR db_ih db_hh dstate[0] dstate[1] drestart[0] drestart[1]".split(),
+]
 
 
 def arguments(direction: list[str]) -> dict:
+    """A good call, every argument by the name that messages call it."""
     p = problem(LSTM(), (T, B, I, H)).to(torch.float32)
     W, R, b_ih, b_hh = p.parameters
-    state = torch.zeros(B, H)
     known = dict(
-        cell=_kernels.LSTM, xs=p.xs, h0=state, c0=state, W=W, R=R, b_ih=b_ih, b_hh=b_hh,
-        lengths=torch.full((B,), T), reset=torch.zeros(T, B, dtype=torch.bool), restart_h=state, restart_c=state,
-        reverse=False, keep="fast", hs=torch.empty(T, B, H), h_last=torch.empty(B, H), c_last=torch.empty(B, H),
-        kept=torch.empty(_kernels.kept_size(_kernels.LSTM, T, B, H, "fast", False)), threads=1,
-        dhs=torch.zeros(T, B, H), dh_last=state, dc_last=state, clip=-1.0, dxs=torch.empty(T, B, I),
-        dW=torch.empty_like(W), dR=torch.empty_like(R), db_ih=torch.empty_like(b_ih), db_hh=torch.empty_like(b_hh),
-        dh0=torch.empty(B, H), dc0=torch.empty(B, H), drestart_h=torch.empty(B, H), drestart_c=torch.empty(B, H),
+        cell=_kernels.LSTM, xs=p.xs, W=W, R=R, b_ih=b_ih, b_hh=b_hh, lengths=torch.full((B,), T),
+        reset=torch.zeros(T, B, dtype=torch.bool), reverse=False, keep="fast", threads=1, hs=torch.empty(T, B, H),
+        residuals=torch.empty(_kernels.residuals_size(_kernels.LSTM, (T, B, H), "fast", False)), dhs=torch.zeros(T, B, H), clip=None,
+        dxs=torch.empty(T, B, I), dW=torch.empty_like(W), dR=torch.empty_like(R), db_ih=torch.empty_like(b_ih), db_hh=torch.empty_like(b_hh),
     )  # fmt: skip
-    return {name: known[name] for name in direction}
+    states = {f"{name}[{k}]": torch.zeros(B, H) for name in ("state", "restart", "last", "dlast", "dstate", "drestart") for k in (0, 1)}
+    return {name: (known | states)[name] for name in direction}
+
+
+def call(direction: str, a: dict, arch: str | None = None) -> None:
+    """``_kernels.forward`` or ``backward`` of arguments by name."""
+    two = lambda name: (a[f"{name}[0]"], a[f"{name}[1]"])
+    weights = (a["W"], a["R"], a["b_ih"], a["b_hh"])
+    layer = (
+        a["cell"], a["xs"], two("state"), weights, a["lengths"], a["reset"], two("restart"), a["reverse"], a["keep"], a["threads"], arch,
+    )  # fmt: skip
+    if direction == "forward":
+        return _kernels.forward(layer, (a["hs"], two("last"), a["residuals"]))
+    dweights = (a["dW"], a["dR"], a["db_ih"], a["db_hh"])
+    results = (a["dxs"], two("dstate"), dweights, two("drestart"))
+    return _kernels.backward(layer, (a["hs"], a["residuals"]), (a["dhs"], two("dlast"), a["clip"]), results)
 
 
 CALLS = [("forward", FORWARD), ("backward", BACKWARD)]
-ARRAYS = [(call, names, n) for call, names in CALLS for n in names if n not in ("cell", "reverse", "keep", "clip", "threads")]
+ARRAYS = [(way, names, n) for way, names in CALLS for n in names if n not in ("cell", "reverse", "keep", "clip", "threads")]
 
 
-@pytest.mark.parametrize(("call", "names"), CALLS)
-def test_the_good_call_passes(call, names):
-    getattr(_kernels, call)(*arguments(names).values())
+@pytest.mark.parametrize(("way", "names"), CALLS)
+def test_the_good_call_passes(way, names):
+    call(way, arguments(names))
 
 
-@pytest.mark.parametrize(("call", "names", "array"), ARRAYS)
-def test_wrong_shape(call, names, array):
+@pytest.mark.parametrize(("way", "names", "array"), ARRAYS)
+def test_wrong_shape(way, names, array):
     a = arguments(names)
     for wrong in (a[array][None], a[array].flatten()[:-1], torch.empty(0, dtype=a[array].dtype), a[array].new_empty([1] * 40)):
         with pytest.raises(ValueError, match=r"expected|axes"):
-            getattr(_kernels, call)(*(a | {array: wrong}).values())
+            call(way, a | {array: wrong})
 
 
-@pytest.mark.parametrize(("call", "names", "array"), ARRAYS)
-def test_wrong_type(call, names, array):
+@pytest.mark.parametrize(("way", "names", "array"), ARRAYS)
+def test_wrong_type(way, names, array):
     a = arguments(names)
     for wrong in (a[array].to(torch.int32), a[array].to(torch.float64), a[array].to(torch.complex64)):
         with pytest.raises(TypeError, match="expected"):
-            getattr(_kernels, call)(*(a | {array: wrong}).values())
+            call(way, a | {array: wrong})
     for wrong in ("text", 3, [1.0], object()):
-        with pytest.raises(TypeError, match=f"{array} is a .*expected an array"):
-            getattr(_kernels, call)(*(a | {array: wrong}).values())
+        with pytest.raises(TypeError, match=f"{re.escape(array)} is a .*expected an array"):
+            call(way, a | {array: wrong})
 
 
-@pytest.mark.parametrize(("call", "names", "array"), ARRAYS)
-def test_strided_or_elsewhere(call, names, array):
+@pytest.mark.parametrize(("way", "names", "array"), ARRAYS)
+def test_strided_or_elsewhere(way, names, array):
     a = arguments(names)
     twice = torch.empty([2 * n for n in a[array].shape], dtype=a[array].dtype)
     strided = twice[tuple(slice(None, None, 2) for _ in a[array].shape)]
-    with pytest.raises(ValueError, match=f"{array} is not contiguous.*contiguous()"):
-        getattr(_kernels, call)(*(a | {array: strided}).values())
+    with pytest.raises(ValueError, match=f"{re.escape(array)} is not contiguous.*contiguous()"):
+        call(way, a | {array: strided})
     with pytest.raises((ValueError, TypeError, BufferError, RuntimeError)):
-        getattr(_kernels, call)(*(a | {array: a[array].to("meta")}).values())
+        call(way, a | {array: a[array].to("meta")})
 
 
-@pytest.mark.parametrize(("call", "names"), CALLS)
-def test_nothing_where_something_is_needed(call, names):
+@pytest.mark.parametrize(("way", "names"), CALLS)
+def test_nothing_where_something_is_needed(way, names):
     a = arguments(names)
-    for array in ("xs", "h0", "c0", "R", "hs", "kept"):
-        with pytest.raises(TypeError, match=array):
-            getattr(_kernels, call)(*(a | {array: None}).values())
+    for array in ("xs", "state[0]", "state[1]", "R", "hs", "residuals"):
+        with pytest.raises(TypeError, match=re.escape(array)):
+            call(way, a | {array: None})
     with pytest.raises(ValueError, match=r"W is None; expected \(T, B, G, H\)"):
-        getattr(_kernels, call)(*(a | {"W": None}).values())
+        call(way, a | {"W": None})
 
 
 def test_read_only_results():
@@ -86,15 +101,15 @@ def test_read_only_results():
     hs = np.empty((T, B, H), np.float32)
     hs.flags.writeable = False
     with pytest.raises(ValueError, match=r"hs is read-only.*Pass a writable"):
-        _kernels.forward(*(a | {"hs": hs}).values())
+        call("forward", a | {"hs": hs})
 
 
 def test_numpy_serves_as_well_as_torch():
     a = arguments(FORWARD)
-    _kernels.forward(*a.values())
+    call("forward", a)
     b = {k: v.numpy().copy() if isinstance(v, torch.Tensor) else v for k, v in arguments(FORWARD).items()}
     b["xs"].flags.writeable = False  # what is only read may be read-only
-    _kernels.forward(*b.values())
+    call("forward", b)
     np.testing.assert_array_equal(a["hs"].numpy(), b["hs"])
 
 
@@ -112,21 +127,36 @@ def test_numpy_serves_as_well_as_torch():
 )
 def test_wrong_values(change, message):
     with pytest.raises(ValueError, match=message):
-        _kernels.forward(*(arguments(FORWARD) | change).values())
+        call("forward", arguments(FORWARD) | change)
     if "threads" not in change:
         with pytest.raises(ValueError, match=message):
-            _kernels.backward(*(arguments(BACKWARD) | change).values())
+            call("backward", arguments(BACKWARD) | change)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: _kernels.forward([], ()), TypeError, "a list was given; expected the tuple call = .cell, xs, state"),
+        (lambda: _kernels.forward((1, 2), ()), ValueError, "a tuple of 2 was given; expected call = .cell, xs, state"),
+        (lambda: call("forward", arguments(FORWARD) | {"cell": "gru"}), TypeError, "cell is a str; expected one of this module"),
+        (lambda: call("forward", arguments(FORWARD) | {"threads": 1.5}), TypeError, "threads is a float; expected an int"),
+        (lambda: call("forward", arguments(FORWARD) | {"reverse": 1}), TypeError, "reverse is a int; expected a bool"),
+        (lambda: call("forward", arguments(FORWARD) | {"keep": None}), TypeError, "keep is a NoneType; expected 'fast'"),
+        (lambda: call("backward", arguments(BACKWARD) | {"clip": "no"}), TypeError, "clip is a str; expected a float or None"),
+    ],
+)
+def test_a_call_that_is_none(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
 
 
 def test_an_architecture_of_another_machine():
     with pytest.raises(ValueError, match="arch is 'vax'"):
-        _kernels.forward(*arguments(FORWARD).values(), "vax")
+        call("forward", arguments(FORWARD), "vax")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e38])
 def test_numbers_that_are_not_finite_stay_in_their_sequence(value):
-    from _problems import by_kernels
-
     p = problem(GRU(), (T, B, I, H)).to(torch.float32)
     clean, _ = by_kernels(p)
     p.xs[1, 0, 0] = value

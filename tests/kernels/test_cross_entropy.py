@@ -20,7 +20,7 @@ def test_rows_against_torch(N, V, dtype, threads, arch):
     tolerance = 4 * torch.finfo(dtype).eps * (64 if dtype == torch.float32 else 50)  # the logits themselves are rounded, near 60
     for gradient in (False, True):
         o, losses = logits.detach().to(dtype, copy=True), torch.empty(N, dtype=dtype)
-        _kernels.cross_entropy(o, targets, g.to(dtype), losses, gradient, threads, arch)
+        _kernels.cross_entropy((o, targets, g.to(dtype), losses, gradient, threads, arch))
         torch.testing.assert_close(losses.double(), truth.detach(), rtol=tolerance, atol=tolerance)
         want = logits.grad if gradient else logits.detach()
         torch.testing.assert_close(o.double(), want, rtol=tolerance, atol=tolerance)
@@ -29,7 +29,7 @@ def test_rows_against_torch(N, V, dtype, threads, arch):
 def test_extreme_logits():
     o = torch.tensor([[1e30, 0.0, -1e30], [-torch.inf, 0.0, 0.0]])
     losses = torch.empty(2)
-    _kernels.cross_entropy(o, torch.tensor([0, 1]), None, losses, True, 1)
+    _kernels.cross_entropy((o, torch.tensor([0, 1]), None, losses, True, 1, None))
     torch.testing.assert_close(losses, torch.tensor([0.0, 2.0]).log1p().where(torch.tensor([True, False]), torch.tensor(2.0).log()))
     torch.testing.assert_close(o, torch.tensor([[0.0, 0.0, 0.0], [0.0, -0.5, 0.5]]))
 
@@ -37,4 +37,4 @@ def test_extreme_logits():
 @pytest.mark.parametrize("target", [-1, 3])
 def test_a_target_outside_the_vocabulary(target):
     with pytest.raises(ValueError, match=rf"targets\[1\] is {target}; expected 0 to V - 1 = 2"):
-        _kernels.cross_entropy(torch.zeros(2, 3), torch.tensor([0, target]), None, torch.empty(2), True, 1)
+        _kernels.cross_entropy((torch.zeros(2, 3), torch.tensor([0, target]), None, torch.empty(2), True, 1, None))

@@ -7,7 +7,7 @@ from _tables import CELLS, name
 from _truth import assert_close, gradients
 
 from throughtime.cells import GRU, LSTM, Elman, Relu
-from throughtime.kernels import Traversal, _fast, _native, _recurrence, recurrence
+from throughtime.kernels import Traversal, _dispatch, _fast, _native, recurrence
 
 HERE = [Elman(), Elman(Relu()), GRU(), LSTM()]
 
@@ -34,7 +34,7 @@ def test_first_and_second_derivatives(cell, reverse, bias):
         wanted = results(cell, p, Traversal(reverse=reverse), once)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(_fast, "supports", lambda cell, xs: "not here")
-            patch.setattr(_recurrence, "_way", lambda *_: "native")
+            patch.setattr(_dispatch, "kernels_for", lambda *_: "native")
             assert_close(results(cell, p, Traversal(reverse=reverse), once), wanted)
 
 

@@ -1,11 +1,13 @@
 """RNN, GRU and LSTM with torch's face: beside torch's own from the same seed, and each option against what it is defined as."""
 
 import copy
+import inspect
 import io
 import itertools
 import pickle
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -420,3 +422,22 @@ def test_options_show():
     assert repr(tt.GRU(3, 5, num_layers=2, zoneout=0.1, memory="lean")) == "GRU(3, 5, num_layers=2, zoneout=0.1, memory='lean')"
     assert repr(tt.RNN(3, 5, nonlinearity="sigmoid")) == "RNN(3, 5, nonlinearity='sigmoid')"
     assert issubclass(tt.GRU, Layers)
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_the_signature_is_torchs_and_then_ours(kind):
+    """What ``help`` and an editor show; torch's own signature is that of its first overload."""
+    ours = inspect.signature(getattr(tt, kind)).parameters
+    theirs = inspect.signature(typing.get_overloads(getattr(nn, kind).__init__)[0]).parameters
+    names = [name for name in theirs if name != "self"]
+    assert list(ours)[: len(names)] == names
+    assert [ours[name].default for name in names] == [theirs[name].default for name in names]
+    options = [name for name in inspect.signature(tt.nn.Layers.__init__).parameters if name not in ("self", "args", "kwargs")]
+    assert [name for name in list(ours)[len(names) :] if name != "proj_size"] == options
+
+
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu", "identity", "sigmoid", torch.sin])
+def test_a_nonlinearity_goes_by_place_or_by_name(nonlinearity):
+    by_place, by_name = tt.RNN(3, 5, 1, nonlinearity), tt.RNN(3, 5, nonlinearity=nonlinearity)
+    assert by_place.nonlinearity == by_name.nonlinearity == nonlinearity
+    assert by_place.mode == ("RNN_RELU" if nonlinearity == "relu" else "RNN_TANH")

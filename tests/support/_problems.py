@@ -38,7 +38,7 @@ class Problem:
             self,
             xs=one(self.xs),
             state=several(self.state),
-            parameters=Parameters(*map(one, self.parameters)),
+            parameters=self.parameters.map(one),
             traversal=traversal,
             dhs=one(self.dhs),
             dlast=several(self.dlast),
@@ -112,6 +112,18 @@ def arrays(run: Run, d: Gradients) -> dict[str, Tensor]:
     named |= {f"d{name}": g for name, g in d.parameters._asdict().items()}
     named |= {f"drestart[{k}]": s for k, s in enumerate(d.drestart or ())}
     return {name: a for name, a in named.items() if a is not None}
+
+
+def rounding(sizes: tuple[int, int, int, int], dtype: torch.dtype = torch.float64) -> float:
+    """How far two orders of the same arithmetic may lie apart, relative to an array's largest entry.
+
+    A sum of n terms of random sign is off by about √n·eps of its size, whoever computes it (Higham & Mary, SIAM J. Sci. Comput.
+    41(5), 2019). An entry of dW has been through the sum over I + H of a step, T steps one after the other, and the sum over T·B
+    rows; the cell's own functions are off by at most 4 ulp each, a handful to a step: 8. The weights of these problems contract,
+    so that no step enlarges what comes from the one before. Twice four for the tail.
+    """
+    T, B, I, H = sizes
+    return 8 * torch.finfo(dtype).eps * (T + (T * B) ** 0.5 + (I + H) ** 0.5 + 8)
 
 
 def assert_close(got: dict[str, Tensor], truth: dict[str, Tensor], tolerance: float) -> None:

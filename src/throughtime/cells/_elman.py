@@ -32,6 +32,11 @@ class Elman(AbstractCell):
 
     References:
         Elman, *Finding structure in time*, 1990. As ``torch.nn.RNN``.
+
+    >>> wx, rh, h = torch.ones(4, 1, 3), torch.zeros(4, 1, 3), torch.zeros(4, 3)
+    >>> (h_next,) = Elman(torch.sin).step(wx, rh, (h,))
+    >>> torch.equal(h_next, torch.ones(4, 3).sin())
+    True
     """
 
     activation: AbstractActivation | Callable[[Tensor], Tensor] = field(default_factory=Tanh)

@@ -32,6 +32,11 @@ class GRU(AbstractCell):
 
     References:
         Cho et al., *Learning phrase representations using RNN encoder-decoder*, 2014 (arXiv:1406.1078v1).
+
+    >>> wx, h = torch.zeros(4, 3, 5), torch.ones(4, 5)
+    >>> wx[:, 1] = 50.0  # z = 1: the state stays
+    >>> torch.equal(GRU().step(wx, torch.zeros(4, 3, 5), (h,))[0], h)
+    True
     """
 
     gates = 3

@@ -36,6 +36,10 @@ class Leaky(AbstractCell):
 
     References:
         Jaeger et al., *Optimization and applications of echo state networks with leaky-integrator neurons*, 2007.
+
+    >>> (h_next,) = Leaky(0.25).step(torch.zeros(2, 1, 3), torch.zeros(2, 1, 3), (torch.ones(2, 3),))
+    >>> h_next[0].tolist()
+    [0.75, 0.75, 0.75]
     """
 
     alpha: float

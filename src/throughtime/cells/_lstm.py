@@ -51,6 +51,10 @@ class LSTM(AbstractCell):
 
     References:
         Hochreiter & Schmidhuber, *Long short-term memory*, 1997. Gers, Schmidhuber & Cummins, *Learning to forget*, 2000.
+
+    >>> h_next, c_next = LSTM().step(torch.zeros(2, 4, 3), torch.zeros(2, 4, 3), (torch.zeros(2, 3), torch.ones(2, 3)))
+    >>> c_next[0].tolist()  # f = σ(0)
+    [0.5, 0.5, 0.5]
     """
 
     gates = 4

@@ -29,6 +29,10 @@ class Batch:
 
     Raises:
         InputError: T or B of 0, companions of other shapes, a mask that is not bool, anything that is no tensor.
+
+    >>> text = torch.arange(8).view(4, 2)  # two streams
+    >>> Batch(text[:-1], text[1:]).counted()
+    6
     """
 
     inputs: Shaped[Tensor, "T B *I"]

@@ -18,6 +18,7 @@ Gruslys et al. 2016 (a budget of memory).
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import isqrt
 from typing import Literal, final
 
@@ -165,7 +166,7 @@ class _Inputs:
     @classmethod
     def of(cls, model: AbstractModel, batch: Batch, steps: int) -> "_Inputs":
         """A batch in segments of so many steps. Where its inputs are rows of a table, the table is multiplied by W once."""
-        segment = lambda i: batch.steps(i * steps, min((i + 1) * steps, batch.T))
+        segment = lru_cache(2)(lambda i: batch.steps(i * steps, min((i + 1) * steps, batch.T)))  # each is asked for several times in a row
         first = model.enter(segment(0)) if model.enters_rows(batch.inputs[:steps]) else None
         if isinstance(first, Rows):
             return cls(model, segment, TableProduct(model.recurrence, first.table))

@@ -15,8 +15,11 @@ from ._types import (
     FORWARD as FORWARD,
     Gradients as Gradients,
     Memory as Memory,
+    LayerParameters as LayerParameters,
     Parameters as Parameters,
+    RecurrentParameters as RecurrentParameters,
     Run as Run,
     Traversal as Traversal,
+    flat as flat,
 )
 from ._unrolled import Variation as Variation, unrolled as unrolled

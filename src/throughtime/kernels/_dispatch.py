@@ -14,11 +14,11 @@ from .._shapes import State
 from ..cells import AbstractCell
 from . import _fast, _native, _plain
 from ._choice import get_kernels, get_threads
-from ._types import FORWARD, Gradients, Parameters, Run, Traversal
+from ._types import FORWARD, Gradients, LayerParameters, Run, Traversal
 
 
 def kernels_for(
-    cell: AbstractCell, xs: Tensor, parameters: Parameters, traversal: Traversal, clip: float | None
+    cell: AbstractCell, xs: Tensor, parameters: LayerParameters, traversal: Traversal, clip: float | None
 ) -> Literal["packed", "native", "plain"]:
     """The packed kernels where they serve, torch's own on another device where they do, and the plain loop everywhere else."""
     if get_kernels() == "plain":
@@ -32,7 +32,7 @@ def forward(
     cell: AbstractCell,
     xs: Tensor,
     state: State,
-    parameters: Parameters,
+    parameters: LayerParameters,
     traversal: Traversal = FORWARD,
     *,
     clip: float | None = None,
@@ -56,7 +56,7 @@ def forward(
 def backward(
     cell: AbstractCell,
     xs: Tensor,
-    parameters: Parameters,
+    parameters: LayerParameters,
     run: Run,
     dhs: Tensor | None,
     dlast: tuple[Tensor | None, ...],
@@ -77,7 +77,9 @@ def backward(
     return _plain.backward(cell, xs, parameters, run, dhs, ends, traversal, clip=clip, needs_dxs=needs_dxs)
 
 
-def states(cell: AbstractCell, xs: Tensor, state: State, parameters: Parameters, traversal: Traversal, run: Run, keep: _fast.Keep) -> State:
+def states(
+    cell: AbstractCell, xs: Tensor, state: State, parameters: LayerParameters, traversal: Traversal, run: Run, keep: _fast.Keep
+) -> State:
     """The state around every step of a run forward in time: S tensors (T + 1, B, H), row t what t steps left.
 
     Taken from what the run kept where that tells it; else the layer is run once more.

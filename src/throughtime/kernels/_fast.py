@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from .._check import InputError
 from .._shapes import State
 from ..cells import AbstractCell
 from ._table import TABLE, known
-from ._types import FORWARD, Gradients, Parameters, Run, Traversal
+from ._types import FORWARD, Gradients, LayerParameters, Run, Traversal, flat
 
 _missing: str | None = None  # why there is no extension; nothing below is called without a look at it
+_misled: str | None = None  # what is wrong with THROUGHTIME_ARCH
 if TYPE_CHECKING:
     from .. import _kernels
 else:
@@ -21,6 +23,11 @@ else:
         import throughtime._kernels as _kernels
     except ImportError as error:  # built without a compiler, or for another machine
         _missing = f"the extension is not there ({error}); reinstall with a C++20 compiler at hand to have it"
+    else:
+        try:
+            _kernels.architecture()
+        except ValueError as error:
+            _misled = str(error)
 
 Keep = Literal["fast", "lean", "none"]
 Sizes = tuple[int | torch.SymInt, int | torch.SymInt, int | torch.SymInt]
@@ -28,6 +35,7 @@ Sizes = tuple[int | torch.SymInt, int | torch.SymInt, int | torch.SymInt]
 
 def architecture() -> str:
     """The instructions that the kernels use here: "baseline", "avx2", "avx512" or "neon"."""
+    _check_architecture()
     return _kernels.architecture()
 
 
@@ -38,6 +46,7 @@ def architectures() -> list[str]:
 
 def supports(cell: AbstractCell, xs: Tensor) -> str | None:
     """Why these kernels cannot serve ``cell`` on ``xs``; None when they can."""
+    _check_architecture()
     if _missing is not None:
         return _missing
     if known(cell) is None:
@@ -53,7 +62,7 @@ def forward(
     cell: AbstractCell,
     xs: Tensor,
     state: State,
-    parameters: Parameters,
+    parameters: LayerParameters,
     traversal: Traversal = FORWARD,
     *,
     keep: Keep = "fast",
@@ -67,26 +76,21 @@ def forward(
     ``clean``: what the kernels leave untouched in it (padding, finished sequences) is 0, so that it can be compared.
     ``threads`` follows ``torch.get_num_threads()`` when None.
     """
-    kind, (T, B), H = _number(cell), xs.shape[:2], state[0].shape[-1]
-    xs, parameters, traversal = xs.contiguous(), _dense_parameters(parameters), _dense_traversal(traversal)
-    state = tuple(s.contiguous() for s in state)
-    h0, c0 = _two(state)
+    (T, B), H = xs.shape[:2], state[0].shape[-1]
+    xs, state = xs.contiguous(), tuple(s.contiguous() for s in state)
     hs = xs.new_empty(T, B, H)
     last = tuple(xs.new_empty(B, H) for _ in state)
     new = xs.new_zeros if clean else xs.new_empty
     size = residual_numbers(cell, xs.dtype, (T, B, H), keep, arch)
     residuals = new(size) if size else None  # the simple network's output is enough
-    _kernels.forward(
-        kind, xs, h0, c0, *parameters, traversal.lengths, traversal.reset, *_two(traversal.restart), traversal.reverse, keep,
-        hs, *_two(last), residuals, threads or torch.get_num_threads(), arch,
-    )  # fmt: skip
-    return Run(hs, last, (*state, *(() if residuals is None else (residuals,))))
+    _kernels.forward(_call(cell, xs, state, parameters, traversal, keep, threads, arch), (hs, last, residuals))
+    return Run(hs, last, state if residuals is None else (*state, residuals))
 
 
 def backward(
     cell: AbstractCell,
     xs: Tensor,
-    parameters: Parameters,
+    parameters: LayerParameters,
     run: Run,
     dhs: Tensor | None,
     dlast: tuple[Tensor | None, ...] | None,
@@ -99,19 +103,18 @@ def backward(
     arch: str | None = None,
 ) -> Gradients:
     """The recursion of the plain loop. ``keep`` and ``arch`` are those of the forward call."""
-    kind, S = _number(cell), cell.states
-    xs, parameters, traversal = xs.contiguous(), _dense_parameters(parameters), _dense_traversal(traversal)
-    state, residuals = run.residuals[:S], run.residuals[S] if len(run.residuals) > S else None
-    W, R, b_ih, b_hh = parameters
-    dxs = torch.empty_like(xs) if needs_dxs else None
-    dstate = tuple(torch.empty_like(s) for s in state)
-    drestart = None if traversal.restart is None else tuple(torch.empty_like(s) for s in traversal.restart)
-    d = Parameters(_like(W), torch.empty_like(R), _like(b_ih), _like(b_hh))
+    xs = xs.contiguous()
+    state, (residuals,) = run.residuals[: cell.states], run.residuals[cell.states :] or (None,)
+    dxs = _like(xs) if needs_dxs else None
+    dstate = tuple(map(_like, state))
+    drestart = None if traversal.restart is None else tuple(map(_like, traversal.restart))
+    d = parameters.map(_like)
     _kernels.backward(
-        kind, xs, *_two(state), *parameters, traversal.lengths, traversal.reset, *_two(traversal.restart), traversal.reverse, keep,
-        run.hs, residuals, None if dhs is None else dhs.contiguous(), *_two(_dense(dlast)), -1.0 if clip is None else clip,
-        dxs, *d, *_two(dstate), *_two(drestart), threads or torch.get_num_threads(), arch,
-    )  # fmt: skip
+        _call(cell, xs, state, parameters, traversal, keep, threads, arch),
+        (run.hs, residuals),
+        (_contiguous(dhs), None if dlast is None else _dense(dlast), clip),
+        (dxs, dstate, flat(d), drestart),
+    )
     return Gradients(dxs, dstate, d, drestart)
 
 
@@ -130,20 +133,27 @@ def residual_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep:
     """How many numbers ``forward`` leaves beside its output, for ``shape`` (T, B, H); T and B may be symbols where gates are kept."""
     (T, B, H), kind, float64 = shape, _number(cell), dtype == torch.float64
     if keep == "fast":
-        return T * B * _kernels.kept_size(kind, 1, 1, int(H), keep, float64, arch)
-    return _kernels.kept_size(kind, int(T), int(B), int(H), keep, float64, arch)
+        return T * B * _kernels.residuals_size(kind, (1, 1, int(H)), keep, float64, arch)
+    return _kernels.residuals_size(kind, (int(T), int(B), int(H)), keep, float64, arch)
 
 
 def has_cross_entropy(o: Tensor) -> bool:
     """Whether ``cross_entropy`` can serve these logits."""
+    _check_architecture()
     return _missing is None and o.device.type == "cpu" and o.dtype in (torch.float32, torch.float64)
 
 
 def cross_entropy(o: Tensor, targets: Tensor, g: Tensor | None, *, gradient: bool, threads: int) -> Tensor:
     """(N,) losses of contiguous logits ``o`` (N, V); with ``gradient`` they become (softmax − one-hot) · g."""
     losses = o.new_empty(o.shape[0])
-    _kernels.cross_entropy(o, targets.contiguous(), None if g is None else g.contiguous(), losses, gradient, threads)
+    _kernels.cross_entropy((o, targets.contiguous(), _contiguous(g), losses, gradient, threads, None))
     return losses
+
+
+def _check_architecture() -> None:
+    """Raises at the first use, not at the import: the package can still be asked, and ``set_kernels("plain")`` still serves."""
+    if _misled is not None:
+        raise InputError(_misled)
 
 
 def _number(cell: AbstractCell) -> int:
@@ -153,34 +163,30 @@ def _number(cell: AbstractCell) -> int:
     return getattr(_kernels, row.name.upper())
 
 
-_MaybeState = tuple[Tensor | None, ...]
+def _call(
+    cell: AbstractCell,
+    xs: Tensor,
+    state: State,
+    parameters: LayerParameters,
+    traversal: Traversal,
+    keep: Keep,
+    threads: int | None,
+    arch: str | None,
+) -> tuple[object, ...]:
+    """What both directions are told."""
+    weights = tuple(map(_contiguous, flat(parameters)))
+    restart = None if traversal.restart is None else _dense(traversal.restart)
+    lengths, reset = _contiguous(traversal.lengths), _contiguous(traversal.reset)
+    return _number(cell), xs, state, weights, lengths, reset, restart, traversal.reverse, keep, threads or torch.get_num_threads(), arch
 
 
 def _contiguous(t: Tensor | None) -> Tensor | None:
     return None if t is None else t.contiguous()
 
 
-def _like(t: Tensor | None) -> Tensor | None:
-    return None if t is None else torch.empty_like(t)
+def _like(t: Tensor) -> Tensor:
+    return torch.empty_like(t, memory_format=torch.contiguous_format)
 
 
-def _dense(state: _MaybeState | None) -> _MaybeState:
-    return () if state is None else tuple(map(_contiguous, state))
-
-
-def _dense_parameters(parameters: Parameters) -> Parameters:
-    W, R, b_ih, b_hh = parameters
-    return Parameters(_contiguous(W), R.contiguous(), _contiguous(b_ih), _contiguous(b_hh))
-
-
-def _dense_traversal(traversal: Traversal) -> Traversal:
-    if traversal is FORWARD:
-        return traversal
-    restart = None if traversal.restart is None else tuple(s.contiguous() for s in traversal.restart)
-    return Traversal(_contiguous(traversal.lengths), _contiguous(traversal.reset), restart, traversal.reverse)
-
-
-def _two(state: _MaybeState | None) -> tuple[Tensor | None, Tensor | None]:
-    """h and c, either of which may be missing."""
-    h, c = (*(state or ()), None, None)[:2]
-    return h, c
+def _dense(state: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    return tuple(map(_contiguous, state))

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import _VF, Tensor
+from torch import Tensor
 
 from .._shapes import State
 from ..cells import AbstractCell
 from ._table import known
-from ._types import Gradients, Parameters, Run, Traversal
+from ._types import Gradients, LayerParameters, Parameters, Run, Traversal, flat
 
 
 class Graph(NamedTuple):
@@ -24,18 +24,22 @@ class Graph(NamedTuple):
     outputs: list[Tensor]  # hs, *last
 
 
-def serves(cell: AbstractCell, parameters: Parameters, traversal: Traversal, clip: float | None) -> bool:
+def serves(cell: AbstractCell, parameters: LayerParameters, traversal: Traversal, clip: float | None) -> bool:
     """Whether torch has this layer."""
-    W, _, b_ih, b_hh = parameters
     bare = traversal.lengths is None and traversal.reset is None and clip is None
-    return bare and W is not None and (b_ih is None) == (b_hh is None) and _call_of(cell) is not None
+    return (
+        bare
+        and isinstance(parameters, Parameters)
+        and (parameters.b_ih is None) == (parameters.b_hh is None)
+        and _call_of(cell) is not None
+    )
 
 
-def forward(cell: AbstractCell, xs: Tensor, state: State, parameters: Parameters, reverse: bool) -> tuple[Run, Graph]:
+def forward(cell: AbstractCell, xs: Tensor, state: State, parameters: LayerParameters, reverse: bool) -> tuple[Run, Graph]:
     """As the plain loop's, with a graph in place of what it keeps."""
     call = _call_of(cell)
     assert call is not None, "the caller has asked serves()"
-    stored = [xs, *state, *(p.flatten(0, 1) for p in parameters if p is not None)]
+    stored = [xs, *state, *(p.flatten(0, 1) for p in flat(parameters) if p is not None)]
     with torch.enable_grad():
         leaves = [x.detach().requires_grad_() for x in stored]
         below, states, weights = leaves[0], leaves[1 : 1 + len(state)], leaves[1 + len(state) :]
@@ -47,16 +51,16 @@ def forward(cell: AbstractCell, xs: Tensor, state: State, parameters: Parameters
     return Run(hs, tuple(last), ()), Graph(leaves, outputs)
 
 
-def backward(graph: Graph, parameters: Parameters, dhs: Tensor | None, dlast: tuple[Tensor | None, ...]) -> Gradients:
+def backward(graph: Graph, parameters: LayerParameters, dhs: Tensor | None, dlast: tuple[Tensor | None, ...]) -> Gradients:
     """The gradients that torch's kernels give."""
     arrived = [(y, d) for y, d in zip(graph.outputs, (dhs, *dlast), strict=True) if d is not None]
     found = torch.autograd.grad([y for y, _ in arrived], graph.leaves, [d for _, d in arrived], retain_graph=True, materialize_grads=True)
     S = len(dlast)
     rest = iter(found[1 + S :])
-    weights = Parameters(*(None if p is None else next(rest).view(p.shape) for p in parameters))  # type: ignore[arg-type]
+    weights = parameters.map(lambda p: next(rest).view(p.shape))
     return Gradients(found[0], tuple(found[1 : 1 + S]), weights, None)
 
 
 def _call_of(cell: AbstractCell) -> Callable[..., Any] | None:
     row = known(cell)
-    return None if row is None or row.native is None else getattr(_VF, row.native)
+    return None if row is None or row.native is None else getattr(torch, row.native)

@@ -10,19 +10,19 @@ Optional tensors are None; lists of S tensors may be empty for ``restart``. What
 [hs, *last, residuals], the backward one's [dxs, *dstate, dW?, dR, db_ih?, db_hh?, *drestart], where dxs may have no elements.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from .._shapes import State
+from .._torch_private import functorch_is_active
 from ..cells import AbstractCell
 from . import _fast
 from ._choice import get_threads
 from ._table import BY_NAME, known
-from ._types import Parameters, Run, Traversal
+from ._types import LayerParameters, Parameters, Run, Traversal, flat, from_flat
 from ._unrolled import named, pulled_back
 
 _LAYER = (
@@ -55,8 +55,8 @@ class _Layer(NamedTuple):
     keep: _fast.Keep
 
     @property
-    def parameters(self) -> Parameters:
-        return Parameters(self.W, self.R, self.b_ih, self.b_hh)
+    def parameters(self) -> LayerParameters:
+        return from_flat(self.W, self.R, self.b_ih, self.b_hh)
 
     @property
     def traversal(self) -> Traversal:
@@ -70,13 +70,13 @@ _FIELDS = len(_Layer._fields)
 
 
 def operator(
-    cell: AbstractCell, xs: Tensor, state: State, parameters: Parameters, traversal: Traversal, *, clip: float | None, keep: _fast.Keep
+    cell: AbstractCell, xs: Tensor, state: State, parameters: LayerParameters, traversal: Traversal, *, clip: float | None, keep: _fast.Keep
 ) -> tuple[Tensor, State]:
     """One layer as a node of the graph; parameters with the gate axis. ``cell`` is one that the kernels support."""
     restart = list(traversal.restart or ())
     row = known(cell)
     assert row is not None, "the caller has asked supports(), which answers from the same table"
-    layer = _Layer(row.name, xs, list(state), *parameters, traversal.lengths, traversal.reset, restart, traversal.reverse, clip, keep)
+    layer = _Layer(row.name, xs, list(state), *flat(parameters), traversal.lengths, traversal.reset, restart, traversal.reverse, clip, keep)
     hs, *last, _ = _call(torch.ops.throughtime.recurrence, _forward_gradient, *layer)
     return hs, tuple(last)
 
@@ -109,7 +109,7 @@ def _forward_gradient(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ..
     inputs = (*layer, hs, residuals, dhs, dlast, needs_dxs)
     d = iter(_call(torch.ops.throughtime.recurrence_backward, _backward_gradient, *inputs))
     dxs, dstate = next(d), [next(d) for _ in layer.state]
-    weights = [None if p is None else next(d) for p in layer.parameters]
+    weights = [None if p is None else next(d) for p in flat(layer.parameters)]
     return (None, dxs if needs_dxs else None, dstate, *weights, None, None, list(d), None, None, None)
 
 
@@ -124,7 +124,7 @@ def _backward(*arguments: Any) -> list[Tensor]:
         keep=layer.keep, threads=get_threads(),
     )  # fmt: skip
     dxs = layer.xs.new_empty(0) if d.dxs is None else d.dxs
-    return [dxs, *d.dstate, *(p for p in d.parameters if p is not None), *(d.drestart or ())]
+    return [dxs, *d.dstate, *(p for p in flat(d.parameters) if p is not None), *(d.drestart or ())]
 
 
 def _backward_fake(*arguments: Any) -> list[Tensor]:
@@ -171,10 +171,10 @@ def _listed(found: Callable[[str], Tensor | None], name: str, like: Sequence[Ten
 
 def _call(op: Callable[..., list[Tensor]], gradient: Callable[..., Any], *inputs: Any) -> Sequence[Tensor]:
     """The operator; under torch.func, which does not see a derivative that is registered with the library, as a function of autograd's."""
-    if not torch._C._are_functorch_transforms_active():
+    if not functorch_is_active():
         return op(*inputs)
-    leaves, structure = tree_flatten(list(inputs))
-    call = _Call(op, gradient, [_HERE if isinstance(x, Tensor) else x for x in leaves], structure)
+    leaves = _leaves(inputs)
+    call = _Call(op, gradient, [_HERE if isinstance(x, Tensor) else x for x in leaves], _structure(inputs))
     return _Node.apply(call, *(x for x in leaves if isinstance(x, Tensor)))  # type: ignore[return-value]
 
 
@@ -191,7 +191,7 @@ class _Call(NamedTuple):
 
     def inputs(self, tensors: Sequence[Tensor]) -> list[Any]:
         rest = iter(tensors)
-        return tree_unflatten([next(rest) if x is _HERE else x for x in self.leaves], self.structure)
+        return _nested(iter([next(rest) if x is _HERE else x for x in self.leaves]), self.structure)
 
 
 class _Node(torch.autograd.Function):
@@ -208,12 +208,12 @@ class _Node(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        found = tree_flatten(list(ctx.call.gradient(ctx, grads)))[0]
+        found = _leaves(ctx.call.gradient(ctx, grads))
         return None, *(g for g, x in zip(found, ctx.call.leaves, strict=True) if x is _HERE)
 
 
 def _save(ctx: Any, inputs: Sequence[Any], output: list[Tensor]) -> None:
-    leaves, ctx.structure = tree_flatten((list(inputs), output))
+    leaves, ctx.structure = _leaves((inputs, output)), _structure((inputs, output))
     ctx.options = [None if isinstance(x, Tensor) else x for x in leaves]
     ctx.save_for_backward(*(x if isinstance(x, Tensor) else None for x in leaves))
 
@@ -221,7 +221,23 @@ def _save(ctx: Any, inputs: Sequence[Any], output: list[Tensor]) -> None:
 def _restored(ctx: Any) -> tuple[list[Any], list[Tensor]]:
     """An operator's inputs and what it gave."""
     leaves = [option if tensor is None else tensor for tensor, option in zip(ctx.saved_tensors, ctx.options, strict=True)]
-    return tree_unflatten(leaves, ctx.structure)
+    inputs, output = _nested(iter(leaves), ctx.structure)
+    return inputs, output
+
+
+def _leaves(nested: Any) -> list[Any]:
+    """What stands in lists of lists, in order."""
+    return [leaf for x in nested for leaf in (_leaves(x) if isinstance(x, (list, tuple)) else (x,))]
+
+
+def _structure(nested: Any) -> list[Any]:
+    """The lists alone, with None in every place."""
+    return [_structure(x) if isinstance(x, (list, tuple)) else None for x in nested]
+
+
+def _nested(leaves: Iterator[Any], structure: list[Any]) -> list[Any]:
+    """The leaves in their lists again."""
+    return [next(leaves) if x is None else _nested(leaves, x) for x in structure]
 
 
 def _one_by_one(op: Callable[..., list[Tensor]]) -> Callable[..., tuple[list[Tensor], list[int]]]:

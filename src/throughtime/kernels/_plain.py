@@ -29,14 +29,16 @@ from torch import Tensor
 
 from .._shapes import State
 from ..cells import AbstractCell
-from ._types import FORWARD, Gradients, Parameters, Run, Traversal
+from ._types import FORWARD, Gradients, LayerParameters, Parameters, RecurrentParameters, Run, Traversal
 
 
-def forward(cell: AbstractCell, xs: Tensor, state: State, parameters: Parameters, traversal: Traversal = FORWARD) -> Run:
+def forward(cell: AbstractCell, xs: Tensor, state: State, parameters: LayerParameters, traversal: Traversal = FORWARD) -> Run:
     """Step through ``xs`` (T, B, I) from ``state``, S tensors (B, H); keeps every pre-activation and state."""
-    W, R, b_ih, b_hh = parameters
+    R, b_hh = parameters.R, parameters.b_hh
     T, B, G, H = *xs.shape[:2], *R.shape[:2]
-    wxs = xs if W is None else _affine(xs.flatten(0, 1), W, b_ih).view(T, B, G, H)  # (1)
+    wxs = (
+        xs if isinstance(parameters, RecurrentParameters) else _affine(xs.flatten(0, 1), parameters.W, parameters.b_ih).view(T, B, G, H)
+    )  # (1)
     rhs = torch.empty_like(wxs)
     states = [s.new_empty(T + 1, B, H) for s in state]  # row k: the state after k steps, in the order of travel
     hs = xs.new_empty(T, B, H)
@@ -60,7 +62,7 @@ def forward(cell: AbstractCell, xs: Tensor, state: State, parameters: Parameters
 def backward(
     cell: AbstractCell,
     xs: Tensor,
-    parameters: Parameters,
+    parameters: LayerParameters,
     run: Run,
     dhs: Tensor | None,
     dlast: State | None,
@@ -71,34 +73,38 @@ def backward(
 ) -> Gradients:
     """The recursion (4)–(13). ``dhs`` (T, B, H) arrives at every output, ``dlast`` at the last state; either may be None."""
     wxs, rhs, *states = run.residuals
-    R_rows = parameters.R.flatten(0, 1)  # (G·H, H)
-    dwxs, drhs = torch.empty_like(wxs), torch.empty_like(rhs)
-    h_before = torch.empty_like(run.hs)  # (T, B, H) the h that R multiplied at t
+    dwxs, drhs, h_before = torch.empty_like(wxs), torch.empty_like(rhs), torch.empty_like(run.hs)
     carry: State = tuple(torch.zeros_like(s[0]) for s in states) if dlast is None else dlast
-    drestart = None if traversal.restart is None else [torch.zeros_like(s) for s in traversal.restart]
+    drestart: State | None = None if traversal.restart is None else tuple(torch.zeros_like(s) for s in traversal.restart)
     for k, t in reversed(list(enumerate(_order(len(wxs), traversal)))):
-        before = _starting_state(states, k, t, traversal)
-        after = tuple(row[k + 1] for row in states)
-        h_before[t] = before[0]
+        before, after = _starting_state(states, k, t, traversal), tuple(row[k + 1] for row in states)
         adjoint = carry if dhs is None else (carry[0] + dhs[t], *carry[1:])  # (4)
-        if clip is not None:
-            adjoint = clip_adjoint(adjoint, clip)  # (5)
+        adjoint = adjoint if clip is None else clip_adjoint(adjoint, clip)  # (5)
         dwx, drh, dbefore = cell.step_vjp(wxs[t], rhs[t], before, after, adjoint)  # (6)
-        dbefore = (dbefore[0] + drh.flatten(1) @ R_rows, *dbefore[1:])  # (7)
-        if traversal.lengths is not None:  # a sequence that has ended, or not begun, passes its adjoint on untouched
-            active = (t < traversal.lengths).unsqueeze(1)
-            dwx, drh = (torch.where(active.unsqueeze(2), d, 0) for d in (dwx, drh))
-            dbefore = tuple(torch.where(active, new, old) for new, old in zip(dbefore, carry, strict=True))
-        if traversal.reset is not None:  # the state was replaced here: its gradient goes to the replacement
-            cut = _restarts(traversal, t).unsqueeze(1)
-            if drestart is not None:
-                drestart = [d + torch.where(cut, new, 0) for d, new in zip(drestart, dbefore, strict=True)]
-            dbefore = tuple(torch.where(cut, 0, d) for d in dbefore)
-        dwxs[t], drhs[t], carry = dwx, drh, dbefore
-    weights = _weight_gradients(parameters, xs, h_before, dwxs, drhs)
-    return Gradients(
-        _input_gradient(parameters.W, dwxs) if needs_dxs else None, carry, weights, None if drestart is None else tuple(drestart)
-    )  # (8)
+        dbefore = (dbefore[0] + drh.flatten(1) @ parameters.R.flatten(0, 1), *dbefore[1:])  # (7)
+        if traversal.lengths is not None:
+            active = t < traversal.lengths
+            dwx, drh, dbefore = _where_active(active, (dwx, drh, *dbefore), (torch.zeros_like(dwx), torch.zeros_like(drh), *carry))
+        carry, drestart = _at_restart(dbefore, drestart, t, traversal)
+        dwxs[t], drhs[t], h_before[t] = dwx, drh, before[0]  # h_before: what R multiplied at t
+    dxs = _input_gradient(parameters, dwxs) if needs_dxs else None
+    return Gradients(dxs, carry, _weight_gradients(parameters, xs, h_before, dwxs, drhs), drestart)  # (8)
+
+
+def _where_active(active: Tensor, found: State, otherwise: State) -> tuple[Tensor, Tensor, State]:
+    """dwx, drh and the adjoint before the step; a sequence that has ended, or not begun, passes its adjoint on untouched."""
+    dwx, drh, *dbefore = (torch.where(active.view(-1, *[1] * (new.ndim - 1)), new, old) for new, old in zip(found, otherwise, strict=True))
+    return dwx, drh, tuple(dbefore)
+
+
+def _at_restart(dbefore: State, drestart: State | None, t: int, traversal: Traversal) -> tuple[State, State | None]:
+    """Where the state was replaced before step t, its adjoint goes to the replacement."""
+    if traversal.reset is None:
+        return dbefore, drestart
+    cut = _restarts(traversal, t).unsqueeze(1)
+    if drestart is not None:
+        drestart = tuple(d + torch.where(cut, new, 0) for d, new in zip(drestart, dbefore, strict=True))
+    return tuple(torch.where(cut, 0, d) for d in dbefore), drestart
 
 
 def clip_adjoint(adjoint: State, limit: float) -> State:
@@ -134,17 +140,16 @@ def _starting_state(states: list[Tensor], k: int, t: int, traversal: Traversal) 
     return tuple(torch.where(cut, new, old) for new, old in zip(restart, before, strict=True))
 
 
-def _input_gradient(W: Tensor | None, dwxs: Tensor) -> Tensor:
+def _input_gradient(parameters: LayerParameters, dwxs: Tensor) -> Tensor:
     """dxs (T, B, I); dwxs itself where wx was what came in."""
-    return dwxs if W is None else dwxs.flatten(2) @ W.flatten(0, 1)  # (13)
+    return dwxs if isinstance(parameters, RecurrentParameters) else dwxs.flatten(2) @ parameters.W.flatten(0, 1)  # (13)
 
 
-def _weight_gradients(parameters: Parameters, xs: Tensor, h_before: Tensor, dwxs: Tensor, drhs: Tensor) -> Parameters:
-    flat_dwx, flat_drh = dwxs.flatten(2).flatten(0, 1), drhs.flatten(2).flatten(0, 1)  # (T·B, G·H)
-    W, R, b_ih, b_hh = parameters
-    return Parameters(
-        None if W is None else (flat_dwx.T @ xs.flatten(0, 1)).view_as(W),  # (9)
-        (flat_drh.T @ h_before.flatten(0, 1)).view_as(R),  # (10)
-        None if b_ih is None else flat_dwx.sum(0).view_as(b_ih),  # (11)
-        None if b_hh is None else flat_drh.sum(0).view_as(b_hh),  # (12)
-    )
+def _weight_gradients(parameters: LayerParameters, xs: Tensor, h_before: Tensor, dwxs: Tensor, drhs: Tensor) -> LayerParameters:
+    dwx, drh = dwxs.flatten(2).flatten(0, 1), drhs.flatten(2).flatten(0, 1)  # (T·B, G·H)
+    dR = (drh.T @ h_before.flatten(0, 1)).view_as(parameters.R)  # (10)
+    db_hh = None if parameters.b_hh is None else drh.sum(0).view_as(parameters.b_hh)  # (12)
+    if isinstance(parameters, RecurrentParameters):
+        return RecurrentParameters(dR, db_hh)
+    dW = (dwx.T @ xs.flatten(0, 1)).view_as(parameters.W)  # (9)
+    return Parameters(dW, dR, None if parameters.b_ih is None else dwx.sum(0).view_as(parameters.b_ih), db_hh)  # (11)

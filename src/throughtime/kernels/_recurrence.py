@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from .._shapes import State
+from .._torch_private import forward_mode_is_active, functorch_is_active
 from ..cells import AbstractCell
 from . import _fast
 from ._choice import get_kernels
 from ._dispatch import backward, forward
 from ._operators import operator, refuse_clipped_adjoint
-from ._types import FORWARD, Gradients, Memory, Parameters, Run, Traversal
+from ._types import FORWARD, Gradients, LayerParameters, Memory, Parameters, Run, Traversal, flat, from_flat
 from ._unrolled import named, pulled_back, unrolled
 
 
@@ -28,7 +28,7 @@ def recurrence(
     cell: AbstractCell,
     xs: Tensor,
     state: State,
-    parameters: Parameters,
+    parameters: LayerParameters,
     *,
     traversal: Traversal = FORWARD,
     clip_adjoint: float | None = None,
@@ -38,7 +38,7 @@ def recurrence(
 
     Args:
         cell: the step.
-        xs: inputs; where ``parameters.W`` is None, the input half (T, B, G, H) already made.
+        xs: inputs; with ``RecurrentParameters``, the input half (T, B, G, H) already made.
         state: where to start.
         parameters: weights, with the gate axis or as torch stores them, (G·H, ·).
         traversal: lengths, resets, direction.
@@ -48,10 +48,10 @@ def recurrence(
     Returns:
         ``hs`` (T, B, H) and the last state, both differentiable as often as one likes.
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+    if torch.compiler.is_compiling() or functorch_is_active() or forward_mode_is_active():
         return _transformed(cell, xs, state, parameters, traversal, clip_adjoint, memory)
     restart, keep = traversal.restart or (), memory if torch.is_grad_enabled() else "none"
-    hs, *last = _Recurrence.apply(cell, traversal, clip_adjoint, keep, len(state), xs, *state, *parameters, *restart)  # type: ignore[misc]
+    hs, *last = _Recurrence.apply(cell, traversal, clip_adjoint, keep, len(state), xs, *state, *flat(parameters), *restart)  # type: ignore[misc]
     return hs, tuple(last)
 
 
@@ -64,15 +64,15 @@ def serves(cell: AbstractCell, xs: Tensor) -> str:
 
 
 def _transformed(
-    cell: AbstractCell, xs: Tensor, state: State, stored: Parameters, traversal: Traversal, clip: float | None, memory: Memory
+    cell: AbstractCell, xs: Tensor, state: State, stored: LayerParameters, traversal: Traversal, clip: float | None, memory: Memory
 ) -> tuple[Tensor, State]:
     """Where a transform of torch looks on."""
-    parameters = _with_gate_axis(cell, *stored)
-    forward_mode = forward_ad._current_level >= 0
+    parameters = _with_gate_axis(cell, *flat(stored))
+    forward_mode = forward_mode_is_active()
     if forward_mode or get_kernels() == "plain" or _fast.supports(cell, xs) is not None:
         refuse_clipped_adjoint(clip)
         return unrolled(cell, xs, state, parameters, traversal)
-    keep = memory if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active() else "none"
+    keep = memory if torch.is_grad_enabled() or functorch_is_active() else "none"
     return operator(cell, xs, state, parameters, traversal, clip=clip, keep=keep)
 
 
@@ -105,7 +105,7 @@ class _Recurrence(torch.autograd.Function):
             d = _differentiable(ctx.cell, xs, state, parameters, traversal, ctx.clip, dhs, dlast)
         else:
             d = backward(ctx.cell, xs, parameters, run, dhs, dlast, traversal, clip=ctx.clip, needs_dxs=needs_dxs, keep=ctx.keep)
-        weights = (None if g is None else g.view(p.shape) for p, g in zip(stored, d.parameters, strict=True))
+        weights = (None if g is None else g.view(p.shape) for p, g in zip(stored, flat(d.parameters), strict=True))
         return None, None, None, None, None, d.dxs, *d.dstate, *weights, *(d.drestart or ())
 
 
@@ -113,7 +113,7 @@ def _differentiable(
     cell: AbstractCell,
     xs: Tensor,
     state: State,
-    parameters: Parameters,
+    parameters: LayerParameters,
     traversal: Traversal,
     clip: float | None,
     dhs: Tensor | None,
@@ -122,17 +122,17 @@ def _differentiable(
     """The same gradients as a function of everything they depend on."""
     refuse_clipped_adjoint(clip)
     found = pulled_back(cell, named(xs, state, parameters, traversal.restart), traversal, dhs, dlast).get
-    weights = Parameters(*map(found, Parameters._fields))  # type: ignore[arg-type]
+    weights = from_flat(*map(found, Parameters._fields))  # type: ignore[arg-type]
     dstate, drestart = (
         tuple(found(f"{name}.{k}") for k in range(len(s or ()))) for name, s in (("state", state), ("restart", traversal.restart))
     )
     return Gradients(found("xs"), dstate, weights, drestart or None)  # type: ignore[arg-type]
 
 
-def _with_gate_axis(cell: AbstractCell, W: Tensor | None, R: Tensor, b_ih: Tensor | None, b_hh: Tensor | None) -> Parameters:
+def _with_gate_axis(cell: AbstractCell, W: Tensor | None, R: Tensor, b_ih: Tensor | None, b_hh: Tensor | None) -> LayerParameters:
     """Views (G, H, ·) of weights that may be stored as (G·H, ·). Here, out of autograd's sight, they cost it nothing."""
     G, H = cell.gates, R.shape[-1]
-    return Parameters(
+    return from_flat(
         None if W is None else W.view(G, H, -1),
         R.view(G, H, H),
         None if b_ih is None else b_ih.view(G, H),

@@ -3,6 +3,7 @@
 T time · B batch · I input · H hidden · G gates · S states.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -14,15 +15,41 @@ Memory = Literal["fast", "lean"]  # what a layer keeps for backward: every gate,
 
 
 class Parameters(NamedTuple):
-    """One layer's weights. Rows keep torch's gate order; the gate axis is an axis.
+    """One layer's weights. Rows keep torch's gate order; the gate axis is an axis, but where they are given as torch stores them."""
 
-    Without W (and b_ih) a layer's input is the input half wx (T, B, G, H) itself, made by the caller.
-    """
-
-    W: Tensor | None  # (G, H, I)
+    W: Tensor  # (G, H, I)
     R: Tensor  # (G, H, H)
     b_ih: Tensor | None  # (G, H)
     b_hh: Tensor | None  # (G, H)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Parameters":
+        """The same of every weight there is."""
+        W, R, b_ih, b_hh = self
+        return Parameters(function(W), function(R), None if b_ih is None else function(b_ih), None if b_hh is None else function(b_hh))
+
+
+class RecurrentParameters(NamedTuple):
+    """The weights of a layer whose input is the input half wx = W x + b_ih (T, B, G, H) itself, made by the caller."""
+
+    R: Tensor  # (G, H, H)
+    b_hh: Tensor | None  # (G, H)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "RecurrentParameters":
+        """The same of every weight there is."""
+        return RecurrentParameters(function(self.R), None if self.b_hh is None else function(self.b_hh))
+
+
+LayerParameters = Parameters | RecurrentParameters
+
+
+def flat(parameters: LayerParameters) -> tuple[Tensor | None, Tensor, Tensor | None, Tensor | None]:
+    """W, R, b_ih, b_hh, for functions of torch and of the extension that take them one by one."""
+    return parameters if isinstance(parameters, Parameters) else (None, parameters.R, None, parameters.b_hh)
+
+
+def from_flat(W: Tensor | None, R: Tensor, b_ih: Tensor | None, b_hh: Tensor | None) -> LayerParameters:
+    """The reverse of ``flat``."""
+    return RecurrentParameters(R, b_hh) if W is None else Parameters(W, R, b_ih, b_hh)
 
 
 @dataclass(frozen=True)
@@ -58,5 +85,5 @@ class Gradients(NamedTuple):
 
     dxs: Tensor | None  # (T, B, I)
     dstate: State  # S tensors (B, H)
-    parameters: Parameters  # as the parameters
+    parameters: LayerParameters  # as the parameters
     drestart: State | None  # S tensors (B, H)

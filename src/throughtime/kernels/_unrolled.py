@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .._shapes import State
 from ..cells import AbstractCell
-from ._types import FORWARD, Parameters, Traversal
+from ._types import FORWARD, LayerParameters, Parameters, RecurrentParameters, Traversal, from_flat
 
 Normalise = Callable[[Tensor], Tensor]
 
@@ -41,9 +41,9 @@ BARE = Variation()
 
 
 def unrolled(
-    cell: AbstractCell, xs: Tensor, state: State, parameters: Parameters, traversal: Traversal = FORWARD, variation: Variation = BARE
+    cell: AbstractCell, xs: Tensor, state: State, parameters: LayerParameters, traversal: Traversal = FORWARD, variation: Variation = BARE
 ) -> tuple[Tensor, State]:
-    """``hs`` (T, B, P) and each sequence's last state, from ``xs`` (T, B, I), or wx (T, B, G, H) where there is no W."""
+    """``hs`` (T, B, P) and each sequence's last state, from ``xs`` (T, B, I), or wx (T, B, G, H) with ``RecurrentParameters``."""
     R, T = parameters.R, xs.shape[0]
     active_steps = None
     if traversal.lengths is not None:  # padding may hold anything, NaN too, and must not reach a gradient
@@ -80,7 +80,7 @@ def pulled_back(
     return pull(cotangents)[0]
 
 
-def named(xs: Tensor, state: State, parameters: Parameters, restart: State | None) -> dict[str, Tensor]:
+def named(xs: Tensor, state: State, parameters: LayerParameters, restart: State | None) -> dict[str, Tensor]:
     """All tensors that a gradient can be asked of, by name."""
     weights = {name: p for name, p in parameters._asdict().items() if p is not None}
     return {"xs": xs} | _numbered("state", state) | weights | _numbered("restart", restart or ())
@@ -88,7 +88,7 @@ def named(xs: Tensor, state: State, parameters: Parameters, restart: State | Non
 
 def _run(cell: AbstractCell, leaves: Mapping[str, Tensor], traversal: Traversal) -> list[Tensor]:
     """[hs, *last], from what ``named`` made."""
-    parameters = Parameters(*(leaves.get(name) for name in Parameters._fields))  # type: ignore[arg-type]
+    parameters = from_flat(*(leaves.get(name) for name in Parameters._fields))  # type: ignore[arg-type]
     state, restart = (tuple(s for name, s in leaves.items() if name.startswith(kind)) for kind in ("state.", "restart."))
     hs, last = unrolled(cell, leaves["xs"], state, parameters, replace(traversal, restart=restart or None))
     return [hs, *last]
@@ -98,11 +98,11 @@ def _numbered(name: str, state: State) -> dict[str, Tensor]:
     return {f"{name}.{k}": s for k, s in enumerate(state)}
 
 
-def _input_half(xs: Tensor, parameters: Parameters, variation: Variation) -> Tensor:
+def _input_half(xs: Tensor, parameters: LayerParameters, variation: Variation) -> Tensor:
     """wx (T, B, G, H), of all steps at once."""
-    W, R, b_ih, _ = parameters
-    if W is None:
+    if isinstance(parameters, RecurrentParameters):
         return xs
+    W, R, b_ih, _ = parameters
     wxs = xs @ W.flatten(0, 1).T
     wxs = wxs if variation.normalise_wx is None else variation.normalise_wx(wxs)  # (2)
     wxs = wxs if b_ih is None else wxs + b_ih.flatten()

@@ -29,6 +29,10 @@ class Head(nn.Module):
         loss: ``CrossEntropy() BinaryCrossEntropy() SquaredError()``.
 
     The weight is initialised as ``torch.nn.Linear``'s.
+
+    >>> head = Head(8, 65)
+    >>> head.predict(torch.zeros(7, 4, 8)).sum(-1).mean().round().item()
+    1.0
     """
 
     def __init__(

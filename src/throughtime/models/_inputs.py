@@ -32,6 +32,9 @@ class Embedding(AbstractInput):
     Args:
         vocabulary_size: V.
         size: E.
+
+    >>> Embedding(65, 16)(torch.zeros(7, 4, dtype=torch.long)).shape
+    torch.Size([7, 4, 16])
     """
 
     def __init__(self, vocabulary_size: int, size: int) -> None:

@@ -148,9 +148,7 @@ def _states_in(graph: _Graph, recurrence: Recurrence, states: Sequence[str], fir
 
 def _layer(graph: _Graph, operator: OnnxOperator, recurrence: Recurrence, k: int, below: str) -> str:
     """One layer; the name of its h at every step. ONNX keeps an axis of directions: weights (1, G·H, ·), outputs (T, 1, B, H)."""
-    W, R, b_ih, b_hh = (None if p is None else p[list(operator.gates)].flatten(0, 1) for p in recurrence.parameters_of(k))
-    assert W is not None, "a stack has all its weights"
-    assert R is not None, "a stack has all its weights"
+    W, R, b_ih, b_hh = recurrence.parameters_of(k).map(lambda p: p[list(operator.gates)].flatten(0, 1))
     weights = [graph.constant(f"W_l{k}", W.unsqueeze(0)), graph.constant(f"R_l{k}", R.unsqueeze(0))]
     bias = "" if b_ih is None or b_hh is None else graph.constant(f"b_l{k}", torch.cat((b_ih, b_hh)).unsqueeze(0))
     states = STATES[: recurrence.cell.states]

@@ -22,6 +22,12 @@ class SequenceModel(AbstractModel):
 
     Raises:
         InputError: stations that do not fit each other.
+
+    >>> from throughtime import cells, nn
+    >>> from throughtime.models import Head, Linear, SquaredError, Vectors
+    >>> forecaster = SequenceModel(Vectors(2), nn.Recurrence(cells.LSTM(), 2, 8), Head(8, 2, output=Linear(), loss=SquaredError()))
+    >>> [tuple(s.shape) for s in forecaster.initial_state(3)]
+    [(1, 3, 8), (1, 3, 8)]
     """
 
     def __init__(

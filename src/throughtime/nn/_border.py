@@ -32,7 +32,7 @@ def to_time_first(
     """A call of one of torch's layers, time first; checked in torch's words where torch checks."""
     data = input.data if isinstance(input, PackedSequence) else input
     _check.tensor("the input", data)
-    _check.same_device(data.device, layer._flat_weights[0].device)
+    _check.same_device(data.device, layer.weight_ih_l0.device)
     if isinstance(input, PackedSequence):
         return _unpacked(layer, input, hx, lengths, reset)
     return _time_first(layer, input, hx, lengths, reset)

@@ -59,7 +59,12 @@ class Given(AbstractInitial):
 @final
 @dataclass(frozen=True)
 class Learnable(AbstractInitial):
-    """A parameter, zero at first, that the gradient ∂L/∂s_0 of every stream trains."""
+    """A parameter, zero at first, that the gradient ∂L/∂s_0 of every stream trains.
+
+    >>> from throughtime import cells, nn
+    >>> nn.Recurrence(cells.LSTM(), 3, 5, initial=nn.Learnable()).initial.shape  # (S, L, H)
+    torch.Size([2, 1, 5])
+    """
 
     learnable = True
 

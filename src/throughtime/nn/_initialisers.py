@@ -105,6 +105,12 @@ class Chrono(AbstractInitialiser):
 
     References:
         Tallec & Ollivier, *Can recurrent neural networks warp time?*, 2018 (eq. 16).
+
+    >>> from throughtime import cells
+    >>> from throughtime.nn import Recurrence
+    >>> stack = Recurrence(cells.LSTM(), 3, 5, initialisers=(TorchUniform(), Chrono(longest=100)))
+    >>> bool((stack.bias_ih_l0[5:10] <= math.log(99)).all())
+    True
     """
 
     longest: int  # T_max, in steps

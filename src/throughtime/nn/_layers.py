@@ -15,14 +15,17 @@ from torch.nn.utils.rnn import PackedSequence
 from .. import _check
 from .._check import InputError
 from .._shapes import State
+from .._torch_private import let_compile_see
 from ..cells import GRU as GRUStep, LSTM as LSTMStep, AbstractCell
 from ..kernels import Memory, Parameters, Traversal, Variation, recurrence, unrolled
 from ._border import TimeFirst, kind_of, to_caller_layout, to_time_first
 from ._cells import NAMED, elman
-from ._compile import let_compile_see
 from ._normalised import NormalisedLSTM
 
 Nonlinearity = Literal["tanh", "relu", "identity", "sigmoid"] | Callable[[Tensor], Tensor]
+
+
+OURS_ALONE = ("identity", "sigmoid")
 
 
 class Layers(nn.RNNBase, abc.ABC):
@@ -157,14 +160,13 @@ class Layers(nn.RNNBase, abc.ABC):
     def _layer(self, suffix: str, xs: Tensor, state: State, traversal: Traversal, dtype: torch.dtype) -> tuple[Tensor, State]:
         """One layer in one direction."""
         cell = self._step()
-        stored = Parameters(*(self._named(f"{name}_{suffix}", dtype) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")))  # type: ignore[arg-type]
+        W, R, b_ih, b_hh = (self._named(f"{name}_{suffix}", dtype) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+        assert W is not None, "torch's modules have all their weights"
+        assert R is not None, "as above"
+        stored = Parameters(W, R, b_ih, b_hh)
         if not (self.proj_size or self.layer_norm or self.zoneout or (self.recurrent_dropout and self.training)):
             return recurrence(cell, xs, state, stored, traversal=traversal, memory=self.memory)
-        W, R, b_ih, b_hh = stored
-        assert W is not None, "torch's modules have all their weights"
-        gates = (cell.gates, self.hidden_size)
-        biases = (None if b is None else b.unflatten(0, gates) for b in (b_ih, b_hh))
-        parameters = Parameters(W.unflatten(0, gates), R.unflatten(0, gates), *biases)
+        parameters = stored.map(lambda p: p.unflatten(0, (cell.gates, self.hidden_size)))
         if self.layer_norm and isinstance(cell, LSTMStep):
             gain, offset = (self._named(f"{name}_{suffix}", dtype) for name in ("norm_c", "norm_c_bias"))
             assert gain is not None, "it was registered with layer_norm"
@@ -292,17 +294,49 @@ class RNN(Layers, nn.RNN):
     (torch.Size([7, 4, 5]), torch.Size([1, 4, 5]))
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        given = args[3] if len(args) > 3 else kwargs.get("nonlinearity", "tanh")
-        if not isinstance(given, str) and not callable(given):
-            raise InputError(f"nonlinearity is {given!r}; expected {', '.join(map(repr, NAMED))} or a callable.")
-        ours = not isinstance(given, str) or given in ("identity", "sigmoid")
-        if ours and len(args) > 3:
-            args = (*args[:3], "tanh", *args[4:])
-        elif ours:
-            kwargs["nonlinearity"] = "tanh"
-        super().__init__(*args, **kwargs)
-        self.nonlinearity = given
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: Nonlinearity = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        learn_h0: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        layer_norm: bool = False,
+        state_batch_first: bool = False,
+        memory: Memory = "fast",
+        proj_size: int = 0,  # for torch's own sentence about it
+    ) -> None:
+        _refuse_projection(proj_size)
+        if not callable(nonlinearity) and not isinstance(nonlinearity, str):
+            raise InputError(f"nonlinearity is {nonlinearity!r}; expected {', '.join(map(repr, NAMED))} or a callable.")
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            nonlinearity="tanh" if callable(nonlinearity) or nonlinearity in OURS_ALONE else nonlinearity,  # torch refuses other words
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            device=device,
+            dtype=dtype,
+            learn_h0=learn_h0,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+            layer_norm=layer_norm,
+            state_batch_first=state_batch_first,
+            memory=memory,
+        )
+        self.nonlinearity = nonlinearity
 
     def _step(self) -> AbstractCell:
         phi: Any = self.nonlinearity
@@ -336,6 +370,45 @@ class GRU(Layers, nn.GRU):
     (torch.Size([4, 7, 5]), torch.Size([1, 4, 5]))
     """
 
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        learn_h0: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        layer_norm: bool = False,
+        state_batch_first: bool = False,
+        memory: Memory = "fast",
+        proj_size: int = 0,  # for torch's own sentence about it
+    ) -> None:
+        _refuse_projection(proj_size)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            device=device,
+            dtype=dtype,
+            learn_h0=learn_h0,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+            layer_norm=layer_norm,
+            state_batch_first=state_batch_first,
+            memory=memory,
+        )
+
     def _step(self) -> AbstractCell:
         return GRUStep()
 
@@ -358,6 +431,45 @@ class LSTM(Layers, nn.LSTM):
     (torch.Size([7, 4, 10]), torch.Size([2, 4, 5]), torch.Size([2, 4, 5]))
     """
 
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        learn_h0: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        layer_norm: bool = False,
+        state_batch_first: bool = False,
+        memory: Memory = "fast",
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            proj_size=proj_size,
+            device=device,
+            dtype=dtype,
+            learn_h0=learn_h0,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+            layer_norm=layer_norm,
+            state_batch_first=state_batch_first,
+            memory=memory,
+        )
+
     def _step(self) -> AbstractCell:
         return LSTMStep()
 
@@ -368,6 +480,11 @@ class LSTM(Layers, nn.LSTM):
             NotImplementedError: an option that torch's lacks, by name.
         """
         return self._to_torch(nn.LSTM, proj_size=self.proj_size)
+
+
+def _refuse_projection(proj_size: int) -> None:
+    if proj_size:
+        raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
 
 
 let_compile_see(Layers)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .. import _check
 from .._shapes import State
 from ..cells import AbstractCell
-from ..kernels import Memory, Parameters, recurrence
+from ..kernels import LayerParameters, Memory, Parameters, RecurrentParameters, recurrence
 from ._initial import AbstractInitial, Zeros
 from ._initialisers import AbstractInitialiser, TorchUniform
 from ._rows import Rows
@@ -81,19 +81,20 @@ class Recurrence(nn.Module):
                 self.register_parameter(f"bias_hh_l{layer}", nn.Parameter(torch.empty(rows)))
         if initial.learnable:
             self.initial = nn.Parameter(torch.zeros(cell.states, num_layers, hidden_size))
-        layers = [Parameters(*(None if p is None else p.detach() for p in self.parameters_of(k))) for k in range(num_layers)]  # type: ignore[arg-type]
+        layers = [self.parameters_of(k).map(Tensor.detach) for k in range(num_layers)]
         for rule in initialisers:
             rule(cell, layers)
 
     def parameters_of(self, layer: int) -> Parameters:
         """One layer's weights, views with the gate axis: W (G, H, I), R (G, H, H), b_ih, b_hh (G, H) or None."""
         gates = (self.cell.gates, self.hidden_size)
-        return Parameters(*(None if p is None else p.view(*gates, *p.shape[1:]) for p in self.stored_parameters_of(layer)))  # type: ignore[arg-type]
+        return self.stored_parameters_of(layer).map(lambda p: p.view(*gates, *p.shape[1:]))
 
     def stored_parameters_of(self, layer: int) -> Parameters:
         """The same as they are stored, (G·H, ·)."""
-        find = self._parameters.get
-        return Parameters(*(find(f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")))  # type: ignore[arg-type]
+        weights = (self.get_parameter(f"{name}_l{layer}") for name in ("weight_ih", "weight_hh"))
+        biases = (self.get_parameter(f"{name}_l{layer}") if self.bias else None for name in ("bias_ih", "bias_hh"))
+        return Parameters(*weights, *biases)
 
     def initial_state(self, batch_size: int) -> State:
         """S tensors (L, B, H), made by the stack's ``initial`` rule."""
@@ -137,14 +138,13 @@ class Recurrence(nn.Module):
             return below, tuple(s.unsqueeze(0) for s in layers_last[0])
         return below, tuple(torch.stack(parts) for parts in zip(*layers_last, strict=True))
 
-    def _first_input(self, xs: Tensor | Rows) -> tuple[Tensor, Parameters]:
+    def _first_input(self, xs: Tensor | Rows) -> tuple[Tensor, LayerParameters]:
         """What the first layer takes: vectors and its weights; or of rows its wx (T, B, G, H), and its weights but for those in it."""
         W, R, b_ih, b_hh = self.stored_parameters_of(0)
         if isinstance(xs, Tensor):
             return xs, Parameters(W, R, b_ih, b_hh)
-        assert W is not None, "a stack has all its weights"
         wx = xs.through(W, b_ih)
-        return wx.view(*xs.index.shape, self.cell.gates, self.hidden_size), Parameters(None, R, None, b_hh)
+        return wx.view(*xs.index.shape, self.cell.gates, self.hidden_size), RecurrentParameters(R, b_hh)
 
     def trace(
         self,

@@ -34,7 +34,7 @@ from torch.nn import functional
 
 from .._shapes import State
 from ..cells import AbstractCell, AbstractPullback, StepDerivative, derivative
-from ..kernels import FORWARD, Gradients, Parameters, Traversal, backward, forward, states
+from ..kernels import FORWARD, Gradients, Parameters, RecurrentParameters, Traversal, backward, flat, forward, states
 from ._linearised import LinearisedStack, LinearisedStep
 from ._rows import Rows, TableProduct
 from ._weight_gradients import WeightGradients
@@ -79,7 +79,7 @@ class LayerTrace:
         self.clip = clip
         self._entered = xs
         if isinstance(xs, Rows):
-            self._given, self._given_weights = xs.input_half(cell.gates), Parameters(None, weights.R, None, weights.b_hh)
+            self._given, self._given_weights = xs.input_half(cell.gates), RecurrentParameters(weights.R, weights.b_hh)
         else:
             self._given, self._given_weights = xs, weights
         self.run = forward(cell, self._given, start, self._given_weights, traversal, clip=clip, keep=keep)
@@ -179,7 +179,7 @@ class LayerTrace:
 
     def backward_to_wx(self, dhs: Tensor) -> Tensor:
         """The same recursion's adjoints of wx, (T, B, G, H), from those of every output."""
-        half = Parameters(None, self.weights.R, None, self.weights.b_hh)
+        half = RecurrentParameters(self.weights.R, self.weights.b_hh)
         ends = tuple(torch.zeros_like(s) for s in self.start)
         dwx = backward(self.cell, self.wx, half, self.run, dhs, ends, self.traversal, keep=self.keep).dxs
         assert dwx is not None, "it was asked for"
@@ -243,7 +243,7 @@ class Trace:
                 mask = drawn_mask(layers[-1].run.hs, stack.dropout, stack.training)
                 below = layers[-1].run.hs if mask is None else layers[-1].run.hs * mask
             start, traversal = self._beginning(l, state)
-            weights = Parameters(*(None if p is None else p.detach() for p in stack.parameters_of(l)))  # type: ignore[arg-type]
+            weights = stack.parameters_of(l).map(Tensor.detach)
             layers.append(LayerTrace(stack.cell, weights, below, mask, start, traversal, self._keep, self.clip))
         return layers
 
@@ -296,7 +296,7 @@ class Trace:
             dhs = found[0].dxs if layer.mask is None or found[0].dxs is None else found[0].dxs * layer.mask
         if dhs is not None:
             self._gather(dhs)
-        self._add_weights([d.parameters for d in found])
+        self._add_weights([flat(d.parameters) for d in found])
         return self._to_carried(found)
 
     def _to_carried(self, found: list[Gradients]) -> State:
@@ -403,7 +403,7 @@ class Trace:
         elif self._source.requires_grad:
             torch.autograd.backward(self._source, dxs)
 
-    def _add_weights(self, found: Iterable[Parameters]) -> None:
+    def _add_weights(self, found: Iterable[Iterable[Tensor | None]]) -> None:
         stored = (p for l in range(len(self.layers)) for p in self.stack.stored_parameters_of(l))
         add_to_grads(stored, (g for gradients in found for g in gradients))
 

@@ -1,16 +1,16 @@
-"""Reversal within a budget of memory, where a unit's inside may be held as well as its state: dynamic programming.
+"""Reversal within a budget of memory, where a segment's inside may be held as well as its state: dynamic programming.
 
-m free places beside state 0 and one unit at work; a state takes 1 of them, the inside of a recorded unit (its gates and its end) takes a.
-D(t, m) is the fewest forward runs, recordings included, that reverse t units: D(0, m) = 0, and D(t, m) is the least of
+There are m free places beside state 0 and one segment at work. A state takes 1 of them, the inside of a recorded segment (its gates and
+its end) takes a. D(t, m) is the fewest forward runs, recordings included, that reverse t segments: D(0, m) = 0, and D(t, m) is the least of
 
-    t + D(t−1, m)                                   run through to the last unit, record and reverse it         (1)
+    t + D(t−1, m)                                   run through to the last segment, record and reverse it         (1)
     min_{1≤y<t} y + D(t−y, m−1) + D(y, m)           keep state y, reverse what is right of it, then left        (2)
-    min_{1≤y≤t} y + D(t−y, m−a) + D(y−1, m)         record unit y and hold it, reverse right of it, it, then left   (3)
+    min_{1≤y≤t} y + D(t−y, m−a) + D(y−1, m)         record segment y and hold it, reverse right of it, it, then left   (3)
 
 (2) where m ≥ 1, (3) where m ≥ a. With (t−1) a ≤ m that is t, plain backpropagation; with a beyond m it is revolve with m + 1 slots.
 
 References: Gruslys, Munos, Danihelka, Lanctot & Graves, *Memory-efficient backpropagation through time*, 2016 (§3.3, the mixed strategy
-MSM, restated: state 0 and the unit at work are not counted).
+MSM, restated: state 0 and the segment at work are not counted).
 """
 
 from collections.abc import Iterator
@@ -31,11 +31,11 @@ class Budgeted(AbstractSchedule):
 
     Args:
         units: n.
-        places: m, beside state 0 and the unit at work.
-        inside: a, at least 1: the places of a recorded unit.
+        places: m, beside state 0 and the segment at work.
+        inside: a, at least 1: the places of a recorded segment.
 
     Raises:
-        InputError: units or inside below 1, places below 0.
+        InputError: segments or inside below 1, places below 0.
 
     >>> Budgeted(10, 2, 100).advances, Budgeted(10, 9 * 3, 3).advances  # as revolve with 3 slots; as plain backpropagation
     (15, 0)
@@ -68,7 +68,7 @@ class Budgeted(AbstractSchedule):
 
 
 def _reverse(table: "_Table", i: int, t: int, m: int, a: int, *, here: int) -> Iterator[Action]:
-    """Reverse units i..i+t−1 from state i, which stays; the walk stands at ``here``."""
+    """Reverse segments i..i+t−1 from state i, which stays; ``here`` is the current state."""
     while t > 0:
         y, recorded = int(table.way[t, m]), bool(table.recorded[t, m])
         if here != i:
@@ -95,7 +95,7 @@ class _Table(NamedTuple):
 
     runs: np.ndarray  # D(t, m)
     way: np.ndarray  # y
-    recorded: np.ndarray  # whether unit y is recorded, (1) and (3), or state y kept, (2)
+    recorded: np.ndarray  # whether segment y is recorded, (1) and (3), or state y kept, (2)
 
 
 @lru_cache(maxsize=64)

@@ -10,7 +10,7 @@ length.
 state takes the place of a dispensable one, at level 0; where there is none, of the newest, at that one's level + 1. The states that
 Stumm–Walther leave are of level 0.
 
-At the end, the stretches between kept states are reversed last to first, each by ``Binomial`` with the slots that have become free.
+At the end, the segments between kept states are reversed last to first, each by ``Binomial`` with the slots that have become free.
 
 References: Stumm & Walther, *New algorithms for optimal online checkpointing*, 2010 (Algorithm I). Wang, Moin & Iaccarino, *Minimal
 repetition dynamic checkpointing algorithm for unsteady adjoint calculation*, 2009 (Algorithm 1).
@@ -27,7 +27,7 @@ _PASS = -1  # in place of a slot: the state goes by and is not held
 
 @final
 class OnlineCheckpoints:
-    """Decides, unit by unit, which states are held; then how to go back.
+    """Decides, segment by segment, which states are held; then how to go back.
 
     Args:
         slots: c, the first state's included.
@@ -55,7 +55,7 @@ class OnlineCheckpoints:
         return sorted(state for state in self._held if state is not None)
 
     def arrive(self) -> Iterator[Action]:
-        """One more unit is there, so the one before it was not the last: decide on its state, and run it through."""
+        """One more segment is there, so the one before it was not the last: decide on its state, and run it through."""
         self.units += 1
         state = self.units - 2
         if state < 0:
@@ -67,7 +67,7 @@ class OnlineCheckpoints:
         yield Advance(state, state + 1)
 
     def finish(self) -> Iterator[Action]:
-        """No more units: reverse those that came, all but the last of which have been run through."""
+        """No more segments: reverse those that came, all but the last of which have been run through."""
         stop = self.units - 1
         yield Record(stop)
         yield Reverse(stop)

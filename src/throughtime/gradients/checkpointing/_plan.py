@@ -18,25 +18,25 @@ from ...models import AbstractModel, Embedding, Vectors
 from ._budget import Budgeted
 from ._schedules import AbstractSchedule, Binomial, totals
 
-_OWN = 256  # rows (steps × streams): running so many forward costs about what a unit's calls cost by themselves
-_ROWS = 512  # of a unit, where nothing else decides: a call's own cost hardly shows
-_FINEST = 64  # units that the table of a budget is made for: what finer ones could spare is less than a 64th of the forward pass
+_OWN = 256  # rows (steps × streams): running so many forward costs about what a segment's calls cost by themselves
+_ROWS = 512  # of a segment, where nothing else decides: a call's own cost hardly shows
+_FINEST = 64  # segments that the table of a budget is made for: what finer ones could spare is less than a 64th of the forward pass
 _PLACES = 2048  # the finest division of a budget
 
 
 class Footprint(NamedTuple):
-    """Bytes, for one length of unit.
+    """Bytes, for one length of segment.
 
     What is there whatever the method is not counted: the weights, their gradients, the batch.
     """
 
     state: int  # a state: S (L, B, H)
-    held: int  # a recorded unit: its vectors in, its hs, and what the kernels keep
-    working: int  # the unit that is gone back through: the same, its logits, and the gradients of each
+    held: int  # a recorded segment: its vectors in, its hs, and what the kernels keep
+    working: int  # the segment that is gone back through: the same, its logits, and the gradients of each
 
     @classmethod
     def of(cls, model: AbstractModel, unit: int, B: int) -> "Footprint":
-        """For units of ``unit`` steps of B streams."""
+        """For segments of ``unit`` steps of B streams."""
         stack, like, rows = model.recurrence, model.head.weight, unit * B
         H, L, dropping = stack.hidden_size, stack.num_layers, model.training
         kept, backward = memory_use(stack.cell, like, (unit, B, H), stack.memory)
@@ -49,7 +49,7 @@ class Footprint(NamedTuple):
         return cls(stack.cell.states * L * B * H * size, held * size, (held + max(head, gradients) + _table(model, unit, B)) * size)
 
     def at_least(self) -> int:
-        """The least that reverses a chain: the first state, the one where the walk stands, and a unit at work."""
+        """The least that reverses a chain: the first state, the current one, and a segment at work."""
         return 2 * self.state + self.working
 
 
@@ -81,11 +81,11 @@ class Plan:
 
     Attributes:
         T: steps of the batch.
-        unit: steps that are run in one go; the last unit may be shorter.
+        unit: steps in a segment; the last one may be shorter.
         schedule: in which order.
         snapshots: the most states held at once.
-        recorded: the most units held at once with all that their backward needs.
-        stored: bytes of all that is held at the worst moment, the unit at work and its gradients included; what is there whatever the
+        recorded: the most segments held at once with all that their backward needs.
+        stored: bytes of all that is held at the worst moment, the segment at work and its gradients included; what is there whatever the
             method (the weights, their gradients, the batch) not.
         extra_steps: forward steps beyond the T of plain backpropagation.
     """
@@ -103,7 +103,7 @@ class Plan:
         """Count the actions of a schedule."""
         state, held, working = footprint
         found = _totals(schedule, state, held)
-        peak = found.peak + state + working - held  # the walk's own state, and the gradients of the recorded unit at work
+        peak = found.peak + state + working - held  # the current state, and the gradients of the recorded segment at work
         return cls(T, unit, schedule, found.kept, found.recorded, peak, found.advances * unit)
 
     def __str__(self) -> str:
@@ -121,13 +121,13 @@ def _totals(schedule: AbstractSchedule, state: int, recorded: int):
 
 
 def kept_every(every: int, T: int, B: int, model: AbstractModel) -> Plan:
-    """Every ``every``-th state is kept: one extra forward pass over all but the last unit."""
+    """Every ``every``-th state is kept: one extra forward pass over all but the last segment."""
     units = ceil(T / every)
     return Plan.of(T, every, Binomial(units, max(1, units - 1)), Footprint.of(model, every, B))
 
 
 def with_snapshots(slots: int, unit: int | None, T: int, B: int, model: AbstractModel) -> Plan:
-    """Binomial, in units of ``unit`` steps."""
+    """Binomial, in segments of ``unit`` steps."""
     unit = min(T, ceil(_ROWS / B) if unit is None else unit)
     return Plan.of(T, unit, Binomial(ceil(T / unit), slots), Footprint.of(model, unit, B))
 
@@ -147,7 +147,7 @@ def within(budget: int, T: int, B: int, model: AbstractModel) -> Plan:
     best, cost = None, float("inf")
     for units in _divisions(T):
         if units * _OWN >= cost:
-            break  # more units cost more than all that they could spare
+            break  # more segments cost more than all that they could spare
         unit = ceil(T / units)
         footprint = Footprint.of(model, unit, B)
         if footprint.at_least() <= budget:
@@ -159,7 +159,7 @@ def within(budget: int, T: int, B: int, model: AbstractModel) -> Plan:
 
 
 def _divisions(T: int) -> Iterator[int]:
-    """1, 2, 3, 4, 6, 8, 12, … and T: numbers of units."""
+    """1, 2, 3, 4, 6, 8, 12, … and T: numbers of segments."""
     power = 1
     while power < T:
         yield power
@@ -170,7 +170,7 @@ def _divisions(T: int) -> Iterator[int]:
 
 
 def _schedule(units: int, budget: int, footprint: Footprint) -> AbstractSchedule:
-    """Within what the budget leaves beside the least; holding recorded units where there is room for some."""
+    """Within what the budget leaves beside the least; holding recorded segments where there is room for some."""
     free = budget - footprint.at_least()
     if units > _FINEST or free < footprint.held:
         return Binomial(units, 1 + min(units, free // footprint.state))

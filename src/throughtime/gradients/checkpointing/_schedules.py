@@ -1,21 +1,21 @@
 """In which order to run forward, keep, and go back, so that a long chain is reversed in little memory.
 
-A chain has n units (stretches of some time steps), counted from 0; state i is the state before unit i. A schedule is a list of six
-actions that reverses units n−1, …, 0, each once, each from the right state:
+A chain has n segments (each some time steps long), counted from 0; state i is the state before segment i. A schedule is a list of six
+actions that reverses segments n−1, …, 0, each once, each from the right state:
 
-    Keep(i)        hold state i, where the walk stands                          costs a slot
+    Keep(i)        hold state i, the current one                       costs a slot
     Free(i)        hold it no more
-    Restore(i)     stand at state i again: a kept one, or the end of the recorded unit i−1
-    Advance(i, j)  run units i..j−1 forward and keep nothing; stand at j        costs j − i extra forward runs
-    Record(i)      run unit i forward with all that its backward needs; stand at i + 1
-    Reverse(i)     go back through the recorded unit i, and let it go
+    Restore(i)     make state i current again: a kept one, or the end of the recorded segment i−1
+    Advance(i, j)  run segments i..j−1 forward and keep nothing; state j is current        costs j − i extra forward runs
+    Record(i)      run segment i forward with all that its backward needs; state i + 1 is current
+    Reverse(i)     go back through the recorded segment i, and drop it
 
-**Binomial checkpointing** (revolve). With c slots, state 0 in one of them, and at most r forward runs of any unit before it is recorded,
+**Binomial checkpointing** (revolve). With c slots, state 0 in one of them, and at most r forward runs of any segment before it is recorded,
 the longest chain has
 
     β(c, r) = C(c + r, c)                               (1)
 
-units, and the fewest advances for n of them are
+segments, and the fewest advances for n of them are
 
     r n − C(c + r, c + 1),   r the least with n ≤ β(c, r)       (2)
 
@@ -39,7 +39,7 @@ from ... import _check
 @final
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Hold state ``at``, where the walk stands."""
+    """Hold state ``at``, the current one."""
 
     at: int
 
@@ -55,7 +55,7 @@ class Free:
 @final
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """Stand at state ``at`` again."""
+    """Make state ``at`` the current one again."""
 
     at: int
 
@@ -63,7 +63,7 @@ class Restore:
 @final
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """Run units at..to−1 forward, keeping nothing."""
+    """Run segments at..to−1 forward, keeping nothing."""
 
     at: int
     to: int
@@ -72,7 +72,7 @@ class Advance:
 @final
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Run unit ``at`` forward, keeping what its backward needs."""
+    """Run segment ``at`` forward, keeping what its backward needs."""
 
     at: int
 
@@ -80,7 +80,7 @@ class Record:
 @final
 @dataclass(frozen=True, slots=True)
 class Reverse:
-    """Go back through the recorded unit ``at``, and let it go."""
+    """Go back through the recorded segment ``at``, and drop it."""
 
     at: int
 
@@ -94,20 +94,20 @@ class AbstractSchedule(abc.ABC):
     @property
     @abc.abstractmethod
     def advances(self) -> int:
-        """How many units are run forward beyond the one recording of each."""
+        """How many segments are run forward beyond the one recording of each."""
 
     @abc.abstractmethod
     def actions(self) -> Iterator[Action]:
-        """From state 0, where the walk stands at first, to the last unit reversed, unit 0; nothing is held at the end."""
+        """From state 0, the current one at first, to the last segment reversed, segment 0; nothing is held at the end."""
 
 
 class Totals(NamedTuple):
     """What a list of actions comes to."""
 
-    advances: int  # units run forward beyond the one recording of each
+    advances: int  # segments run forward beyond the one recording of each
     kept: int  # the most states held at once
-    recorded: int  # the most recorded units held at once
-    peak: int  # the most that kept states and recorded units took together
+    recorded: int  # the most recorded segments held at once
+    peak: int  # the most that kept states and recorded segments took together
 
 
 def totals(actions: Iterable[Action], state: int = 1, recorded: int = 1) -> Totals:
@@ -134,7 +134,7 @@ def totals(actions: Iterable[Action], state: int = 1, recorded: int = 1) -> Tota
 @final
 @dataclass(frozen=True)
 class Binomial(AbstractSchedule):
-    """The fewest advances with ``slots`` states, the first one included, and one recorded unit.
+    """The fewest advances with ``slots`` states, the first one included, and one recorded segment.
 
     Args:
         units: n.
@@ -167,7 +167,7 @@ class Binomial(AbstractSchedule):
 
 
 def binomial(start: int, stop: int, slots: int, *, here: int) -> Iterator[Action]:
-    """Reverse units start..stop−1 and free state ``start``, which is held in one of the ``slots``; the walk stands at ``here``."""
+    """Reverse segments start..stop−1 and free state ``start``, which is held in one of the ``slots``; ``here`` is the current state."""
     waiting = [(start, stop, slots)]
     while waiting:
         i, j, c = waiting.pop()
@@ -193,7 +193,7 @@ def binomial(start: int, stop: int, slots: int, *, here: int) -> Iterator[Action
 
 
 def _runs(n: int, c: int) -> int:
-    """r: the least number of forward runs with which c slots reach n units, (1)."""
+    """r: the least number of forward runs with which c slots reach n segments, (1)."""
     r = 0
     while comb(c + r, c) < n:
         r += 1
@@ -201,7 +201,7 @@ def _runs(n: int, c: int) -> int:
 
 
 def _middle(n: int, c: int) -> int:
-    """How far right of the start the next state is kept, for n ≥ 2 units and c ≥ 2 slots."""
+    """How far right of the start the next state is kept, for n ≥ 2 segments and c ≥ 2 slots."""
     c = min(c, n)
     r = _runs(n, c)
     return min(comb(c + r - 1, c), n - comb(c + r - 2, c - 1))  # (3)

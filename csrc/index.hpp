@@ -1,0 +1,10 @@
+// The type of every size and distance.
+#pragma once
+
+#include <cstddef>
+
+namespace throughtime {
+
+using Index = std::ptrdiff_t;
+
+}  // namespace throughtime
