@@ -1,44 +1,67 @@
 """Gradient methods side by side: a table for the terminal, a picture for everything else."""
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-from rich.table import Table
+from rich.console import Console
 
 from ..gradients import Compared
+from ..training import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLOURS = {"exactly": "#08519c", "within a window": "#e6550d", "in expectation": "#31a354", "approximately": "#756bb1"}
+_NAMES = ("cosine", "bias", "variance", "ms", "MB")
+_WIDTHS = (17, 8, 18, 10, 11, 10)
+_WIDTH = sum(_WIDTHS)
 _FLOOR = 2e-16  # a logarithm cannot show 0, and float64 nothing less
 
 
-def compared_table(rows: Sequence[Compared]) -> Table:
-    """A row a method; after a bias that was measured from draws, what chance alone would make of it."""
-    table = Table(box=None, header_style="dim")
-    for column in ("method", "cosine", "bias", "variance", "ms", "MB"):
-        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
-    for row in rows:
-        if row.refused is None:
-            table.add_row(_on_two_lines(row.name), *_numbers(row))
-    return table
+def header(console: Console) -> str:
+    """Above the rows; nothing where the terminal is too narrow for columns."""
+    return _in_columns(("method", "cosine", "bias", "variance", "ms", "MB")) if console.width >= _WIDTH else ""
 
 
-def refusals(rows: Sequence[Compared]) -> list[str]:
-    """A line for each method that could not be measured, with the reason."""
-    return [f"{row.name}: {row.refused}" for row in rows if row.refused is not None]
+def row_lines(row: Compared, console: Console) -> list[str]:
+    """A method's numbers side by side, or below each other where the terminal is narrow; the reason where there are none."""
+    if row.refused is not None:
+        return textwrap.wrap(f"{row.name}: {row.refused}", max(20, min(console.width, 100)), subsequent_indent="  ")
+    if console.width < _WIDTH:
+        return [row.name, *(f"  {name} {value}" for name, value in zip(_NAMES, _numbers(row), strict=True) if value)]
+    method, _, options = row.name.partition(":")
+    return [_in_columns((method, *_numbers(row))), *([f"  {options}"] if options else [])]
 
 
-def _on_two_lines(name: str) -> str:
-    """The options below the name, so that a table fits into 80 columns."""
-    method, colon, options = escape(name).partition(":")
-    return f"{method}\n  [dim]{options}[/dim]" if colon else method
+def left_out(costs: Mapping[str, Estimate], calls: Mapping[str, int], console: Console) -> list[str]:
+    """The methods that the budget has no room for, and what each would take."""
+    if not costs:
+        return []
+    each = ", ".join(f"{name} ({duration(cost.seconds * calls[name])})" for name, cost in costs.items())
+    text = f"left out, as too long for --minutes: {each}. Give more --minutes, or --all."
+    return textwrap.wrap(text, max(20, min(console.width, 100)), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def duration(seconds: float) -> str:
+    """As a person says it.
+
+    >>> duration(0.2), duration(75), duration(9000)
+    ('0.2 s', '1.2 min', '2.5 h')
+    """
+    if seconds < 60:
+        return f"{seconds:.1g} s" if seconds < 1 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.2g} min" if seconds < 3600 else f"{seconds / 3600:.2g} h"
+
+
+def _in_columns(words: Sequence[str]) -> str:
+    first, *rest = words
+    return (first.ljust(_WIDTHS[0]) + "".join(word.rjust(width) for word, width in zip(rest, _WIDTHS[1:], strict=True))).rstrip()
 
 
 def _numbers(row: Compared) -> tuple[str, ...]:
+    """After a bias that was measured from draws stands what chance alone would make of it."""
     assert row.cosine is not None, "it was measured"
     assert row.milliseconds is not None, "as above"
     assert row.peak_bytes is not None, "as above"

@@ -2,59 +2,35 @@
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from .. import _check
+from .._bar import bar
 from .._check import InputError
 from ..data import Section, TokenStream, encode_file
 from ..flow import Flow, TrainedBy, gradient_flow
 from ..gradients import TruncatedBPTT
 from ..models import LanguageModel
-from ..training import RunFolder, device, method_of
-from ._flags import parse
+from ..training import RunFolder, check_new_file, device, method_of
+from ._app import Call
+from ._threads import use_threads
+from ._verbs import ShowFlow
 
 
-@dataclass(frozen=True)
-class ShowFlow:
-    """See what the gradient of a trained model does through time."""
-
-    run: Annotated[Path, tyro.conf.Positional]
-    """The run folder."""
-    data: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(unless given: the run's own held-out text)")] = None
-    """Another text."""
-    html: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
-    """Write one page that a person can point at; it needs no network."""
-    json: bool = False
-    """Print every number as JSON."""
-    steps: Annotated[int | None, tyro.conf.arg(metavar="T", help_behavior_hint="(unless given: two of the run's windows)")] = None
-    """How many steps to look at, and so how far back."""
-    streams: int = 8
-    """How many places of the text to look at, side by side."""
-    encoding: str = "utf-8"
-    """The encoding of --data."""
-    threads: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(unless given: torch's own choice)")] = None
-    """Threads of torch."""
-    device: str = "cpu"
-    """Where to compute."""
-
-
-def flow(arguments: Sequence[str], prog: str) -> int:
+def flow(chosen: ShowFlow, call: Call) -> int:
     """The verb."""
-    chosen = parse(ShowFlow, arguments, prog, "Which past the loss leans on: does the gradient vanish or explode, what window is enough.")
-    if chosen.threads is not None:
-        torch.set_num_threads(_check.positive("--threads", chosen.threads, most=1024))
+    use_threads(chosen.threads)
     _check.positive("--streams", chosen.streams, most=4096)
     if chosen.steps is not None:
         _check.positive("--steps", chosen.steps, most=100_000)
+    if chosen.html is not None:
+        check_new_file(chosen.html)
     folder = RunFolder.open(chosen.run)
     window, vocabulary = folder.config.loop.bptt, folder.vocabulary()
     model = folder.load_model(vocabulary, device(chosen.device))
@@ -64,7 +40,9 @@ def flow(arguments: Sequence[str], prog: str) -> int:
             name, section = chosen.data.name, encode_file(chosen.data, vocabulary, aside / "data.bin", chosen.encoding)
         else:
             name, section = _held_out(folder)
-        found = _measure(model, section, name, chosen.steps or 2 * window, chosen.streams, _trained_by(folder))
+        with bar(Console(stderr=True)) as show:
+            show(f"measuring {name}", 0, 1)
+            found = _measure(model, section, name, chosen.steps or 2 * window, chosen.streams, _trained_by(folder))
 
     def spell(symbol: int) -> str:
         return vocabulary.decode([symbol])

@@ -3,27 +3,26 @@
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from rich.console import Console, RenderableType
-from rich.markup import escape
-from rich.progress import BarColumn, Progress as Bar, TaskID, TextColumn
+from rich.progress import BarColumn, Progress as Bar, TextColumn
 from rich.text import Text
 
 from ._files import write_text
 from ._folder import RunFolder
-from ._options import LoopOptions
 from ._state import Progress, Since
 from ._watch import FlowRow
+from .options import LoopOptions, TextRun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from torch.utils.tensorboard import SummaryWriter
 
 _PLAIN_EVERY = 5.0  # seconds between two lines where there is no terminal
 
@@ -101,7 +100,11 @@ class Report:
         self._folder, self._console, self._spoken = folder, console, -math.inf
         _drop_after(folder.metrics, step)
         self._metrics = folder.metrics.open("a", encoding="utf-8")
-        self._events = SummaryWriter(folder.path, purge_step=step + 1 if step else None)
+        purge = step + 1 if step else None
+        self._events = SummaryWriter(folder.path, purge_step=purge)
+        self._valid_events = SummaryWriter(folder.path / "valid", purge_step=purge)  # a log of its own: TensorBoard lays it over the other
+        if not step:
+            self._events.add_text("options", _as_table(folder.config))
         self._bar = _Live(BarColumn(None), TextColumn("{task.fields[left]}"), console=console, disable=not console.is_terminal, expand=True)
         self._task = self._bar.add_task("training", total=1.0, left="")
 
@@ -113,10 +116,11 @@ class Report:
         self._bar.stop()
         self._metrics.close()
         self._events.close()
+        self._valid_events.close()
 
     def train(self, row: TrainRow, *, done: float, seconds_left: float) -> None:
         """A row of training; ``done`` is the share of the budget spent."""
-        self._write(row.as_dict(), "train")
+        self._write(row.as_dict(), self._events)
         line = (
             f"step {row.step:,}  loss {row.loss:.3f}  {row.bits:.3f} bits/token  {_short(row.tokens_per_second)} tokens/s  "
             f"|g| {row.norm:.2g}  clipped {row.clipped:.0%}"
@@ -128,13 +132,13 @@ class Report:
             self._console.print(f"{line}  {left}", soft_wrap=True, highlight=False)
             self._spoken = row.seconds
 
-    def valid(self, step: int, numbers: dict[str, float], *, best: bool) -> None:
+    def valid(self, step: int, numbers: dict[str, float | None], *, best: bool) -> None:
         """A validation."""
-        self._write({"kind": "valid", "step": step, **numbers}, "valid")
+        self._write({"kind": "valid", "step": step, **numbers}, self._valid_events)
         mark = "  best" if best else ""
         self._console.print(
-            f"step {step:,}  valid {numbers['nats']:.3f} nats  {numbers['bits_per_character']:.3f} bits/character  "
-            f"perplexity {numbers['perplexity']:.2f}{mark}", soft_wrap=True, highlight=False,
+            f"step {step:,}  valid {number(numbers['nats'], 3)} nats  {number(numbers['bits_per_character'], 3)} bits/character  "
+            f"perplexity {number(numbers['perplexity'], 2)}{mark}", soft_wrap=True, highlight=False,
         )  # fmt: skip
 
     def flow(self, row: FlowRow) -> None:
@@ -143,31 +147,36 @@ class Report:
         for name, value in row.scalars().items():
             self._events.add_scalar(f"flow/{name}", value, row.step)
 
+    def sample(self, step: int, text: str) -> None:
+        """What the model writes."""
+        self._events.add_text("sample", text, step)
+        self._console.print(f"step {step:,}  writes {text!r}", soft_wrap=True, highlight=False, markup=False)
+
     def flush(self) -> None:
         """Everything so far to the disk."""
         self._metrics.flush()
         os.fsync(self._metrics.fileno())
         self._events.flush()
+        self._valid_events.flush()
 
-    def _write(self, row: dict[str, Any], prefix: str) -> None:
+    def _write(self, row: dict[str, Any], events: "SummaryWriter") -> None:
         self._metrics.write(json.dumps(row) + "\n")
         for name, value in row.items():
-            if name not in ("kind", "step"):
-                self._events.add_scalar(f"{prefix}/{name}", value, row["step"])
+            if name not in ("kind", "step") and value is not None:
+                events.add_scalar("loss" if name == "nats" else name, value, row["step"])
 
 
-@contextmanager
-def bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each thing that takes a while; told what it is, how much is done and of how much."""
-    with Bar(console=console, transient=True, disable=not console.is_terminal) as progress:
-        tasks: dict[str, TaskID] = {}
+def number(value: float | None, digits: int) -> str:
+    """With so many digits after the point, or in short where it is too large for that; "?" where there is none."""
+    if value is None:
+        return "?"
+    return f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.3g}"
 
-        def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(escape(what), total=total)
-            progress.update(tasks[what], completed=done)
 
-        yield show
+def _as_table(config: TextRun) -> str:
+    """The run's options in Markdown, as TensorBoard shows text."""
+    rows = [f"| {name} | {value} |" for section in asdict(config).values() for name, value in section.items() if value is not None]
+    return "\n".join(["| option | value |", "| --- | --- |", *rows])
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -178,7 +187,15 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             rows.append(json.loads(line))
         except ValueError:
             break
-    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int)]
+    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int) and _is_whole(row)]
+
+
+def _is_whole(row: dict[str, Any]) -> bool:
+    """Whether a row has the numbers that the picture shows; others may have been written by something else."""
+    wanted = {"train": ("bits_per_token", "gradient_norm"), "valid": ("bits_per_token",), "flow": ("profile",)}.get(
+        str(row.get("kind")), ()
+    )
+    return all(isinstance(row.get(name), int | float | list) for name in wanted)
 
 
 def draw_curves(folder: RunFolder, clip: float) -> None:
