@@ -32,7 +32,7 @@ test-quick: setup
 	$(BIN)/python -m pytest -q -n auto
 
 test-all: setup
-	$(BIN)/python -m pytest -q -n auto -m ''
+	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -q -n auto -m ''
 
 # Which one-line edits of the source go unnoticed. Takes hours; make mutate EDITS='--only gradients' is a part of it.
 mutate: setup

@@ -269,6 +269,7 @@ def test_construction(theirs, index, training):
 
 
 @over("errors")
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_errors(theirs, index, training):
     """torch's own list of what must be refused, with the type and the text that torch looks for; torch's module first."""
     case = shipped(theirs, "errors", torch.float64, training)[index]

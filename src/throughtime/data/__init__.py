@@ -1,4 +1,4 @@
-"""Sequences become batches: text to ids, ids to streams, streams to windows."""
+"""Batches from sequences: text becomes ids, ids become streams, streams become windows; and synthetic tasks."""
 
 from ._batch import Batch as Batch
 from ._corpus import (

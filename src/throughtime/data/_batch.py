@@ -1,4 +1,4 @@
-"""What walks through the house: T steps of B sequences.
+"""A batch: T steps of B streams, as data makes it and models read it.
 
 T time · B batch · I input · V vocabulary.
 """
@@ -17,18 +17,18 @@ from .._check import InputError
 @final
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """T steps of B streams, and what should come out.
+    """T steps of B streams, with their targets.
 
     Attributes:
         inputs: (T, B) vocabulary indices, or (T, B, I) real vectors or distributions.
-        targets: (T, B) indices, or (T, B, V) real vectors or distributions. None: nothing to learn from, for a model's outputs alone.
-        mask: (T, B), False where there is only padding: no loss there, and it does not count. None: everything is real.
-        weights: (T, B), the weight of each step's loss; 0 puts no loss there. One on the last row: many to one. None: ones.
-        fresh: (B,), True for a stream that starts anew here: its carried state is replaced by the initial one, and no gradient
-            crosses. None: every stream goes on.
+        targets: (T, B) indices, or (T, B, V) real vectors or distributions. None: no loss can be computed, only outputs.
+        mask: (T, B), False for padding, which has no loss and does not count. None: no padding.
+        weights: (T, B), the weight of each step's loss; 0 means no loss. A 1 on the last row only makes a many-to-one task. None: ones.
+        fresh: (B,), True for a stream that starts anew: its carried state is replaced by the initial one, and no gradient
+            crosses. None: every stream continues.
 
     Raises:
-        InputError: T or B of 0, companions of other shapes, a mask that is not bool, anything that is no tensor.
+        InputError: T or B of 0, fields whose shapes do not match, a mask that is not bool, a field that is not a tensor.
 
     >>> text = torch.arange(8).view(4, 2)  # two streams
     >>> Batch(text[:-1], text[1:]).counted()
@@ -70,14 +70,14 @@ class Batch:
         """The targets.
 
         Raises:
-            InputError: there are none.
+            InputError: the batch has no targets.
         """
         if self.targets is None:
             raise InputError("the batch has no targets, and a loss compares with them; expected Batch(inputs, targets).")
         return self.targets
 
     def counts(self) -> Bool[Tensor, "T B"]:
-        """Which losses count: those of steps that are real and have a weight other than 0."""
+        """Which losses count: those of steps that are not padding and whose weight is not 0."""
         real = torch.ones(self.T, self.B, dtype=torch.bool, device=self.inputs.device) if self.mask is None else self.mask
         return real if self.weights is None else real & (self.weights != 0)
 
@@ -86,7 +86,7 @@ class Batch:
         return self.T * self.B if self.mask is None and self.weights is None else int(self.counts().sum())
 
     def steps(self, start: int, stop: int) -> "Batch":
-        """Steps start..stop−1 of the same streams; they start anew only if these steps begin the batch."""
+        """Steps start..stop−1 of the same streams. ``fresh`` is kept only if start is 0."""
         cut = slice(start, stop)
         return replace(
             self,

@@ -1,4 +1,4 @@
-"""A text corpus: files read in a stream, tokenised once, kept as memory-mapped ids. Memory does not grow with the text."""
+"""A text corpus: files are read in chunks, tokenised once, and stored as memory-mapped ids. Memory does not grow with the text."""
 
 import codecs
 import json
@@ -20,14 +20,24 @@ from ._vocabulary import ANY_BYTES, AbstractVocabulary, Bytes, Chars, Subwords, 
 Level = Literal["char", "byte", "word", "bpe"]
 Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
 
-_WORDS = 30_000  # symbols of level word, unless asked otherwise
-_SNAP = 10_000  # characters that a cut between sections may move on to the next line end
+_WORDS = 30_000  # the default number of symbols at level word
+_SNAP = 10_000  # characters by which a cut between sections may move to the next line end
 
 
 @final
 @dataclass(frozen=True)
 class Section:
-    """One part of a corpus: its ids, and how much text they stand for."""
+    """One part of a corpus, for training, validation or test: its ids, and the size of its text.
+
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name, "book.txt")
+    >>> _ = path.write_text("a cat\\n" * 30)
+    >>> section = encode_file(path, Bytes(), path.with_suffix(".ids"))
+    >>> section.characters, len(section.tokens), section.unknown
+    (180, 180, 0)
+    >>> folder.cleanup()
+    """
 
     tokens: Tokens
     characters: int
@@ -38,15 +48,21 @@ class Section:
 @final
 @dataclass(frozen=True)
 class TextSource:
-    """Which files make a corpus, and how they are cut.
+    """The files of a corpus and how they are divided into sections.
 
     Attributes:
         files: the training text, joined end to end.
-        valid: a validation text of its own, or None: a share of ``files``.
-        test: a test text of its own, or None: a share of ``files``, unless ``valid`` is given.
-        split: shares of ``files`` for training, validation and test, in this order from its start. With ``test`` given, validation
-            takes what training leaves; with ``valid`` given, all of it is training text.
-        encoding: of every file.
+        valid: a file for validation; None: a share of ``files``.
+        test: a file for test; None: a share of ``files``, unless ``valid`` is given.
+        split: the shares of ``files`` for training, validation and test, in this order. With ``test``, validation gets everything after
+            training. With ``valid``, all of ``files`` is training text.
+        encoding: the encoding of every file.
+
+    Raises:
+        InputError: shares that do not add up to 1, or an unknown encoding.
+
+    >>> TextSource((Path("book.txt"),), split=(0.8, 0.1, 0.1)).bounds(1000)  # validation and test begin here
+    [800, 900]
     """
 
     files: tuple[Path, ...]
@@ -71,7 +87,17 @@ class TextSource:
 @final
 @dataclass(frozen=True)
 class Corpus:
-    """A vocabulary and up to three sections of ids: ``train``, ``valid``, ``test``."""
+    """A vocabulary and three sections of ids: ``train``, ``valid``, ``test``.
+
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name, "book.txt")
+    >>> _ = path.write_text("the quick brown fox\\n" * 100)
+    >>> corpus = Corpus.build(TextSource((path,)), Path(folder.name))
+    >>> corpus.vocabulary.size, {name: len(section.tokens) for name, section in corpus.sections.items()}
+    (18, {'train': 1800, 'valid': 100, 'test': 100})
+    >>> folder.cleanup()
+    """
 
     vocabulary: AbstractVocabulary
     sections: dict[str, Section]

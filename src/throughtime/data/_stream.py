@@ -1,4 +1,4 @@
-"""One long row of tokens, read as B streams side by side, a window of T steps at a time.
+"""One long sequence of tokens, read as B parallel streams in windows of T steps.
 
 T time · B batch.
 """
@@ -15,17 +15,26 @@ from .. import _check
 from .._check import InputError
 from ._batch import Batch
 
-_RELEASE_EVERY = 64 << 20  # bytes that the system may have mapped for us between two releases of the pages
-_MAPS_AT_LEAST = 64 << 10  # what a system maps around a single byte that is read
+_RELEASE_EVERY = 64 << 20  # bytes read between two releases of the mapped pages
+_MAPS_AT_LEAST = 64 << 10  # bytes that a system maps around a single byte that is read
 
 
 @final
 class Tokens:
-    """Token ids in a file, mapped into memory: a corpus may be larger than memory.
+    """Token ids in a memory-mapped file, so that a corpus may be larger than memory.
 
     Args:
         path: a file of little-endian unsigned integers and nothing else.
-        dtype: their type: uint8, uint16 or uint32.
+        dtype: the type of the integers: uint8, uint16 or uint32.
+
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name, "ids.bin")
+    >>> _ = path.write_bytes(bytes(range(10)))
+    >>> tokens = Tokens(path, np.dtype("<u1"))
+    >>> len(tokens), tokens.read(3, 6).tolist()
+    (10, [3, 4, 5])
+    >>> folder.cleanup()
     """
 
     def __init__(self, path: Path, dtype: np.dtype) -> None:
@@ -39,31 +48,31 @@ class Tokens:
         return self._size
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Tokens start..stop−1, copied out."""
+        """A copy of tokens start..stop−1."""
         size = self.dtype.itemsize
         raw = b"" if self._map is None else self._map[start * size : stop * size]
         self._read += max(len(raw), _MAPS_AT_LEAST)
         if self._read > _RELEASE_EVERY and self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)  # pages read once would otherwise count as ours until memory is short
+            self._map.madvise(mmap.MADV_DONTNEED)  # otherwise pages read once count as this process's memory until memory is short
             self._read = 0
         return np.frombuffer(raw, self.dtype)
 
 
 @final
 class TokenStream:
-    """Windows of a token sequence: batch i holds steps i·T … of B contiguous streams; the next batch goes on where it ended.
+    """Windows of a token sequence. Batch i holds steps i·T … of B contiguous streams; batch i + 1 continues where it ended.
 
-    Each stream is a B-th of the tokens, so every token but the first and fewer than B at the end is predicted once. The first
+    Each stream is a B-th of the tokens, so that every token is predicted once, except the first and up to B − 1 at the end. The first
     window marks every stream ``fresh``; the last may be shorter.
 
     Args:
         tokens: ids, as a tensor, an array, a list or ``Tokens``.
         batch_size: B.
         window: T.
-        whole: predict the last tokens too: streams are rounded up, and padding at the end of the last ones is masked.
+        whole: True predicts the last tokens too. The streams' length is rounded up, and padding at the end of the last ones is masked.
 
     Raises:
-        InputError: fewer than B + 1 tokens, or tokens that are no row of integers.
+        InputError: fewer than B + 1 tokens, or tokens that are not one row of integers.
 
     >>> stream = TokenStream(torch.arange(9), batch_size=2, window=3)
     >>> [batch.inputs.T.tolist() for batch in stream]
@@ -89,7 +98,7 @@ class TokenStream:
         return -(-self.steps // self.window)
 
     def __getitem__(self, i: int) -> Batch:
-        """Window i of a pass: the same every time, so that a run may go on anywhere."""
+        """Window i of a pass. It is always the same, so that a run can be resumed at any window."""
         if not 0 <= i < len(self):
             raise IndexError(i)
         start = i * self.window

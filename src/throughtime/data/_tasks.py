@@ -1,6 +1,6 @@
-"""Synthetic tasks whose longest dependency is known: what a gradient method is compared on.
+"""Synthetic tasks whose longest dependency is known, for comparing gradient methods.
 
-T time · B batch · I input · V outputs. Every function draws from the ``generator`` it is given and from nothing else, and time starts at 0.
+T time · B batch · I input · V outputs. Every function draws from its ``generator`` only, and time starts at 0.
 """
 
 import torch
@@ -14,7 +14,7 @@ def adding(length: int, batch: int, generator: torch.Generator) -> Batch:
 
     inputs (T, B, 2): x_t = (value, mark); values uniform on [0, 1); mark 1 at two steps, 0 elsewhere: the first uniform among
     0..⌊T/2⌋ − 1, the second among ⌊T/2⌋..T − 1. targets (T, B, 1): the sum of the two marked values, on every row. weights: 1 on the last
-    row, 0 before. Always saying 1 has an expected squared error of 1/6. Longest dependency: T steps.
+    row, 0 before. The constant answer 1 has an expected squared error of 1/6. Longest dependency: T steps.
 
     References: Hochreiter & Schmidhuber, *Long short-term memory*, 1997 (experiment 4), in the form of Le, Jaitly & Hinton,
     *A simple way to initialize recurrent networks of rectified linear units*, 2015.
@@ -34,13 +34,18 @@ def adding(length: int, batch: int, generator: torch.Generator) -> Batch:
 
 
 def delayed_addition(length: int, batch: int, generator: torch.Generator, *, lags: tuple[int, int] = (6, 10)) -> Batch:
-    """Add two inputs of some steps ago, at every step: a stream without an end.
+    """Add two inputs from fixed numbers of steps ago, at every step of an endless stream.
 
     inputs (T, B, 1): x_t is 0 or 1, each with probability ½; x_t = 0 for t < 0. targets (T, B, 1):
-    y_t = ½ + ½ x_{t−p} − ¼ x_{t−q}, (p, q) = ``lags``. Knowing neither lag leaves a variance of 5/64, the first alone 1/64.
+    y_t = ½ + ½ x_{t−p} − ¼ x_{t−q}, (p, q) = ``lags``. A model of neither lag leaves a variance of 5/64, a model of the first alone 1/64.
 
     References: Pitis, *Recurrent neural networks in TensorFlow*, 2016, as used by Marschall, Cho & Savin, *A unified framework of
     online learning algorithms for training recurrent neural networks*, 2020 (§4).
+
+    >>> task = delayed_addition(50, 4, torch.Generator().manual_seed(0))
+    >>> x, y = task.inputs, task.targets
+    >>> bool((y[10:] == 0.5 + 0.5 * x[4:-6] - 0.25 * x[:-10]).all())
+    True
     """
     T, B = _length(length), _check.positive("batch", batch)
     near, far = (_check.positive("a lag", lag, remedy="Lags are in steps.") for lag in lags)
@@ -53,11 +58,11 @@ def delayed_addition(length: int, batch: int, generator: torch.Generator, *, lag
 
 
 def copying(delay: int, batch: int, generator: torch.Generator, *, size: int = 10, symbols: int = 8) -> Batch:
-    """Say a word of ``size`` symbols again after ``delay`` steps; T = delay + 2·size, as many inputs as outputs: V = symbols + 2.
+    """Repeat a word of ``size`` symbols after ``delay`` steps; T = delay + 2·size; inputs and outputs have V = symbols + 2 values.
 
-    inputs (T, B), indices: the word, uniform in 1..symbols; blanks (0), delay − 1 of them; the sign to begin (symbols + 1); size blanks.
-    targets (T, B): blanks, delay + size of them; the word. Every step has a loss. Remembering nothing costs size·ln(symbols)/T
-    nats a step. Dependency: delay + size steps.
+    inputs (T, B), indices: the word, uniform in 1..symbols; delay − 1 blanks (0); the signal to begin (symbols + 1); size blanks.
+    targets (T, B): delay + size blanks; the word. Every step has a loss. A model without memory has a loss of size·ln(symbols)/T
+    nats per step. Dependency: delay + size steps.
 
     References: Hochreiter & Schmidhuber 1997; this form is that of Arjovsky, Shah & Bengio, *Unitary evolution recurrent neural
     networks*, 2016 (§4.1).
@@ -76,14 +81,18 @@ def copying(delay: int, batch: int, generator: torch.Generator, *, size: int = 1
 
 
 def temporal_order(length: int, batch: int, generator: torch.Generator) -> Batch:
-    """Say in which order two symbols came, far from each other and from the end; one loss, at the last step.
+    """Tell the order of two symbols, far from each other and from the end; one loss, at the last step.
 
-    inputs (T, B), indices 0..5: A = 0 and B = 1 are what counts, 2..5 distract. One of A, B, with probability ½ each, stands at a
-    step uniform among n..2n − 1 and one among 5n..6n − 1, n = ⌊T/10⌋; every other step has a distractor, uniform. targets (T, B), on every
-    row: first + 2·second, so AA 0, BA 1, AB 2, BB 3. weights: 1 on the last row, 0 before. Longest dependency: 0.9 T steps.
+    inputs (T, B), indices 0..5: A = 0 and B = 1 are the symbols, 2..5 are distractors. A or B, with probability ½ each, is at a
+    step uniform among n..2n − 1, and again at one among 5n..6n − 1, n = ⌊T/10⌋. Every other step has a distractor, uniform. targets (T, B),
+    on every row: first + 2·second, so AA 0, BA 1, AB 2, BB 3. weights: 1 on the last row, 0 before. Longest dependency: 0.9 T steps.
 
     References: Hochreiter & Schmidhuber 1997 (experiment 6a); positions scaled with T as in Pascanu, Mikolov & Bengio, *On the
-    difficulty of training recurrent neural networks*, 2013 (§4.1.1), who call a sequence right where the likeliest class is.
+    difficulty of training recurrent neural networks*, 2013 (§4.1.1), who count a sequence as right if its likeliest class is right.
+
+    >>> task = temporal_order(50, 4, torch.Generator().manual_seed(0))
+    >>> (task.inputs < 2).sum(0).tolist(), task.weights.sum(0).tolist()  # two symbols and one loss in each sequence
+    ([2, 2, 2, 2], [1.0, 1.0, 1.0, 1.0])
     """
     T, B = _length(length, least=10), _check.positive("batch", batch)
     tenth, streams = T // 10, torch.arange(B)

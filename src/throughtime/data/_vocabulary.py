@@ -1,6 +1,6 @@
-"""Vocabularies: what the symbols of a text are, counted from a stream of chunks and saved as JSON.
+"""Vocabularies: the symbols of a text, counted from a stream of chunks and saved as JSON.
 
-V vocabulary. ``<unk>`` is symbol 0 of the levels that can meet something unknown.
+V vocabulary. ``<unk>`` is symbol 0 of the levels where a symbol can be unknown.
 """
 
 import abc
@@ -29,7 +29,13 @@ _SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which is no text
 
 
 class AbstractVocabulary(abc.ABC):
-    """A level of text: how it is cut into symbols, and back."""
+    """A level of text: how text is divided into symbols, and how symbols become text.
+
+    >>> vocabulary = Chars.count(["the cat"])
+    >>> ids = vocabulary.encode("that")
+    >>> vocabulary.size, vocabulary.decode(ids)
+    (7, 'that')
+    """
 
     level: ClassVar[str]
     unknown: ClassVar[int | None] = None  # the id of whatever is not in the vocabulary, if anything can be
@@ -45,11 +51,11 @@ class AbstractVocabulary(abc.ABC):
 
     @abc.abstractmethod
     def pieces(self, ids: Iterable[int]) -> Iterator[str]:
-        """The text of some ids, as they come; joined, the pieces are the whole text."""
+        """The text of some ids, piece by piece as the ids arrive; joined, the pieces are the whole text."""
 
     @abc.abstractmethod
     def to_json(self) -> object:
-        """What ``from_json`` takes."""
+        """The vocabulary as an object for JSON, which ``vocabulary_from_json`` reads."""
 
     def spelling_bits(self, text: str, ids: np.ndarray) -> float:
         """The bits that spell what <unk> stands for in a text and its ids, so that what is unknown is not free."""
@@ -65,11 +71,15 @@ class AbstractVocabulary(abc.ABC):
         return "".join(self.pieces(map(int, ids)))
 
     def blocks(self, chunks: Iterable[str]) -> Iterator[str]:
-        """The same text cut where cutting changes nothing; as it comes, unless the level says otherwise."""
+        """The same text in blocks whose ids, joined, are those of the whole text. By default the blocks are the chunks."""
         return iter(chunks)
 
     def encode_prompt(self, prompt: str) -> list[int]:
-        """The ids of a prompt, refusing what the vocabulary does not know."""
+        """The ids of a prompt.
+
+        Raises:
+            InputError: an empty prompt, or one with a symbol that the vocabulary lacks.
+        """
         if not prompt:
             raise InputError("the prompt is empty; expected at least one symbol to start from. Give one as `prompt`.")
         if _SURROGATE.search(prompt):
@@ -84,7 +94,7 @@ class AbstractVocabulary(abc.ABC):
         return ids
 
     def start(self) -> list[int]:
-        """Where to start from without a prompt: a line end, or any symbol where there is none."""
+        """The ids to start from without a prompt: a line end, or if the vocabulary has none, its last symbol."""
         ids = self.encode("\n").tolist()
         return ids if self.unknown not in ids else [self.size - 1]
 
@@ -98,14 +108,22 @@ class AbstractVocabulary(abc.ABC):
 
 @final
 class Bytes(AbstractVocabulary):
-    """Every byte of the UTF-8 text: 256 symbols, nothing unknown."""
+    """Every byte of the UTF-8 text: 256 symbols; no symbol is unknown.
+
+    >>> Bytes().encode("é").tolist()
+    [195, 169]
+    """
 
     level = "byte"
     size = 256  # type: ignore[assignment]
 
     @classmethod
     def count(cls, chunks: Iterable[str]) -> "Bytes":
-        """Nothing to count, only to see that the text has two symbols or more."""
+        """The vocabulary; the text is read only until it has shown two different symbols.
+
+        Raises:
+            InputError: a text of fewer than two different symbols.
+        """
         seen: set[int] = set()
         for chunk in chunks:
             seen.update(chunk.encode(errors=ANY_BYTES))
@@ -170,9 +188,9 @@ class Chars(AbstractVocabulary):
 
 @final
 class Words(AbstractVocabulary):
-    """Words between white space, and ``<eos>`` for every end of line, commonest first after ``<unk>`` (the Penn Treebank's way).
+    """Words between white space, and ``<eos>`` for every end of line, most frequent first after ``<unk>`` (as in the Penn Treebank).
 
-    A text with millions of different words is counted in bounded memory: the rarest seen so far are forgotten (as word2vec does).
+    A text with millions of different words is counted in bounded memory: the rarest so far are dropped (as in word2vec).
 
     >>> words = Words(["<eos>", "the", "cat"])
     >>> words.decode(words.encode("the cat sat\\n"))
@@ -230,9 +248,13 @@ class Words(AbstractVocabulary):
 
 @final
 class Subwords(AbstractVocabulary):
-    """Byte-pair encoding over bytes (Sennrich et al. 2016; Hugging Face ``tokenizers``): nothing is unknown.
+    """Byte-pair encoding over bytes (Sennrich et al. 2016; Hugging Face ``tokenizers``); no symbol is unknown.
 
-    Learned from at most the first 64 Mi characters of the training text, so that memory stays bounded.
+    It is learned from at most the first 64 Mi characters of the training text, so that memory is bounded.
+
+    >>> subwords = Subwords.count(["the cat sat on the mat. " * 20], most=270)
+    >>> subwords.size <= 270, subwords.decode(subwords.encode("the café"))
+    (True, 'the café')
     """
 
     level = "bpe"
@@ -286,10 +308,13 @@ class Subwords(AbstractVocabulary):
 
 
 def vocabulary_from_json(value: object) -> AbstractVocabulary:
-    """A vocabulary from what ``to_json`` gave; a stranger's file is checked, never run.
+    """The vocabulary that ``to_json`` described. The value is checked, and no code in it is run.
 
     Raises:
-        InputError: anything else.
+        InputError: a value that is not from ``to_json``.
+
+    >>> vocabulary_from_json({"level": "char", "characters": "abc"}).size
+    4
     """
     match value:
         case {"level": "byte"}:
@@ -363,9 +388,9 @@ def _forget_rare(counts: Counter[str], rarest: int, most: int = 1_000_000) -> in
 
 
 def _whole_words(chunks: Iterable[str], most: int = 1 << 20) -> Iterator[str]:
-    """The same text cut before white space that a word follows; anywhere where there is none in ``most`` characters.
+    """The same text cut before white space that a word follows; at any place if there is none in ``most`` characters.
 
-    Neither level sees such a cut: words lie between white space, and byte-pair encoding joins only the last space to the next word.
+    Such a cut changes no ids: words lie between white space, and byte-pair encoding joins only the last space to the next word.
     """
     rest = ""
     for chunk in chunks:

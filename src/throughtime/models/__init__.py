@@ -1,4 +1,4 @@
-"""embed → recurrence → losses: models as three stations, and what they are made of."""
+"""Models as three stations, embed → recurrence → losses, and the parts that they are built from."""
 
 from ._base import AbstractModel as AbstractModel
 from ._head import Head as Head

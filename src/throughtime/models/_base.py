@@ -1,4 +1,4 @@
-"""A model is three stations by name, so that a gradient method can stand between them.
+"""A model is three named stations, so that a gradient method can work between them.
 
 T time · B batch · I input · H hidden · L layers · S states.
 """
@@ -21,9 +21,27 @@ from ._inputs import AbstractInput, Embedding
 class AbstractModel(nn.Module, abc.ABC):
     """embed → recurrence → losses.
 
-    The loss of a batch is L = scale(batch) · Σ_t Σ_b m_tb w_tb ℓ_tb: a sum over time and streams of what the mask m and the
-    weights w let stand. ``reduction="mean"`` divides it by how many losses count (m true and w not 0), so that a learning rate
-    does not depend on T or B; ``reduction="sum"`` leaves the bare sum of the textbooks.
+    The loss of a batch is L = scale(batch) · Σ_t Σ_b m_tb w_tb ℓ_tb, a sum over time and streams with the mask m and the weights w.
+    ``reduction="mean"`` divides it by the number of losses that count (m true and w not 0), so that a learning rate does not depend on
+    T or B. ``reduction="sum"`` is the plain sum of the textbooks.
+
+    ``SequenceModel`` and ``LanguageModel`` are ready to use. A subclass of your own may replace a station:
+
+    >>> from throughtime import cells, nn
+    >>> from throughtime.models import Linear, SquaredError, Vectors
+    >>> class Scaled(AbstractModel):  # inputs are multiplied by a learned factor
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         head = Head(8, 1, output=Linear(), loss=SquaredError())
+    ...         self._set_stations(Vectors(1), nn.Recurrence(cells.GRU(), 1, 8), head, dropout=0.0, reduction="mean")
+    ...         self.factor = torch.nn.Parameter(torch.ones(()))
+    ...     def embed(self, batch):
+    ...         return self.factor * super().embed(batch)
+    >>> from throughtime.gradients import TruncatedBPTT
+    >>> model, batch = Scaled(), Batch(torch.randn(12, 4, 1), torch.randn(12, 4, 1))
+    >>> loss, carry = TruncatedBPTT(4).accumulate(model, batch)
+    >>> model.factor.grad.shape
+    torch.Size([])
     """
 
     input: AbstractInput
@@ -55,42 +73,42 @@ class AbstractModel(nn.Module, abc.ABC):
         return self.head(self.dropout(hs)), state_next
 
     def initial_state(self, batch_size: int) -> State:
-        """S tensors (L, B, H)."""
+        """The state before the first step, S tensors (L, B, H)."""
         return self.recurrence.initial_state(batch_size)
 
     def embed(self, batch: Batch) -> Float[Tensor, "T B I"]:
-        """Station ②: the vectors that the recurrence sees. It reads ``batch.inputs`` alone; the batch may have no targets."""
+        """Station ②: the vectors that the recurrence takes. It reads ``batch.inputs`` only; the batch may have no targets."""
         return self.dropout(self.input(batch.inputs))
 
     def enter(self, batch: Batch) -> Float[Tensor, "T B I"] | Rows:
-        """Station ② as the recurrence takes it fastest: ``embed(batch)``, or what it would look up in a small table, not looked up yet."""
+        """Station ② in the form that is fastest for the recurrence: ``embed(batch)``, or for a small table its rows without the lookup."""
         if isinstance(self.input, Embedding) and self.enters_rows(batch.inputs):
             return self.input.rows(batch.inputs)
         return self.embed(batch)
 
     def enters_rows(self, inputs: Tensor) -> bool:
-        """Whether ``enter`` leaves these inputs as rows of a table."""
+        """Whether ``enter`` returns ``Rows`` for these inputs."""
         dropped = self.training and self.dropout.p > 0
         looked_up = isinstance(self.input, Embedding) and self.input.is_small_for(inputs) and not self.has_own("embed")
         return looked_up and not dropped and get_kernels() == "fast"
 
     def has_own(self, station: Literal["embed", "losses", "initial_state"]) -> bool:
-        """Whether a subclass says by itself what a station does, so that nobody may go round it."""
+        """Whether a subclass overrides a station, so that its own method must be called."""
         return getattr(type(self), station) is not getattr(AbstractModel, station)
 
     def losses(self, hs: Float[Tensor, "T B H"], batch: Batch) -> Float[Tensor, "T B"]:
-        """Station ④: every step's loss m_tb w_tb ℓ_tb, zero where the mask is False."""
+        """Station ④: the loss m_tb w_tb ℓ_tb of every step, zero where the mask is False."""
         return self.weighed(self.head.losses(self.dropout(hs), batch.known_targets()), batch)
 
     def loss_and_adjoint(self, hs: Float[Tensor, "T B H"], batch: Batch, *, scale: float | None = None) -> tuple[Tensor, Tensor]:
         """Station ④ and its derivative, for a gradient method: L = scale · Σ losses, and ∂L/∂h_t of every step.
 
-        Adds the gradient of the head, and of whatever else ``losses`` depends on beside ``hs``, to every ``p.grad``.
+        Adds the gradient of the head, and of any other parameter that ``losses`` uses, to ``p.grad``.
 
         Args:
-            hs: what the recurrence gave, without its graph.
-            batch: of the same steps.
-            scale: None: ``scale(batch)``.
+            hs: the recurrence's output; its graph is not used.
+            batch: the same steps.
+            scale: the factor of the sum; None: ``scale(batch)``.
 
         Returns:
             L (), detached, and ∂L/∂h (T, B, H).
@@ -102,7 +120,7 @@ class AbstractModel(nn.Module, abc.ABC):
         return loss.detach(), torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
 
     def adjoint(self, hs: Float[Tensor, "T B H"], batch: Batch) -> Float[Tensor, "T B H"]:
-        """∂(Σ losses)/∂h_t of every step; no gradient is added anywhere."""
+        """∂(Σ losses)/∂h_t of every step. No ``p.grad`` is changed."""
         with torch.enable_grad():
             leaf = hs.detach().requires_grad_()
             (found,) = torch.autograd.grad(self.losses(leaf, batch).sum(), [leaf], materialize_grads=True)
@@ -115,8 +133,8 @@ class AbstractModel(nn.Module, abc.ABC):
         return losses if batch.mask is None else losses.where(batch.mask, 0)
 
     def scale(self, *batches: Batch) -> float:
-        """What Σ losses is multiplied by, over one batch or several that are one sequence.
+        """The factor of Σ losses, for one batch or for several that form one sequence.
 
-        1/(how many losses count), or 1 for ``reduction="sum"`` and where none counts.
+        It is one over the number of losses that count; 1 for ``reduction="sum"`` and if no loss counts.
         """
         return 1.0 if self.reduction == "sum" else 1.0 / max(1, sum(batch.counted() for batch in batches))

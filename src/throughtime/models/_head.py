@@ -23,11 +23,11 @@ class Head(nn.Module):
     Args:
         hidden_size: H.
         size: V, the number of outputs.
-        bias: with c.
+        bias: whether the head has the bias c.
         output: ``Softmax() SigmoidOutput() Linear()``, or any torch function of (…, V).
         loss: ``CrossEntropy() BinaryCrossEntropy() SquaredError()``.
 
-    The weight is initialised as ``torch.nn.Linear``'s.
+    The weight and the bias are initialised as those of ``torch.nn.Linear``.
 
     >>> head = Head(8, 65)
     >>> head.predict(torch.zeros(7, 4, 8)).sum(-1).mean().round().item()
@@ -57,7 +57,7 @@ class Head(nn.Module):
         return self.output(self(hs))  # (2)
 
     def losses(self, hs: Float[Tensor, "T B H"], targets: Shaped[Tensor, "T B *V"]) -> Float[Tensor, "T B"]:
-        """Every step's loss."""
+        """The loss of every step, without mask and weights."""
         if self._is_softmax_over_indices(targets) and get_kernels() == "fast":
             _check.indices("targets", targets, self.weight.shape[0])
             rows = linear_cross_entropy(hs.flatten(0, 1), self.weight, self.bias, targets.flatten().long())
@@ -65,7 +65,7 @@ class Head(nn.Module):
         return self.loss.per_step(self(hs), targets, self.output)  # (3)
 
     def memory_use(self, rows: int) -> int:
-        """How many numbers so many rows' losses and gradient take at most, beside hs; for softmax, where targets are indices."""
+        """The most numbers that the losses of ``rows`` rows and their gradient hold, in addition to hs. Softmax: if targets are indices."""
         if self._is_softmax() and get_kernels() == "fast":
             return logits_memory(rows, self.weight.shape[0])
         return 4 * rows * self.weight.shape[0]  # o, ŷ, and the gradient of each
@@ -77,7 +77,7 @@ class Head(nn.Module):
         return self._is_softmax() and not targets.is_floating_point()
 
     def tie(self, weight: nn.Parameter) -> None:
-        """Share an embedding's table (V, H) as the head's weight (Press & Wolf 2017), scaled down to suit a head."""
+        """Use an embedding's table (V, H) as the head's weight too (Press & Wolf 2017). The table is scaled by 1/√H in place."""
         if weight.shape != self.weight.shape:
             raise _check.InputError(
                 f"tied weights need an embedding as wide as the hidden state; got {weight.shape[1]} and {self.weight.shape[1]}. "

@@ -1,4 +1,4 @@
-"""Station ②: what a batch's inputs become before the recurrence.
+"""Station ②: the inputs of a batch as vectors for the recurrence.
 
 T time · B batch · I input · V vocabulary · E embedding.
 """
@@ -16,7 +16,15 @@ from ..nn import Rows
 
 
 class AbstractInput(nn.Module, abc.ABC):
-    """From inputs (T, B) or (T, B, ·) to vectors xs (T, B, size)."""
+    """A map from inputs, (T, B) or (T, B, ·), to vectors xs (T, B, size).
+
+    >>> class Digits(AbstractInput):  # a number in 0..255 as its eight bits
+    ...     size = 8
+    ...     def forward(self, inputs):
+    ...         return ((inputs.unsqueeze(2) >> torch.arange(8)) & 1).float()
+    >>> Digits()(torch.tensor([[5]])).tolist()
+    [[[1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]]]
+    """
 
     size: int
 
@@ -27,7 +35,7 @@ class AbstractInput(nn.Module, abc.ABC):
 
 @final
 class Embedding(AbstractInput):
-    """x_t = Eᵀ w_t: a row of the table for an index; for a distribution over the vocabulary, the mean of the rows under it.
+    """x_t = Eᵀ w_t: the row of the table for an index, or for a distribution over the vocabulary, the mean row under it.
 
     Args:
         vocabulary_size: V.
@@ -50,25 +58,32 @@ class Embedding(AbstractInput):
         return nn.functional.embedding(inputs, self.weight)
 
     def is_small_for(self, inputs: Shaped[Tensor, "T B *I"]) -> bool:
-        """Whether the inputs are indices, twice as many of them as there are rows in the table, or more."""
+        """Whether the inputs are indices, at least twice as many as the table has rows."""
         return not inputs.is_floating_point() and 2 * self.weight.shape[0] <= inputs.numel()
 
     def rows(self, inputs: Shaped[Tensor, "T B"]) -> Rows:
-        """The table and where to look, not looked up yet."""
+        """The table and the indices into it, without the lookup."""
         _check.indices("inputs", inputs, self.weight.shape[0])
         return Rows(self.weight, inputs)
 
 
 @final
 class OneHot(AbstractInput):
-    """x_t = the one-hot vector of an index; a distribution over the vocabulary passes as it is."""
+    """x_t = the one-hot vector of an index. A distribution over the vocabulary is not changed.
+
+    Args:
+        vocabulary_size: V.
+
+    >>> OneHot(4)(torch.tensor([[2, 0]])).tolist()
+    [[[0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0]]]
+    """
 
     like: Tensor
 
     def __init__(self, vocabulary_size: int) -> None:
         super().__init__()
         self.size = _check.positive("vocabulary_size", vocabulary_size)
-        self.register_buffer("like", torch.empty(0), persistent=False)  # follows the model's type, which a one-hot vector must have
+        self.register_buffer("like", torch.empty(0), persistent=False)  # has the model's dtype, for the one-hot vectors
 
     def forward(self, inputs: Shaped[Tensor, "T B *I"]) -> Float[Tensor, "T B E"]:
         if inputs.is_floating_point():
@@ -80,7 +95,17 @@ class OneHot(AbstractInput):
 
 @final
 class Vectors(AbstractInput):
-    """x_t as it comes: any real vector of the given size."""
+    """x_t = the input itself, a real vector.
+
+    Args:
+        size: I.
+
+    Raises:
+        InputError: inputs of another shape than (T, B, I), or that are not real numbers, when it is called.
+
+    >>> Vectors(2)(torch.zeros(7, 4, 2)).shape
+    torch.Size([7, 4, 2])
+    """
 
     def __init__(self, size: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A neural language model: indices in, a distribution over the next symbol out.
+"""A neural language model: it reads indices and gives a distribution over the next symbol.
 
 T time · B batch · V vocabulary · E embedding · H hidden · L layers.
 """
@@ -21,7 +21,7 @@ from ._inputs import Embedding, OneHot
 
 @final
 class LanguageModel(AbstractModel):
-    """p(w_{t+1} | w_1 … w_t) = softmax(V h_t + c), h_t the top state of a recurrent stack (Mikolov et al. 2010).
+    """p(w_{t+1} | w_1 … w_t) = softmax(V h_t + c), with h_t the last layer's h of a recurrent stack (Mikolov et al. 2010).
 
     Args:
         vocabulary_size: V.
@@ -29,14 +29,14 @@ class LanguageModel(AbstractModel):
         hidden_size: H.
         num_layers: L.
         embedding_size: E; 0 for one-hot inputs; None for H.
-        dropout: on the embedding, between layers and before the head (Zaremba et al. 2014), in training.
-        tied: the head's weight is the embedding's table (needs E = H).
-        initial: the state before the first symbol.
-        initialisers: the recurrent weights' start.
-        reduction: "mean" over the losses that count, or their bare "sum".
+        dropout: the probability of dropout, in training, on the embedding, between layers and before the head (Zaremba et al. 2014).
+        tied: True uses the embedding's table as the head's weight; E must equal H.
+        initial: the rule for the state before the first symbol.
+        initialisers: the rules for the recurrent weights.
+        reduction: the loss is the "mean" of the losses that count, or their "sum".
 
     Raises:
-        InputError: sizes below 1, tied with E different from H or with one-hot inputs.
+        InputError: sizes below 1; ``tied`` with E different from H or with one-hot inputs.
 
     >>> model = LanguageModel(65, hidden_size=32)
     >>> list(model.sample([3, 1, 4], 2, generator=torch.Generator().manual_seed(0))) == list(

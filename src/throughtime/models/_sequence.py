@@ -1,4 +1,4 @@
-"""The general model: any input station, any recurrence, any head."""
+"""The general model: any input station, any recurrence and any head."""
 
 from typing import Literal, final
 
@@ -11,17 +11,17 @@ from ._inputs import AbstractInput
 
 @final
 class SequenceModel(AbstractModel):
-    """Three stations put together as they are.
+    """A model made of an input station, a recurrence and a head.
 
     Args:
         input: ``Embedding(V, E) OneHot(V) Vectors(I)``.
         recurrence: a stack whose ``input_size`` is the input station's ``size``.
         head: a head over the stack's ``hidden_size``.
-        dropout: on the vectors that enter the recurrence and on those that leave it, in training.
-        reduction: "mean" over the losses that count, or their bare "sum".
+        dropout: the probability of dropout, in training, on the recurrence's input and on its output.
+        reduction: the loss is the "mean" of the losses that count, or their "sum".
 
     Raises:
-        InputError: stations that do not fit each other.
+        InputError: sizes of neighbouring stations that differ.
 
     >>> from throughtime import cells, nn
     >>> from throughtime.models import Head, Linear, SquaredError, Vectors

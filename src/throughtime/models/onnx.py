@@ -1,14 +1,14 @@
-"""A model as an ONNX graph, of ONNX's own recurrent operators. Needs the package ``onnx``.
+"""A model as an ONNX graph with ONNX's own recurrent operators. It needs the package ``onnx``.
 
     tokens (T, B) → Gather or OneHot ┐
                                      ├→ xs (T, B, I) → RNN, GRU or LSTM, L times → hs (T, B, H) → MatMul, Add → logits (T, B, V)
                      inputs (T, B, I)┘                 h_in, c_in → h_out, c_out (L, B, H)
 
-ONNX's equations are those of ``cells``; what differs is how a cell is spelled. The gate order holds for W, R and both biases.
+ONNX's equations are those of ``cells``; names and gate orders differ. The gate order applies to W, R and both biases.
 
     Elman   RNN                                 f: Tanh, Relu, Sigmoid, or Affine(α = 1, β = 0)     (1)
-    GRU     GRU with linear_before_reset = 1    ours r, z, n        ONNX's z, r, h                  (2)
-    LSTM    LSTM                                ours i, f, g, o     ONNX's i, o, f, c               (3)
+    GRU     GRU with linear_before_reset = 1    here r, z, n        ONNX's z, r, h                  (2)
+    LSTM    LSTM                                here i, f, g, o     ONNX's i, o, f, c               (3)
 
 T time · B batch · I input · H hidden · G gates · L layers · V outputs.
 """
@@ -34,14 +34,18 @@ from ._head import Head
 from ._inputs import AbstractInput, Embedding, OneHot, Vectors
 from ._losses import Linear, SigmoidOutput, Softmax
 
-OPSET: Final = 17  # every operator below has since then been as it is here, and runtimes of 2022 know it
+OPSET: Final = 17  # no operator used here has changed since, and runtimes since 2022 support it
 IR_VERSION: Final = 8  # of the same year; from 4 on an input may have a default
 MOST_BYTES: Final = 2**31 - 1  # what one protobuf holds
 STATES: Final = ("h", "c")
 
 
 def to_onnx(model: AbstractModel, about: Mapping[str, str]) -> ModelProto:
-    """The graph of ``model`` in evaluation mode, checked; ``about`` joins the facts in its ``metadata_props``.
+    """The checked graph of ``model`` in evaluation mode.
+
+    Args:
+        model: a model of this package.
+        about: facts to add to the graph's ``metadata_props``.
 
     Raises:
         InputError: weights that are not float32, or too large for a file.
@@ -68,21 +72,21 @@ def to_onnx(model: AbstractModel, about: Mapping[str, str]) -> ModelProto:
 @final
 @dataclass
 class _Graph:
-    """What has been put down so far."""
+    """The parts of the graph so far."""
 
     nodes: list[NodeProto] = field(default_factory=list)
     constants: dict[str, Tensor] = field(default_factory=dict)
     states_in: list[ValueInfoProto] = field(default_factory=list)
 
     def node(self, operator: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Mapping[str, object] | None = None) -> str:
-        """A node; the name of its first output."""
+        """Add a node. Returns the name of its first output."""
         made = make_node(operator, inputs, outputs, name=outputs[0])
         made.attribute.extend(make_attribute(key, value) for key, value in (attributes or {}).items())
         self.nodes.append(made)
         return outputs[0]
 
     def constant(self, name: str, values: Tensor) -> str:
-        """A constant of the file; its name, which is that of the first comer where two stations share a tensor."""
+        """Add a constant. Returns its name. Two stations that share a tensor share the constant, under the first name."""
         shared = next((n for n, there in self.constants.items() if there is values), name)
         self.constants.setdefault(shared, values)
         return shared
@@ -120,7 +124,7 @@ def _enter(graph: _Graph, station: AbstractInput) -> tuple[ValueInfoProto, str]:
 
 
 def _recur(graph: _Graph, recurrence: Recurrence, first: str, below: str) -> tuple[str, list[ValueInfoProto]]:
-    """Station ③: the name of hs, and the states that leave."""
+    """Station ③: the name of hs, and the output states."""
     operator, L, H = _operator(recurrence.cell), recurrence.num_layers, recurrence.hidden_size
     states = STATES[: recurrence.cell.states]
     _states_in(graph, recurrence, states, first)
@@ -132,7 +136,7 @@ def _recur(graph: _Graph, recurrence: Recurrence, first: str, below: str) -> tup
 
 
 def _states_in(graph: _Graph, recurrence: Recurrence, states: Sequence[str], first: str) -> None:
-    """State inputs whose default, where the model's rule has one, is its own initial state (L, 1, H), the same for every stream."""
+    """Add the state inputs. Their default, if the model's rule has a fixed one, is its initial state (L, 1, H) for every stream."""
     L, H = recurrence.num_layers, recurrence.hidden_size
     graph.node("Shape", [first], ["B"], {"start": 1, "end": 2})
     shape = [graph.constant("L", torch.tensor([L])), "B", graph.constant("H", torch.tensor([H]))]
@@ -147,7 +151,7 @@ def _states_in(graph: _Graph, recurrence: Recurrence, states: Sequence[str], fir
 
 
 def _layer(graph: _Graph, operator: OnnxOperator, recurrence: Recurrence, k: int, below: str) -> str:
-    """One layer; the name of its h at every step. ONNX keeps an axis of directions: weights (1, G·H, ·), outputs (T, 1, B, H)."""
+    """Add a layer. Returns the name of its h at every step. ONNX has an axis of directions: weights (1, G·H, ·), outputs (T, 1, B, H)."""
     W, R, b_ih, b_hh = recurrence.parameters_of(k).map(lambda p: p[list(operator.gates)].flatten(0, 1))
     weights = [graph.constant(f"W_l{k}", W.unsqueeze(0)), graph.constant(f"R_l{k}", R.unsqueeze(0))]
     bias = "" if b_ih is None or b_hh is None else graph.constant(f"b_l{k}", torch.cat((b_ih, b_hh)).unsqueeze(0))
@@ -160,7 +164,7 @@ def _layer(graph: _Graph, operator: OnnxOperator, recurrence: Recurrence, k: int
 
 
 def _leave(graph: _Graph, head: Head, hs: str) -> ValueInfoProto:
-    """Station ④: o = V h + c, named ``logits`` where a probability follows, else ``outputs``."""
+    """Station ④: o = V h + c, named ``logits`` if the output function makes probabilities of it, else ``outputs``."""
     match head.output:
         case Softmax() | SigmoidOutput():
             name = "logits"
