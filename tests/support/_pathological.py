@@ -53,6 +53,13 @@ def filled(cell: AbstractCell, weight: str, value: float, *, row: int | None = N
     return model, text()
 
 
+def sharp_candidates() -> tuple[LanguageModel, Batch]:
+    """A GRU whose new values stand at the ends of tanh more often than not, as those of trained ones do: the gate decides, not they."""
+    model = network(GRU())
+    model.recurrence.weight_ih_l0.data[2 * H :].mul_(8.0)
+    return model, text()
+
+
 def one_number(value: float) -> tuple[LanguageModel, Batch]:
     model = network(GRU())
     model.recurrence.weight_hh_l0.data[1, 1] = value
@@ -149,6 +156,7 @@ CASES = [
     Case("forget gate shut", lambda: (network(LSTM(), ForgetBias(-8.0)), text()), "vanishing", "vanishes"),
     Case("forget gate open", lambda: (network(LSTM(), ForgetBias(8.0)), text()), "healthy", "healthy"),
     Case("update gate shut", lambda: (network(GRU(), ForgetBias(-8.0)), text()), "vanishing", "vanishes"),
+    Case("sharp candidates", sharp_candidates, "vanishing", "vanishes"),
     Case("update gate stuck", lambda: (network(GRU(), ForgetBias(30.0)), text()), "saturated", "stuck"),
     Case("a loss at the last step alone", lambda: last_loss_alone(LSTM()), "vanishing", "vanishes"),
     Case("constant input", constant_input, "vanishing", "vanishes"),

@@ -80,7 +80,8 @@ def saturation_of(found: Measurement, shape: Shape) -> Saturation | None:
         return None
     gate, share = flat
     worst, rectified = float(share.max()), isinstance(gate.function, Relu)
-    if worst > 0.9 or (worst > 0.5 and fades(shape) and not rectified):
+    in_the_way = found.cell.memory_gate is None and not rectified  # with a memory gate the gradient passes the function by
+    if worst > 0.9 or (worst > 0.5 and fades(shape) and in_the_way):
         return Saturation("dead" if rectified else "flat", int(share.argmax()), worst)
     return None
 
