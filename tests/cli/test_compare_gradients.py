@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from throughtime.cli import main
+from throughtime.cli._compare_gradients import _fitting
 
 SMALL = ["--length", "20", "--batch-size", "3", "--hidden", "5", "--draws", "2", "--threads", "1"]
 
@@ -51,3 +52,8 @@ def test_a_run(capsys, tmp_path):
     assert Path("run/gradients.png").is_file()
     assert main(["compare-gradients", "run", "--length", "5000"]) == 2
     assert "symbols; expected 80,001 for 16 streams of 5000 steps. Lower --length or --batch-size." in capsys.readouterr().err
+
+
+def test_a_slow_method_comes_last_so_that_it_keeps_none_out():
+    assert _fitting({"slow": 50.0, "quick": 1.0, "free": 0.0, "slower": 90.0}, 60.0) == ["quick", "free", "slow"]
+    assert _fitting({"slow": 50.0, "slower": 90.0}, 1.0) == ["slow"]

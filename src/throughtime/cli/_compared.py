@@ -79,7 +79,7 @@ def draw_compared(rows: Sequence[Compared], path: Path, title: str) -> None:
     figure = Figure(figsize=(12, 1.8 + 0.42 * len(shown)), layout="constrained")
     right, fast, small = figure.subplots(1, 3, sharey=True, width_ratios=[2, 1, 1])
     _draw_bias(right, shown)
-    _draw_cost(fast, shown, [row.milliseconds or 0 for row in shown], "ms a step")
+    _draw_cost(fast, shown, [row.milliseconds or 0 for row in shown], "ms a call")
     _draw_cost(small, shown, [max((row.peak_bytes or 0) / 1e6, 1e-3) for row in shown], "peak MB")
     for axes in (right, fast, small):
         axes.spines[["top", "right"]].set_visible(False)
