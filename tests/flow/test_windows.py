@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from _tables import name
+from _tables import first, name
 
 import throughtime as tt
 from throughtime.cells import GRU, LSTM, Elman
@@ -60,7 +60,7 @@ def test_a_carried_state():
             assert float((found[n] - wanted).norm()) <= 1e-12 * float(wanted.norm())
 
 
-@pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM()], ids=str)
+@pytest.mark.parametrize("cell", first([GRU()], [Elman(), GRU(), LSTM()]), ids=str)
 def test_the_claims_are_those_of_compare(cell):
     """The page, and ``throughtime compare-gradients`` on the same batch: sliding, chunked, (k, 2k), and the training's own."""
     m, batch = model(cell), text(40)
@@ -90,7 +90,7 @@ def test_the_advised_window_reaches_what_it_promises():
     assert advice.flags.split()[1] in (f"truncated:k1={method.k1},k2={method.reach}", str(method.k1))
 
 
-@pytest.mark.parametrize("steps", [4, 12])
+@pytest.mark.parametrize("steps", first([4], [4, 12]))
 def test_a_training_in_windows_is_what_its_calls_add_up_to(steps):
     """``full`` on windows of 4 steps is chunks of 4, whatever its name says; the carry of (3, 5) keeps history across the calls."""
     m, batch = model(GRU()), text(12, mask=torch.rand(12, B) < 0.7)
