@@ -40,6 +40,7 @@ def test_every_method_follows(monkeypatch, capsys, method):
     assert steps == "20"
 
 
+@pytest.mark.slow
 def test_ctrl_c_reports_what_has_been_reached():
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, EXAMPLE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
