@@ -14,7 +14,7 @@ from _tables import KINDS, first, name
 from _truth import assert_close
 from hypothesis import given, strategies as st
 
-from throughtime.cells import GRU, LSTM, Elman
+from throughtime.cells import GRU, LSTM, Elman, Leaky
 from throughtime.data import Batch
 from throughtime.gradients import Carry, FullBPTT, TruncatedBPTT
 from throughtime.nn import Zeros
@@ -36,7 +36,7 @@ def over(rows, cells=None, quick_cells=None):
     return pytest.mark.parametrize(("row", "cell"), first(quick, cases), ids=[f"{row}-{name(cell)}" for row, cell in cases])
 
 
-@over(DEFINED)
+@over(DEFINED, quick_cells=[*KINDS, Elman(), Leaky(0.3)])
 def test_agrees_with_its_definition(row, cell):
     model, batch = language_model(cell, row.layers), ragged(text())
     assert_close(found(row.method, model, [batch]), row.definition(model, [batch]))

@@ -63,7 +63,7 @@ def test_a_carried_state():
 @pytest.mark.parametrize("cell", first([GRU()], [Elman(), GRU(), LSTM()]), ids=str)
 def test_the_claims_are_those_of_compare(cell):
     """The page, and ``throughtime compare-gradients`` on the same batch: sliding, chunked, (k, 2k), and the training's own."""
-    m, batch = model(cell), text(40)
+    m, batch = model(cell), text(28)
     by = TrainedBy(TruncatedBPTT(6, 9))
     bias = tt.gradient_flow(m, batch, jacobians=None, trained_by=by).bias
     claims = {"own": (by.method, bias.own.bias, bias.own.cosine)}

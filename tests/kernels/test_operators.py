@@ -34,12 +34,12 @@ def arguments(cell, sizes=SIZES, *, bias=True, walked=True, keep="fast", clip=No
 OPCHECKED = [
     (GRU(), {}),
     (GRU(), {"keep": "lean", "dtype": torch.float32}),
-    (LSTM(), {"bias": False, "keep": "lean"}),
+    (LSTM(), {"bias": False}),
     (Elman(), {"walked": False}),
 ]
 
 
-@pytest.mark.parametrize(("cell", "options"), first([OPCHECKED[2]], OPCHECKED), ids=str)
+@pytest.mark.parametrize(("cell", "options"), first([OPCHECKED[1]], OPCHECKED), ids=str)
 def test_opcheck(cell, options):
     given = arguments(cell, **options)
     torch.library.opcheck(forward.default, given)
