@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # What .venv must hold; constraints.txt pins one set of parts that is known to work together.
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint types test-quick test-all bench sanitize sanitize-threads clean
+.PHONY: setup demo test lint types test-quick test-all mutate bench sanitize sanitize-threads clean
 
 setup: $(STAMP)
 
@@ -32,7 +32,11 @@ test-quick: setup
 	$(BIN)/python -m pytest -q -n auto
 
 test-all: setup
-	$(BIN)/python -m pytest -q -n auto -m ''
+	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -q -n auto -m ''
+
+# Which one-line edits of the source go unnoticed. Takes hours; make mutate EDITS='--only gradients' is a part of it.
+mutate: setup
+	$(BIN)/python tools/mutate.py $(EDITS)
 
 bench: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'

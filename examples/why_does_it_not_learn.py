@@ -52,7 +52,7 @@ def diagnose(model: SequenceModel, length: int) -> tt.flow.Flow:
     print(f"  {flow.verdict.sentence}")
     print(f"  Of the gradient of the last loss, {far:.1e} arrives {length // 2} steps back, about where the second symbol stands.")
     for advice in flow.verdict.advice:
-        print(f"  - {advice.sentence}")
+        print(f"  - {advice.told('python')}")
     return flow
 
 

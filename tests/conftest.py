@@ -1,12 +1,21 @@
 """Types of shapes are checked while the tests run, in float64 unless a test says otherwise."""
 
+import os
+
 import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
 
-settings.register_profile("quick", max_examples=20, deadline=None)
-settings.load_profile("quick")
+# The quick suite draws the same examples everywhere and every time, so that it is green or red for a reason; make test-all draws new ones.
+settings.register_profile("quick", max_examples=20, deadline=None, derandomize=True)
+settings.register_profile("search", max_examples=20, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+# The problems of the tests are too small to share between threads: two would do the same in twice the time. For the processes
+# that tests start as well; tests of threads ask for their own number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +32,12 @@ def shapes_unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def pytest_collection_modifyitems(items):
+    """A test is to have one name in every process, or pytest-xdist cannot share the tests out."""
+    if changing := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"an address stands in the name of {changing[0]}; give the test ids=name, of tests/support/_tables.py.")
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -1,27 +1,14 @@
-"""Train recurrent networks by backpropagation through time: exact, fast, and with the gradient in plain sight."""
+"""Train recurrent networks by backpropagation through time: exact, fast, and with the gradient in plain sight.
 
+``_public.py`` lists what is here, in walking order; it is imported when something of it is asked for.
+"""
+
+from typing import TYPE_CHECKING
+
+from ._lazy import lazily as _lazily
 from ._version import __version__ as __version__
-from . import data as data
-from . import cells as cells
-from . import kernels as kernels
-from . import nn as nn
-from . import models as models
-from . import gradients as gradients
-from . import flow as flow
-from . import training as training
-from .data import Batch as Batch, TokenStream as TokenStream
-from .models import LanguageModel as LanguageModel, SequenceModel as SequenceModel
-from .kernels import set_kernels as set_kernels, set_threads as set_threads
-from .nn import (
-    RNN as RNN,
-    GRU as GRU,
-    LSTM as LSTM,
-    RNNCell as RNNCell,
-    GRUCell as GRUCell,
-    LSTMCell as LSTMCell,
-    accelerate as accelerate,
-    restore as restore,
-)
-from .flow import gradient_flow as gradient_flow
-from .training import OnlineLearner as OnlineLearner, evaluate as evaluate, export_onnx as export_onnx
-from ._check import InputError as InputError, NonFinite as NonFinite
+
+if TYPE_CHECKING:
+    from ._public import *  # noqa: F403
+else:
+    __getattr__, __dir__ = _lazily(__name__)

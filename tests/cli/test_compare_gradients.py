@@ -51,22 +51,3 @@ def test_a_run(capsys, tmp_path):
     assert Path("run/gradients.png").is_file()
     assert main(["compare-gradients", "run", "--length", "5000"]) == 2
     assert "symbols; expected 80,001 for 16 streams of 5000 steps. Lower --length or --batch-size." in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ([], "a run or --task says what to compare on, and neither is given"),
-        (["run", "--task", "copy"], "and both are given; expected one of them"),
-        (["--task", "copy", "--methods", "foo"], "'foo' names no gradient method; expected one of full"),
-        (["--task", "copy", "--draws", "1"], "draws is 1; expected at least 2"),
-        (["--task", "temporal-order", "--length", "5"], "length is 5; expected at least 10"),
-        (["--task", "copy", "--hidden", "0"], "--hidden is 0; expected an integer from 1"),
-        (["nowhere"], "nowhere is no run folder"),
-    ],
-)
-def test_one_sentence(arguments, sentence, capsys):
-    assert main(["compare-gradients", *arguments]) == 2
-    error = capsys.readouterr().err
-    assert sentence in error
-    assert error.count("\n") == 1

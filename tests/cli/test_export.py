@@ -55,35 +55,6 @@ def test_the_file_is_in_the_run_folder_where_no_name_is_given(trained):
     (trained / "model.onnx").unlink()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--format", "tflite"], "--format is 'tflite'; expected 'onnx'."),
-        (["--to", "there.onnx"], "there.onnx is there already; expected a new file. Remove it, or name another."),
-        (["--to", "."], ". is there already; expected a new file."),
-        (["--to", "missing/model.onnx"], "missing is no folder; expected one to write model.onnx to."),
-        (["--to", "/proc/model.onnx"], "expected to read and write there. Check the path and its permissions."),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_refusals(arguments, message, trained, tmp_path, capsys):
-    (tmp_path / "there.onnx").write_text("mine")
-    capsys.readouterr()
-    assert main(["export", str(trained), *arguments]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("throughtime: ")
-    assert message in error
-    assert error.count("\n") == 1
-    assert (tmp_path / "there.onnx").read_text() == "mine"
-    assert [p.name for p in tmp_path.iterdir()] == ["there.onnx"]
-
-
-def test_no_run_to_export(tmp_path, capsys):
-    assert main(["export", "nowhere"]) == 2
-    assert "nowhere is no run folder: it has no config.json" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_full_disk_leaves_no_file(trained, tmp_path, monkeypatch, capsys):
     def full(aside, path):
         raise OSError(28, "No space left on device", str(path))

@@ -27,20 +27,6 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return error
 
 
-@pytest.mark.parametrize(
-    ("spec", "sentence"),
-    [
-        (["--gradient", "rtl"], "names no gradient method; expected one of full, truncated"),
-        (["--gradient", "sliding:lag=3"], "'lag' is no option of sliding"),
-        (["--gradient", "sliding:lags=0"], "lags is 0; expected an integer from 1"),
-        (["--gradient", "full:clip_adjoint=1", "--clip-step", "1"], "expected the clip in one of them"),
-    ],
-)
-def test_one_sentence_and_nothing_left_behind(spec, sentence, capsys):
-    assert sentence in refused(["train", "text", "book.txt", *SMALL, *spec], capsys)
-    assert not Path("run").exists()
-
-
 def test_a_run_keeps_its_method(capsys):
     assert main(["train", "text", "book.txt", *SMALL, "--gradient", "sliding:lags=3"]) == 0
     capsys.readouterr()

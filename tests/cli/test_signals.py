@@ -1,15 +1,22 @@
 """Ctrl-C, a polite kill, a kill: in processes of their own, as a person meets them."""
 
+import os
+import pty
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import chdir, suppress
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+
+from throughtime.cli import main
 
 TEXT = (
     "".join(f"the {a} {b} sat on the {c}.\n" for a in ("big", "old", "red") for b in ("cat", "dog", "owl") for c in ("mat", "log", "box"))
@@ -22,16 +29,19 @@ FLAGS = [
 RESUME = ["train", "text", "--out", "run", "--resume"]
 
 
-def start(arguments: Sequence[str], folder: Path) -> subprocess.Popen[str]:
-    (folder / "book.txt").write_text(TEXT)
+def start(arguments: Sequence[str], folder: Path, files: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    for name, text in {"book.txt": TEXT, **(files or {})}.items():
+        (folder / name).write_text(text)
     command = [sys.executable, "-m", "throughtime", *arguments]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(arguments: Sequence[str], folder: Path) -> int:
-    process = start(arguments, folder)
-    process.communicate(timeout=100)
-    return process.returncode
+    """What need not be interrupted runs here, which saves the imports."""
+    (folder / "book.txt").write_text(TEXT)
+    torch.set_default_dtype(torch.float32)
+    with chdir(folder):
+        return main(arguments)
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
@@ -42,25 +52,105 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
     raise AssertionError(f"{path} never came")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def interrupted(process: subprocess.Popen[str], number: int = signal.SIGINT) -> tuple[str, str]:
+    """What the program says when it is asked to stop; it must end by status 130 and without a traceback."""
+    process.send_signal(number)
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert "interrupted" in output + error
+    assert "Traceback" not in output + error
+    assert "Exception" not in output + error
+    return output, error
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_asked_to_stop_while_training(tmp_path, number):
     process = start(["train", "text", "book.txt", *FLAGS, "--steps", "1000000", "--out", "run"], tmp_path)
     wait_for(tmp_path / "run" / "metrics.jsonl", process)
     time.sleep(0.5)
-    process.send_signal(number)
-    output, error = process.communicate(timeout=60)
-    assert process.returncode == 130, error
-    assert "the whole state is saved in run. Go on with:\n  throughtime train text --out run --resume" in output
-    assert "Traceback" not in error
+    output, error = interrupted(process, number)
+    assert "the whole state is saved in run. Go on with:\n  throughtime train text --out run --resume" in output + error
     assert not list(tmp_path.glob(".*"))
 
 
+def test_asked_to_stop_in_a_step_that_takes_minutes(tmp_path):
+    """The step changes nothing before its end: the state before it is saved."""
+    flags = ["--hidden", "128", "--batch-size", "4", "--bptt", "64", "--threads", "1", "--gradient", "rtrl", "--steps", "9", "--out", "run"]
+    process = start(["train", "text", "book.txt", *flags], tmp_path)
+    wait_for(tmp_path / "run" / "metrics.jsonl", process)
+    time.sleep(0.5)
+    output, error = interrupted(process)
+    assert "a step with --gradient rtrl takes about" in output
+    assert "interrupted after step 0; the whole state is saved in run" in error
+    assert load_file(tmp_path / "run" / "state.safetensors")
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.3, 1.0])
+def test_asked_to_stop_while_it_starts(moment, tmp_path):
+    """From the first sign of life on: before that the interpreter itself starts."""
+    here, there = pty.openpty()
+    (tmp_path / "book.txt").write_text(TEXT)
+    command = [sys.executable, "-m", "throughtime", "train", "text", "book.txt", *FLAGS, "--out", "run"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=there)
+    os.close(there)
+    seen = os.read(here, 100)
+    assert seen.startswith(b"loading")
+    time.sleep(moment)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    with suppress(OSError):  # the other side is closed
+        while part := os.read(here, 1000):
+            seen += part
+    os.close(here)
+    assert process.returncode == 130, seen
+    assert b"interrupted" in seen
+    assert b"Traceback" not in seen
+    assert [path.name for path in tmp_path.iterdir()] == ["book.txt"]
+
+
+def test_asked_to_stop_while_subwords_are_learned(tmp_path):
+    letters = random.Random(0).choices("abcdefghijklmnopqrstuvwxyz ", k=3_000_000)
+    process = start(["train", "text", "letters.txt", "--level", "bpe", "--out", "run"], tmp_path, {"letters.txt": "".join(letters)})
+    wait_for(tmp_path / "run.preparing" / "tokens", process)
+    time.sleep(1.0)
+    interrupted(process)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["book.txt", "letters.txt"]
+
+
+VERBS = {
+    "train": ["train", "text", "book.txt", *FLAGS, "--steps", "1000000", "--out", "new"],
+    "resume": [*RESUME, "--steps", "1000000"],
+    "evaluate": ["evaluate", "run", "--data", "long.txt"],
+    "sample": ["sample", "run", "--length", "1000000"],
+    "flow": ["flow", "run", "--steps", "200", "--streams", "64"],
+    "compare-gradients": ["compare-gradients", "run", "--length", "500", "--batch-size", "4"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", VERBS)
+def test_asked_to_stop_at_any_moment(verb, tmp_path):
+    """Thirty times, from the first instant on; whatever was there before can be gone on with."""
+    assert finish(["train", "text", "book.txt", *FLAGS, "--steps", "50", "--out", "run"], tmp_path) == 0
+    moments = random.Random(verb)
+    for _ in range(30):
+        process = start(VERBS[verb], tmp_path, {"long.txt": TEXT * 1000})
+        time.sleep(0.15 + moments.random() * 6)
+        if process.poll() is None:
+            interrupted(process)
+        assert not list(tmp_path.glob("*.preparing"))
+        shutil.rmtree(tmp_path / "new", ignore_errors=True)
+    assert finish(["evaluate", "run"], tmp_path) == 0
+    assert finish([*RESUME, "--steps", "1000"], tmp_path) == 0
+
+
+@pytest.mark.slow  # tests/training/test_resume.py resumes to the same bits within one process
 def test_killed_again_and_again_to_the_same_bits(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir(), killed.mkdir()
     assert finish(["train", "text", "book.txt", *FLAGS, "--steps", "120", "--out", "run"], whole) == 0
     process = start(["train", "text", "book.txt", *FLAGS, "--steps", "120", "--out", "run"], killed)
-    for patience in (0.05, 0.3):
+    for patience in (0.05,):
         wait_for(killed / "run" / "metrics.jsonl", process)
         time.sleep(patience)
         process.kill()
@@ -83,3 +173,18 @@ def test_the_reader_of_a_sample_leaves(tmp_path):
     assert process.stderr.read() == ""
     assert process.wait(timeout=60) == 0
     process.stderr.close()
+
+
+def test_a_run_that_is_being_trained_is_not_trained_twice(tmp_path, capsys):
+    process = start(["train", "text", "book.txt", *FLAGS, "--steps", "1000000", "--out", "run"], tmp_path)
+    wait_for(tmp_path / "run" / "metrics.jsonl", process)
+    try:
+        for words in (["--resume"], ["book.txt", *FLAGS, "--overwrite"]):
+            assert finish(["train", "text", *words, "--out", "run"], tmp_path) == 2
+            error = capsys.readouterr().err
+            assert f"run is in use by process {process.pid}; expected one process a run. Wait until it ends, or name another run." in error
+    finally:
+        process.kill()
+        process.communicate()
+    assert finish([*RESUME, "--steps", "1"], tmp_path) == 0  # the lock of a killed process means nothing
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["book.txt", "run"]

@@ -24,6 +24,7 @@ from functools import reduce
 import pytest
 import torch
 from _literal import Weights, differs, immediate, network, one_stream, only, product, same, weights
+from _truth import rounding
 from torch import Tensor
 
 from throughtime.cells import Elman, Tanh
@@ -314,7 +315,7 @@ def test_short_term_dependencies_weigh_more():
         bound = 1.0
         for m in range(k + 1, z + 1):
             bound = bound * torch.linalg.matrix_norm(text.dh_dh_before(m), 2)
-        assert torch.linalg.matrix_norm(far, 2) <= bound * (1 + 1e-12)
+        assert torch.linalg.matrix_norm(far, 2) <= bound * (1 + rounding())
         sizes.append(torch.tensordot(row @ far, text.dh_dW_xh(k), 1).norm())
     assert max(sizes[20:]) < 1e-3 * max(sizes[:3])
     _, got = product(model, one_stream(xs, ys, weights=only(z, z)))

@@ -3,11 +3,13 @@
 import importlib.util
 from pathlib import Path
 
+import pytest
 import torch
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "why_does_it_not_learn.py"
 
 
+@pytest.mark.slow
 def test_the_story_holds(capsys):
     torch.set_default_dtype(torch.float32)
     spec = importlib.util.spec_from_file_location("why_does_it_not_learn", EXAMPLE)

@@ -1,5 +1,6 @@
 """What cannot be measured gets a sentence."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -96,22 +97,27 @@ def test_the_first_step_that_is_not_finite_is_named():
         tt.gradient_flow(model(), replace(text(), inputs=vectors))
 
 
-def test_a_gradient_beyond_its_type_is_named_and_the_map_still_stands():
+def test_a_gradient_beyond_float32_is_measured_in_float64_by_itself():
     m = model(cell=tt.cells.Elman(tt.cells.Identity())).float()
     m.recurrence.weight_hh_l0.data.copy_(100 * torch.eye(4))
     for p in (m.input.weight, m.recurrence.bias_ih_l0, m.recurrence.bias_hh_l0):
         p.data.zero_()
     ids = torch.zeros(30, 2, dtype=torch.long)
     batch = Batch(ids, ids)
-    with pytest.raises(NonFinite, match=r"the gradient of .* is not finite.*model.double\(\).*parameters=False"):
-        tt.gradient_flow(m, batch)
-    flow = tt.gradient_flow(m, batch, parameters=False, jacobians=None)
-    assert flow.verdict.decay == pytest.approx(100, rel=1e-5)
-    assert tt.gradient_flow(m.double(), batch).lags.error < 1e-12
+    flow = tt.gradient_flow(m, batch)
+    assert flow.precision == "float64"
+    assert re.fullmatch(r"in float32, the gradient of \S+ is not finite", flow.again)
+    assert flow.lags.error < 1e-12
+    assert flow.verdict.decay == pytest.approx(100, rel=1e-12)
+    assert next(m.parameters()).dtype == torch.float32
+    assert all(p.grad is None for p in m.parameters())
+    alone = tt.gradient_flow(m, batch, parameters=False, jacobians=None)  # which float32 can hold
+    assert (alone.precision, alone.again) == ("float32", "")
+    assert alone.verdict.decay == pytest.approx(100, rel=1e-5)
 
 
 def test_a_cell_whose_derivative_is_wrong_is_found_out():
-    """It claims to be elementwise and is not: the lags do not add up, and the verdict says so first."""
+    """It claims to be elementwise and is not: the lags do not add up, in float64 either, and the verdict says that and nothing else."""
 
     class Mixed(GRU.__mro__[1]):
         gates, states, elementwise = 1, 1, True
@@ -121,7 +127,9 @@ def test_a_cell_whose_derivative_is_wrong_is_found_out():
 
     flow = tt.gradient_flow(model(cell=Mixed()), text(), jacobians=None)
     assert flow.lags.error > 1e-3
-    assert flow.verdict.advice[0].about == "precision"
+    assert flow.verdict.state == "unknown"
+    assert f"miss the whole gradient by {flow.lags.error:.2g} of its norm" in flow.verdict.sentence
+    assert [a.about for a in flow.verdict.advice] == ["precision"]
     assert "elementwise flag" in flow.verdict.advice[0].sentence
 
 

@@ -84,6 +84,7 @@ def test_exponents_of_a_linear_network_are_the_logarithms_of_its_eigenvalues():
     assert flow.jacobians.exponent_steps == 100
 
 
+@pytest.mark.slow
 def test_a_vanishing_network_in_float32_is_followed_below_what_float32_holds():
     """0.5^300 is 5e-91; the power of two kept aside carries it. Error: 300 steps of float32 rounding, 6e-8 each."""
     torch.manual_seed(1)

@@ -10,8 +10,8 @@ import throughtime as tt
 from throughtime.cells import GRU, LSTM, Elman
 from throughtime.data import Batch
 from throughtime.flow import Spectra
-from throughtime.flow._jacobians import joint_jacobian
-from throughtime.flow._trajectory import walk
+from throughtime.flow.measure._jacobians import joint_jacobian
+from throughtime.flow.measure._traced import trace_batch
 from throughtime.models import LanguageModel
 
 V, H, T, B = 5, 4, 9, 3
@@ -49,11 +49,11 @@ def jacobians(model, batch):
 @pytest.mark.parametrize("cell", CELLS, ids=name)
 def test_jacobians_and_their_products(cell, layers):
     model, batch = a_model(cell, layers), text()
-    truth, trajectory = jacobians(model, batch), walk(model, batch, None)
+    truth, traced = jacobians(model, batch), trace_batch(model, batch, None)
     for t, b in ((0, 0), (4, 2), (8, 1)):
-        assert_close([joint_jacobian(trajectory, t, b)], [truth[t][b]])
+        assert_close([joint_jacobian(traced, t, b)], [truth[t][b]])
     product = truth[7][1] @ truth[6][1] @ truth[5][1]  # the later factor on the left
-    assert_close([joint_jacobian(trajectory, 7, 1, 3)], [product])
+    assert_close([joint_jacobian(traced, 7, 1, 3)], [product])
 
 
 @pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM()], ids=str)

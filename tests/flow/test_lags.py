@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from _paths import paths
-from _tables import CELLS, name
+from _tables import CELLS, KINDS, first, name
 from _truth import assert_close
 
 import throughtime as tt
 from throughtime.cells import GRU, LSTM, Elman
 from throughtime.data import Batch
-from throughtime.flow._flow import QUANTILES
+from throughtime.flow.measure import QUANTILES
 from throughtime.gradients import FullBPTT, TruncatedBPTT
 from throughtime.models import Embedding, Head, LanguageModel, OneHot, SequenceModel, SquaredError, Vectors
 from throughtime.models._losses import Linear
@@ -89,13 +89,13 @@ def check_against_paths(model, batch, state=None):
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("cell", CELLS, ids=name)
+@pytest.mark.parametrize("cell", first(KINDS, CELLS), ids=name)
 def test_every_lag_is_its_own_path(cell, layers):
     check_against_paths(language_model(cell, layers), ragged(text()))
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (7, 1, 9, 8), (2, 8, 1, 9)], ids=str)
-@pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM()], ids=str)
+@pytest.mark.parametrize("cell", first([LSTM()], [Elman(), GRU(), LSTM()]), ids=str)
 def test_awkward_sizes(cell, sizes):
     t, b, i, h = sizes
     model = SequenceModel(Vectors(i), Recurrence(cell, i, h, bias=False), Head(h, 2, output=Linear(), loss=SquaredError()), reduction="sum")

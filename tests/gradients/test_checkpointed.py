@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from _tables import Coupled
+from _tables import Coupled, first
 from _truth import assert_close
 from hypothesis import given, strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -247,8 +247,8 @@ def holds_what_it_says(method, model, batch):
 
 
 @pytest.mark.parametrize("method", MEMORY_METHODS, ids=str)
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize(("cell", "layers"), [(Elman(), 1), (GRU(), 2), (LSTM(), 1)], ids=str)
+@pytest.mark.parametrize("dropout", first([0.3], [0.0, 0.3]))
+@pytest.mark.parametrize(("cell", "layers"), first([(GRU(), 2)], [(Elman(), 1), (GRU(), 2), (LSTM(), 1)]), ids=str)
 def test_no_more_is_held_than_the_plan_says(cell, layers, dropout, method):
     model = LanguageModel(V, cell=cell, hidden_size=8, num_layers=layers, dropout=dropout)
     holds_what_it_says(method, model, text_batch(200, 16))

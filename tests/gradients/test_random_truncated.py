@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 from _networks import accumulated, network, series
-from _tables import Coupled
-from _truth import assert_close
+from _tables import Coupled, first
+from _truth import assert_close, rounding
 
 from throughtime.cells import GRU, LSTM, Elman
 from throughtime.data import Batch
@@ -36,14 +36,14 @@ def expectation(monkeypatch, method, model, batches):
         p = probability(method, (CUT, *tail))
         got, _, _ = accumulated(method, model, batches)
         wanted, total = [p * g for g in got] if not wanted else [w + p * g for w, g in zip(wanted, got, strict=True)], total + p
-    assert total == pytest.approx(1, abs=1e-14)
+    assert total == pytest.approx(1, abs=rounding(32))
     return wanted
 
 
 @pytest.mark.parametrize("cut", [(6,), (2, 3, 1)], ids=["one call", "three calls"])
-@pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM(), Coupled()], ids=lambda cell: type(cell).__name__)
+@pytest.mark.parametrize("cell", first([LSTM(), Coupled()], [Elman(), GRU(), LSTM(), Coupled()]), ids=lambda cell: type(cell).__name__)
 def test_its_expectation_is_the_exact_gradient(monkeypatch, cell, cut):
-    """(1)–(4), over all 2^5 patterns: 1e-12, since 32 gradients are summed; over calls too, the whole past."""
+    """(1)–(4), over all 2^5 patterns; over calls too, the whole past."""
     model, whole = network(cell), series(6, 1, ragged=True)
     ends = list(itertools.accumulate(cut))
     batches = [whole.steps(end - T, end) for T, end in zip(cut, ends, strict=True)]
@@ -82,6 +82,7 @@ def run_of_deltas(method: RandomTruncatedBPTT, T: int, B: int) -> torch.Tensor:
     return torch.cat(rows)
 
 
+@pytest.mark.slow
 def test_unbiased_over_many_draws():
     """30 draws of ĝ along the exact gradient, 200 streams each: the mean is within 4.5 standard errors (Student's t: false alarm 1e-4)."""
     torch.manual_seed(1)

@@ -1,14 +1,11 @@
-"""RTRL and its block form: exact over the whole past of every stream, however it is cut into calls.
-
-Tolerance: 1e-12 of the largest entry, some thousand float64 roundings (1.1e-16); a path of T = 12 steps of n = 10 states has a few hundred.
-"""
+"""RTRL and its block form: exact over the whole past of every stream, however it is cut into calls."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 from _past import B, I, T, V, calls, cut, language_model, ragged, randomised, text, vector_model, vectors, whole_past
-from _tables import CELLS, name
+from _tables import CELLS, KINDS, first, name
 from _truth import assert_close
 from hypothesis import given, strategies as st
 
@@ -23,8 +20,8 @@ EXACT = [RTRL(), BlockRTRL(4), BlockRTRL(100)]
 
 
 @pytest.mark.parametrize("method", [RTRL(), BlockRTRL(3), SnAp(100)], ids=str)
-@pytest.mark.parametrize("layers", [1, 3])
-@pytest.mark.parametrize("cell", CELLS, ids=name)
+@pytest.mark.parametrize("layers", first([3], [1, 3]))
+@pytest.mark.parametrize("cell", first(KINDS, CELLS), ids=name)
 def test_many_calls_are_the_whole_past(cell, layers, method):
     model = language_model(cell, layers)
     starts = {5: torch.tensor([False, True, False, False]), 7: torch.tensor([False, False, True, False])}

@@ -4,6 +4,7 @@ import functools
 from math import comb
 
 import pytest
+from _tables import first
 from hypothesis import given, strategies as st
 
 from throughtime.gradients import Binomial, Budgeted, OnlineCheckpoints
@@ -179,7 +180,7 @@ def test_a_budget_never_does_worse_with_more():
         assert found == sorted(found, reverse=True)
 
 
-@pytest.mark.parametrize("c", range(1, 9))
+@pytest.mark.parametrize("c", first([1, 3, 5], range(1, 9)))
 def test_online_is_optimal_at_first_and_near_it_after(c):
     """Algorithm I is optimal for T < (c+1)(c+2)/2 units that are run through; here the last one is recorded at once, which is one more.
 

@@ -1,12 +1,9 @@
-"""SlidingBPTT against its definition, lag by lag, and against windows taken one by one.
-
-Tolerance: a few hundred float64 roundings (1.1e-16 each) stand between two ways of summing; 1e-12 of the largest entry.
-"""
+"""SlidingBPTT against its definition, lag by lag, and against windows taken one by one."""
 
 import pytest
 import torch
 from _networks import accumulated, by_lag, network, recurrent, series
-from _tables import Coupled
+from _tables import Coupled, first
 from _truth import assert_close
 from hypothesis import given, settings, strategies as st
 
@@ -18,8 +15,8 @@ from throughtime.models import LanguageModel
 CELLS = [Elman(), Elman(Relu()), Elman(torch.nn.functional.silu), Elman(lambda a: torch.softmax(a, -1)), GRU(), LSTM(), Coupled()]
 
 
-@pytest.mark.parametrize("layers", [1, 3])
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: type(cell).__name__)
+@pytest.mark.parametrize("layers", first([3], [1, 3]))
+@pytest.mark.parametrize("cell", first(CELLS[3:], CELLS), ids=lambda cell: type(cell).__name__)
 def test_each_lag_is_the_definitions(cell, layers):
     """g_K − g_{K−1} is the sum over losses of what passes through the weights of the step K − 1 before: (1)–(3)."""
     model, batch, T = network(cell, layers=layers), series(6, 3, ragged=True), 6

@@ -249,7 +249,7 @@ def test_what_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "there").touch()
     with pytest.raises(tt.InputError, match="there is there already; expected a new file"):
         tt.export_onnx(model, tmp_path / "there")
-    monkeypatch.setattr("throughtime.models._onnx.MOST_BYTES", 1000)
+    monkeypatch.setattr("throughtime.models.onnx.MOST_BYTES", 1000)
     with pytest.raises(tt.InputError, match=r"weights take 0.0 GiB; expected less than 2 GiB, the most that one ONNX file holds"):
         tt.export_onnx(model, tmp_path / "model.onnx")
     assert [p.name for p in tmp_path.iterdir()] == ["there"]
@@ -259,7 +259,7 @@ def test_without_the_package(tmp_path, monkeypatch):
     importing = builtins.__import__
 
     def without_onnx(name, globals=None, locals=None, fromlist=(), level=0):
-        if name == "models._onnx":
+        if name == "models.onnx":
             raise ModuleNotFoundError("No module named 'onnx'", name="onnx")
         return importing(name, globals, locals, fromlist, level)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from _truth import assert_close
+from _rounding import path
+from _truth import assert_close, rounding
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
@@ -58,7 +59,9 @@ def test_a_model_trains_to_the_same_weights(theirs, ours):
     assert model.again.weight_hh_l0 is model.rnn.weight_hh_l1
     assert all(p is names[name] for name, p in model.named_parameters())
     assert list(model.state_dict()) == keys
-    assert_close(trained(model, tokens), wanted, 1e-9)  # Adam divides by small numbers
+    assert_close(
+        trained(model, tokens), wanted, rounding(path(6, 17, 2), condition=1e3)
+    )  # Adam divides by small numbers: up to 1e3 times the error
     output = model(tokens)
     assert tt.restore(model) is model
     assert type(model.rnn) is theirs

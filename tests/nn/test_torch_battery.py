@@ -1,7 +1,8 @@
 """PyTorch's own battery, ours beside theirs: the sample and error inputs that ``torch.testing`` ships for recurrent modules.
 
-Each check runs over every sample in both modes, with the same weights in both modules; nothing is skipped. ``tests/conftest.py`` prints how
-many ran and passed. The last test is the grid of torch's ``_test_RNN_cpu_vs_cudnn``.
+Each check runs over every sample in both modes, with the same weights in both modules; nothing is skipped. ``make test`` runs a part of
+them, chosen so that each check sees every module and each sample is seen by some check; ``make test-all`` runs the whole.
+``tests/conftest.py`` prints how many ran and passed. The last test is the grid of torch's ``_test_RNN_cpu_vs_cudnn``.
 """
 
 import copy
@@ -13,7 +14,8 @@ from itertools import product
 
 import pytest
 import torch
-from _truth import assert_close, gradients
+from _rounding import path
+from _truth import assert_close, gradients, rounding
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.testing._internal.common_modules import ErrorModuleInput, ModuleErrorEnum, ModuleInput, module_db
@@ -29,8 +31,11 @@ SHIPPED = {info.module_cls: info for info in module_db if info.module_cls in OUR
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")  # torch's module says so of itself
 Nested = Tensor | PackedSequence | tuple | None
 
-# At most 17 terms a product sum, through at most 5 steps and 2 layers there and back, each off by eps.
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 2 * 17 * 5 * 2 * torch.finfo(torch.float32).eps}
+# make test runs every so manyth case of a check. Each check begins at a part of its own, so that each sample meets some of them; an odd
+# number, so that both modes and both types are met.
+EVERY = 9
+
+TOLERANCE = {dtype: rounding(path(5, 17, 2), dtype=dtype) for dtype in (torch.float64, torch.float32)}
 
 
 def how_many(theirs: type[nn.Module], kind: str) -> int:
@@ -46,12 +51,18 @@ def shipped(theirs: type[nn.Module], kind: str, dtype: torch.dtype, training: bo
     return make(info, dtype=dtype, training=training, device="cpu", requires_grad=True, with_packed_sequence=True)
 
 
-def over(kind: str) -> Callable:
-    """Parametrize a test by every module, shipped sample and mode."""
-    cases = [(theirs, i) for theirs in SHIPPED for i in range(how_many(theirs, kind))]
-    modes = pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-    each = pytest.mark.parametrize(("theirs", "index"), cases, ids=[f"{theirs.__name__}-{i}" for theirs, i in cases])
-    return lambda test: modes(each(test))
+def over(kind: str, part: int = 0, dtypes: Sequence[torch.dtype] = ()) -> Callable:
+    """Parametrize a test by every module, shipped sample, mode and type, of which a part is quick."""
+    samples = [(theirs, i) for theirs in SHIPPED for i in range(how_many(theirs, kind))]
+    cases = [(theirs, i, *rest) for (theirs, i), *rest in product(samples, [True, False], *([dtypes] if dtypes else []))]
+    names = ["theirs", "index", "training", *(["dtype"] if dtypes else [])]
+    return pytest.mark.parametrize(names, [_case(case, (n + part) % EVERY != 0) for n, case in enumerate(cases)])
+
+
+def _case(case: tuple, slow: bool):
+    theirs, index, training, *dtype = case
+    name = "-".join((theirs.__name__, str(index), "train" if training else "eval", *map(str, dtype)))
+    return pytest.param(*case, id=name, marks=pytest.mark.slow if slow else ())
 
 
 class Pair:
@@ -109,8 +120,7 @@ def cotangents_of(module: nn.Module, arguments: tuple) -> list[Tensor]:
     return [torch.randn_like(y) for y in run(module, arguments)]
 
 
-@over("samples")
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@over("samples", 0, [torch.float64, torch.float32])
 def test_forward(theirs, index, training, dtype):
     """The same nest of the same shapes and numbers; and what torch's reference says a sample without a batch should give."""
     pair = Pair(theirs, index, training, dtype)
@@ -121,8 +131,7 @@ def test_forward(theirs, index, training, dtype):
         assert_close(leaves(got), leaves(pair.sample.reference_fn(pair.ours, *pair.arguments)), TOLERANCE[dtype])
 
 
-@over("samples")
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@over("samples", 1, [torch.float64, torch.float32])
 def test_grad(theirs, index, training, dtype):
     pair = Pair(theirs, index, training, dtype)
     cotangents = cotangents_of(pair.theirs, pair.arguments)
@@ -130,7 +139,7 @@ def test_grad(theirs, index, training, dtype):
     assert_close(got, wanted, TOLERANCE[dtype])
 
 
-@over("samples")
+@over("samples", 2)
 def test_gradgrad(theirs, index, training):
     """The gradient of the gradient: torch's numbers, and finite differences of our own gradient."""
     pair = Pair(theirs, index, training)
@@ -165,7 +174,7 @@ def _as_function(pair: Pair) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     return function, torch.cat([x.detach().flatten() for x in sources]).requires_grad_()
 
 
-@over("samples")
+@over("samples", 3)
 def test_non_contiguous_tensors(theirs, index, training):
     """Inputs and cotangents with NaN between their numbers."""
     pair = Pair(theirs, index, training)
@@ -176,7 +185,7 @@ def test_non_contiguous_tensors(theirs, index, training):
     assert_close(got, pulled(pair.theirs, pair.arguments, cotangents))
 
 
-@over("samples")
+@over("samples", 4)
 def test_pickling(theirs, index, training):
     """pickle, and torch.save: the same class, mode and bits."""
     pair = Pair(theirs, index, training)
@@ -189,7 +198,7 @@ def test_pickling(theirs, index, training):
         assert all(map(torch.equal, run(again, pair.arguments), run(pair.ours, pair.arguments)))
 
 
-@over("samples")
+@over("samples", 5)
 def test_deepcopy(theirs, index, training):
     """The same bits, from weights of its own."""
     pair = Pair(theirs, index, training)
@@ -203,7 +212,7 @@ def test_deepcopy(theirs, index, training):
     assert_close(pulled(again, pair.arguments, before), pulled(pair.theirs, pair.arguments, before))
 
 
-@over("samples")
+@over("samples", 6)
 def test_to(theirs, index, training):
     """Types there and back; a device that holds no numbers; and room made on a device."""
     pair = Pair(theirs, index, training)
@@ -218,7 +227,7 @@ def test_to(theirs, index, training):
     assert_close(run(pair.ours, pair.arguments), run(pair.theirs, pair.arguments))
 
 
-@over("samples")
+@over("samples", 7)
 def test_state_dict(theirs, index, training):
     """The same keys in the same order, loaded strictly either way."""
     pair = Pair(theirs, index, training)
@@ -230,7 +239,7 @@ def test_state_dict(theirs, index, training):
         assert_close(run(target, pair.arguments), run(pair.theirs, pair.arguments))
 
 
-@over("samples")
+@over("samples", 8)
 def test_train_and_eval(theirs, index, training):
     """The mode is kept, and changes nothing where there is no dropout."""
     pair = Pair(theirs, index, training)
@@ -240,7 +249,7 @@ def test_train_and_eval(theirs, index, training):
     assert all(map(torch.equal, run(pair.ours, pair.arguments), before))
 
 
-@over("samples")
+@over("samples", 9)
 def test_construction(theirs, index, training):
     """A subclass with torch's face: repr, weights under a seed, types and devices asked for."""
     pair = Pair(theirs, index, training)
@@ -260,6 +269,7 @@ def test_construction(theirs, index, training):
 
 
 @over("errors")
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_errors(theirs, index, training):
     """torch's own list of what must be refused, with the type and the text that torch looks for; torch's module first."""
     case = shipped(theirs, "errors", torch.float64, training)[index]
@@ -294,12 +304,15 @@ KINDS = {
 }
 
 
+def switched() -> list:
+    """All 64 ways to set six switches; quick are the 8 in which every pair of switches is set in all four ways (three free, three sums)."""
+    ways = list(product([True, False], repeat=6))
+    quick = [way for way in ways if way[3:] == (way[0] ^ way[1], way[0] ^ way[2], way[1] ^ way[2])]
+    return [pytest.param(*way, id="".join("yn"[not on] for on in way), marks=() if way in quick else pytest.mark.slow) for way in ways]
+
+
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    ("bias", "bidirectional", "batch_first", "contiguous", "variable_length", "lengths_as_tensor"),
-    list(product([True, False], repeat=6)),
-    ids=lambda on: "yn"[not on],
-)
+@pytest.mark.parametrize(("bias", "bidirectional", "batch_first", "contiguous", "variable_length", "lengths_as_tensor"), switched())
 def test_grid(kind, bias, bidirectional, batch_first, contiguous, variable_length, lengths_as_tensor):
     """Values and gradients of the output and the last states, from states that are given and from none."""
     cls, options = KINDS[kind]

@@ -1,9 +1,10 @@
-"""Streams cut into calls, and their gradient over the whole past: every step spelled out, differentiated by autograd through all calls."""
+"""Small models and batches, streams cut into calls, and what a method finds over some calls."""
 
 import itertools
 from dataclasses import replace
 
 import torch
+from _oracle import advance as advance, gradients_of as gradients_of, whole_past as whole_past
 
 from throughtime.cells import AbstractCell
 from throughtime.data import Batch
@@ -22,10 +23,19 @@ def language_model(cell: AbstractCell, layers=1, *, H=5, initial=Learnable(), re
     return randomised(model)
 
 
-def vector_model(cell: AbstractCell, layers=1, *, H=5, bias=True, initial=Learnable(), dropout=0.0) -> SequenceModel:  # noqa: B008
+def vector_model(
+    cell: AbstractCell,
+    layers=1,
+    *,
+    H=5,
+    bias=True,
+    initial=Learnable(),  # noqa: B008
+    dropout=0.0,
+    reduction="sum",
+) -> SequenceModel:
     """Real vectors in, squared error of two outputs."""
     recurrence = Recurrence(cell, I, H, num_layers=layers, bias=bias, initial=initial, dropout=dropout)
-    return randomised(SequenceModel(Vectors(I), recurrence, Head(H, 2, output=Linear(), loss=SquaredError()), reduction="sum"))
+    return randomised(SequenceModel(Vectors(I), recurrence, Head(H, 2, output=Linear(), loss=SquaredError()), reduction=reduction))
 
 
 def randomised(model):
@@ -44,14 +54,23 @@ def vectors(T=T, B=B, **options) -> Batch:
 
 
 def ragged(batch: Batch) -> Batch:
-    """The same batch with padding and uneven weights."""
-    return replace(batch, mask=torch.rand(batch.T, batch.B) < 0.8, weights=torch.rand(batch.T, batch.B).round(decimals=1))
+    """The same batch with padding and uneven weights; a loss at the last step of the first streams, none at all at step 1."""
+    mask = torch.rand(batch.T, batch.B) < 0.8
+    mask[-1, :2] = True
+    if batch.T > 2:
+        mask[1] = False
+    return replace(batch, mask=mask, weights=torch.rand(batch.T, batch.B).round(decimals=1) + 0.1)
 
 
 def cut(batch: Batch, cuts=CUTS, fresh=None) -> list[Batch]:
     """The batch as calls; ``fresh`` says of a call which streams start anew there."""
     fresh = fresh or {}
     return [replace(batch.steps(a, b), fresh=fresh.get(a)) for a, b in itertools.pairwise(cuts)]
+
+
+def copies(batch: Batch, n: int) -> Batch:
+    """Every stream n times."""
+    return Batch(*(x.repeat(1, n, *[1] * (x.ndim - 2)) for x in (batch.inputs, batch.targets)))
 
 
 def calls(method, model: AbstractModel, batches, carry=None):
@@ -62,37 +81,3 @@ def calls(method, model: AbstractModel, batches, carry=None):
         loss, carry = method.accumulate(model, batch, carry)
         total = total + loss
     return [*gradients_of(model), total], carry
-
-
-def gradients_of(model):
-    return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
-
-
-def whole_past(model: AbstractModel, batches, state=None):
-    """The truth: nothing is detached between calls, but where a stream starts anew."""
-    model.zero_grad()
-    total = torch.zeros(())
-    for batch in batches:
-        new = model.initial_state(batch.B)
-        if state is None:
-            state = new
-        elif batch.fresh is not None:
-            state = tuple(torch.where(batch.fresh.view(1, -1, 1), a, b) for a, b in zip(new, state, strict=True))
-        for t in range(batch.T):
-            h, state = advance(model, model.embed(batch.steps(t, t + 1))[0], state)
-            total = total + model.losses(h.unsqueeze(0), batch.steps(t, t + 1)).sum() * model.scale(batch)
-    total.backward()
-    return [*gradients_of(model), total.detach()]
-
-
-def advance(model, below, state):
-    """One step of every layer by the cell's forward equations: the top h, and the state."""
-    leaving = []
-    for layer in range(model.recurrence.num_layers):
-        p = model.recurrence.parameters_of(layer)
-        s = tuple(part[layer] for part in state)
-        wx = torch.einsum("bi,ghi->bgh", below, p.W) + (0 if p.b_ih is None else p.b_ih)
-        rh = torch.einsum("bi,ghi->bgh", s[0], p.R) + (0 if p.b_hh is None else p.b_hh)
-        leaving.append(model.recurrence.cell.step(wx, rh, s))
-        below = leaving[-1][0]
-    return below, tuple(torch.stack(parts) for parts in zip(*leaving, strict=True))

@@ -4,25 +4,15 @@ import copy
 from dataclasses import dataclass
 
 import torch
+from _oracle import embedded, layer_by_layer, layers_of, restarted, stacked
 from torch import Tensor
 
 
 def advance(model, batch, t, state):
-    """One step of every layer with the cell's forward equations: (h, x, layers' states after), from S tensors (L, B, H)."""
-    x = below = model.embed(batch.steps(t, t + 1))[0]
-    after = []
-    for ell in range(model.recurrence.num_layers):
-        p = model.recurrence.parameters_of(ell)
-        s = tuple(part[ell] for part in state)
-        wx = torch.einsum("bi,ghi->bgh", below, p.W) + (0 if p.b_ih is None else p.b_ih)
-        rh = torch.einsum("bi,ghi->bgh", s[0], p.R) + (0 if p.b_hh is None else p.b_hh)
-        after.append(tuple(part.clone() for part in model.recurrence.cell.step(wx, rh, s)))  # an LSTM's h is not downstream of this c
-        below = after[-1][0]
-    return below, x, after
-
-
-def stacked(after):
-    return tuple(torch.stack(parts) for parts in zip(*after, strict=True))
+    """(h, x, layers' states after), from S tensors (L, B, H)."""
+    x = embedded(model, batch, t)
+    after = layer_by_layer(model.recurrence.cell, layers_of(model), x, state)
+    return after[-1][0], x, after
 
 
 @dataclass
@@ -45,7 +35,7 @@ def paths(model, batch, state=None) -> Paths:
         torch.full((T, T, B), nan), torch.full((L, T, T, B), nan), torch.full((T, T, B), nan), torch.full((T, B), nan),
         {name: torch.zeros(T, *p.shape) for name, p in model.named_parameters()},
     )  # fmt: skip
-    starts = entering(model, batch, state)
+    starts = restarted(model, state, batch.fresh, batch.B)
     states = [tuple(s.detach() for s in starts)]
     for t in range(T):
         states.append(stacked(advance(frozen, batch, t, states[-1])[2]))
@@ -53,14 +43,6 @@ def paths(model, batch, state=None) -> Paths:
         for k in range(t + 1):
             _one(found, model, frozen, batch, starts, states, t, k)
     return found
-
-
-def entering(model, batch, state):
-    initial = model.initial_state(batch.B)
-    if state is None:
-        return initial
-    fresh = torch.zeros(batch.B, dtype=torch.bool) if batch.fresh is None else batch.fresh
-    return tuple(torch.where(fresh.view(1, -1, 1), new, old) for new, old in zip(initial, state, strict=True))
 
 
 def _one(found, model, frozen, batch, starts, states, t, k):

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from _rounding import assert_close as assert_close
 from torch import Tensor
 
 pytest.importorskip("throughtime._kernels", reason="the extension is not built here; the plain loop serves")
@@ -124,11 +125,3 @@ def rounding(sizes: tuple[int, int, int, int], dtype: torch.dtype = torch.float6
     """
     T, B, I, H = sizes
     return 8 * torch.finfo(dtype).eps * (T + (T * B) ** 0.5 + (I + H) ** 0.5 + 8)
-
-
-def assert_close(got: dict[str, Tensor], truth: dict[str, Tensor], tolerance: float) -> None:
-    """Relative to the largest entry of each array."""
-    assert got.keys() == truth.keys()
-    for name, a in truth.items():
-        error = (got[name].double() - a).abs().max()
-        assert error <= tolerance * a.abs().max(), f"{name}: {error:.3g} against {tolerance:.3g} × {a.abs().max():.3g}"

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import final
 
+import pytest
 import torch
 
 from throughtime.cells import GRU, LSTM, AbstractCell, Elman, Identity, Leaky, Relu, Sigmoid
@@ -60,3 +61,16 @@ def name(cell: AbstractCell) -> str:
 
 
 TORCH = {Elman(): torch.nn.RNN, GRU(): torch.nn.GRU, LSTM(): torch.nn.LSTM}
+
+
+# What a cell can do that other code may have wrong: units that see one another, halves apart, two states, a user's own.
+KINDS = [Elman(skewed), GRU(), LSTM(), Coupled()]
+
+
+def first(quick, values):
+    """Parameters of a test of which those in ``quick`` run with ``make test`` and all with ``make test-all``."""
+    return [value if value in quick else pytest.param(*_tuple(value), marks=pytest.mark.slow) for value in values]
+
+
+def _tuple(value):
+    return value if isinstance(value, tuple) else (value,)

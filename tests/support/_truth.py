@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from _rounding import assert_close as assert_close, relative as relative, rounding as rounding
 from torch import Tensor
 
 from throughtime.cells import AbstractCell
@@ -37,16 +38,3 @@ def gradients(outputs: Sequence[Tensor], cotangents: Sequence[Tensor], inputs: S
     total = sum((y * v).sum() for y, v in zip(outputs, cotangents, strict=True))
     found = torch.autograd.grad(total, inputs, allow_unused=True)
     return [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
-
-
-def relative(got: Tensor, wanted: Tensor) -> float:
-    """max |got − wanted| over max |wanted|, or over 1 where that is smaller than 1e-3."""
-    got, wanted = got.detach(), wanted.detach()
-    scale = float(wanted.abs().max())
-    return float((got - wanted).abs().max()) / (scale if scale > 1e-3 else 1.0)
-
-
-def assert_close(got: Sequence[Tensor], wanted: Sequence[Tensor], tolerance: float = 1e-12) -> None:
-    """Every pair agrees to a relative ``tolerance``."""
-    errors = [relative(a, b) for a, b in zip(got, wanted, strict=True)]
-    assert max(errors) <= tolerance, errors

@@ -6,10 +6,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from _pictures import empty_picture
 from rich.console import Console
 
 from throughtime.data import Corpus
-from throughtime.training import LoopOptions, NetworkOptions, OptimiserOptions, RunFolder, TextOptions, TextRun, begin
+from throughtime.training import (
+    LoopOptions,
+    NetworkOptions,
+    OptimiserOptions,
+    RunFolder,
+    TextOptions,
+    TextRun,
+    begin,
+    check_run,
+    text_source,
+)
 
 TEXT = (
     "".join(f"the {a} {b} sat on the {c}.\n" for a in ("big", "old", "red") for b in ("cat", "dog", "owl") for c in ("mat", "log", "box"))
@@ -23,6 +34,17 @@ def _as_the_command_trains():
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def pictures():
+    """The test looks at curves.png."""
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(request, monkeypatch):
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr("throughtime.training._loop.draw_curves", empty_picture)
 
 
 @pytest.fixture
@@ -47,8 +69,8 @@ def make_run(tmp_path):
             replace(OptimiserOptions(), **(optimiser or {})),
             replace(LoopOptions(batch_size=4, bptt=8, steps=12, eval_every=5, threads=1), **(loop or {})),
         )
-        config.check()
-        Corpus.build(options.source(), path)
+        check_run(config)
+        Corpus.build(text_source(options), path)
         run = RunFolder(path, config)
         run.write_config()
         begin(run)

@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from _tables import first
 from safetensors.torch import load_file
 
 from throughtime import InputError, LanguageModel, NonFinite, TokenStream
 from throughtime.data import Batch
 from throughtime.gradients import TruncatedBPTT
 from throughtime.training import RunFolder, train
+from throughtime.training._generators import generator_states
 from throughtime.training._state import Progress, load_state, save_state
 
 HARD = {"network": {"dropout": 0.3, "initial": "random", "layers": 2}, "loop": {"steps": 23}}
@@ -29,7 +31,7 @@ def same(a: RunFolder, b: RunFolder) -> None:
     assert rows(a) == rows(b)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop", "adagrad"])
+@pytest.mark.parametrize("optimizer", first(["adam"], ["adam", "sgd", "rmsprop", "adagrad"]))
 def test_stopped_after_every_few_steps(make_run, console, optimizer):
     optimiser = {"optimizer": optimizer, "schedule": "cosine", "clip": 0.3}
     whole, cut = (make_run(name, optimiser=optimiser, **HARD) for name in ("whole", "cut"))
@@ -73,7 +75,7 @@ def test_state_with_a_history_that_the_method_keeps(tmp_path):
     carry = gradient.accumulate(model, stream[0], None).carry
     optimizer.step()
     assert carry.kept
-    save_state(tmp_path / "state.safetensors", model, optimizer, carry, torch.get_rng_state(), Progress(step=1, best=2.5))
+    save_state(tmp_path / "state.safetensors", model, optimizer, carry, generator_states(), Progress(step=1, best=2.5))
     other = LanguageModel(7, hidden_size=5)
     again, progress = load_state(tmp_path / "state.safetensors", other, torch.optim.Adam(other.parameters()))
     assert (progress.step, progress.best, again.made_by) == (1, 2.5, repr(gradient))
@@ -116,11 +118,11 @@ def test_a_step_that_is_far_too_long(make_run, console):
         assert all(torch.isfinite(t).all() for t in load_file(file).values() if t.is_floating_point())
 
 
-def test_files_of_a_run(make_run, console):
+def test_files_of_a_run(make_run, console, pictures):
     run = make_run()
     ended = train(run, console=console)
     names = {path.name.split(".")[0] for path in run.path.iterdir()}
-    assert names == {"config", "vocabulary", "model", "state", "metrics", "events", "curves", "tokens"}
+    assert names == {"config", "vocabulary", "model", "state", "metrics", "events", "curves", "tokens", "valid"}
     assert set(ended.scores) == {"valid", "test"}
     kinds = [(row["kind"], row["step"]) for row in rows(run)]
     assert kinds == [("valid", 5), ("train", 10), ("valid", 10), ("train", 12), ("valid", 12)]

@@ -122,7 +122,7 @@ def test_the_board_gets_the_profile_at_doubling_lags():
     }  # fmt: skip
 
 
-def test_events_and_picture(make_run, console):
+def test_events_and_picture(make_run, console, pictures):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     plain, watched = make_run("plain"), make_run("watched", loop={"watch_flow": 6})

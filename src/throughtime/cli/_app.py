@@ -1,83 +1,152 @@
-"""The command: which verb, and what becomes of its errors."""
+"""The command: which verb, and what becomes of its errors.
 
-import errno
+Nothing heavy is imported before the words have been read: a wrong flag is told at once.
+"""
+
 import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from io import TextIOWrapper
+from dataclasses import dataclass
+from importlib import import_module
+from inspect import cleandoc
+from typing import Any, final
 
-from rich.console import Console
-
-from .._check import InputError, NonFinite
+from .._errors import InputError, NonFinite
 from .._version import __version__
-from ._compare_gradients import compare_gradients
-from ._demo import demo
-from ._evaluate import evaluate
-from ._export import export
-from ._flag_names import in_flags
-from ._flow import flow
-from ._info import info
-from ._sample import sample
-from ._signals import handling, interrupt
-from ._train import train_text
+from ._interrupt import INTERRUPTED, Interruption, end_process, interruptible
 
-_VERBS = {
-    ("train", "text"): (train_text, "train a language model on a text"),
-    ("evaluate",): (evaluate, "measure a trained model on held-out text"),
-    ("sample",): (sample, "let a trained model write"),
-    ("export",): (export, "write a trained model for other runtimes"),
-    ("flow",): (flow, "see what the gradient does through time"),
-    ("compare-gradients",): (compare_gradients, "measure the gradient methods on one batch"),
-    ("demo",): (demo, "train for a minute on text that Python carries"),
-    ("info",): (info, "versions, device, threads and kernels"),
+
+@final
+@dataclass(frozen=True)
+class Verb:
+    """What can be typed, and where it is done."""
+
+    flags: str  # the dataclass in _verbs
+    place: str  # module and function
+    what: str
+
+
+VERBS = {
+    ("train", "text"): Verb("TrainText", "_train.train_text", "train a language model on a text"),
+    ("evaluate",): Verb("Evaluate", "_evaluate.evaluate", "measure a trained model on held-out text"),
+    ("sample",): Verb("Sample", "_sample.sample", "let a trained model write"),
+    ("export",): Verb("Export", "_export.export", "write a trained model for other runtimes"),
+    ("flow",): Verb("ShowFlow", "_flow.flow", "see what the gradient does through time"),
+    ("compare-gradients",): Verb("CompareGradients", "_compare_gradients.compare_gradients", "measure the gradient methods on one batch"),
+    ("runs",): Verb("Runs", "_runs.runs", "a table of the runs in a folder"),
+    ("demo",): Verb("Demo", "_demo.demo", "train for a minute on text that Python carries"),
+    ("info",): Verb("Info", "_info.info", "versions, device, threads and kernels"),
 }
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NO_MEMORY = ("allocate memory", "out of memory", "Storage size calculation overflowed")
+
+
+@final
+@dataclass(frozen=True)
+class Call:
+    """A verb as it was typed."""
+
+    prog: str
+    words: Sequence[str]  # after the verb
+    interruption: Interruption
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; the exit code: 0 done, 2 bad input, 130 interrupted."""
+    """Run one verb; the exit code: 0 done, 1 trained to nothing, 2 bad input, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    errors = Console(stderr=True)
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal, or a file name, may not know every character
+    with interruptible() as interruption:
+        _open_outputs()
+        code = _outcome(lambda: _run(words, interruption), interruption)
+        if code == INTERRUPTED and arguments is None:
+            end_process(code)  # the interpreter's farewell to torch may take seconds, and somebody waits
+        return code
+
+
+def _run(words: list[str], interruption: Interruption) -> int:
     if words[:1] in (["--version"], ["-V"]):
         print(f"throughtime {__version__}")
         return 0
-    verb = next((v for v in _VERBS if tuple(words[: len(v)]) == v), None)
-    if verb is None:
-        wants_help = not words or words[0] in ("-h", "--help") or (words[0] == "train" and words[1:2] in ([], ["-h"], ["--help"]))
-        return _overview(Console() if wants_help else errors, [] if wants_help else words)
-    with handling(interrupt):
-        return _outcome(lambda: _VERBS[verb][0](words[len(verb) :], " ".join(("throughtime", *verb))), errors)
+    name = next((v for v in VERBS if tuple(words[: len(v)]) == v), None)
+    if name is None:
+        return _overview(words)
+    from . import _flags, _verbs
+
+    verb, rest, prog = VERBS[name], words[len(name) :], " ".join(("throughtime", *name))
+    flags = getattr(_verbs, verb.flags)
+    try:
+        chosen = _flags.parse(flags, rest, prog, cleandoc(flags.__doc__))
+    except _flags.Help as text:
+        print(text)
+        return 0
+    work = _loaded(verb.place)
+    interruption.orderly()
+    return work(chosen, Call(prog, rest, interruption))
 
 
-def _outcome(work: Callable[[], int], errors: Console) -> int:
+def _loaded(place: str) -> Callable[[Any, Call], int]:
+    """A function of a module of this room; whoever waits for torch to be imported sees that something happens."""
+    module, function = place.split(".")
+    waiting = f"{__package__}.{module}" not in sys.modules and sys.stderr.isatty()
+    if waiting:
+        sys.stderr.write("loading ...")
+        sys.stderr.flush()
+    found = getattr(import_module(f".{module}", __package__), function)
+    if waiting:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+    return found
+
+
+def _overview(words: list[str]) -> int:
+    """Every verb in a line; for words that are none, the nearest."""
+    from difflib import get_close_matches
+
+    verbs = [" ".join(v) for v in VERBS]
+    if (words and words[0] not in ("-h", "--help", "train")) or (words[:1] == ["train"] and words[1:2] not in ([], ["-h"], ["--help"])):
+        typed = " ".join(words[:2] if words[0] == "train" else words[:1])
+        near = get_close_matches(typed, verbs, 1, 0.5)
+        raise InputError(
+            f"{typed!r} is no verb of throughtime; expected {f'perhaps {near[0]!r}' if near else ', '.join(verbs)}. "
+            "List them: throughtime --help"
+        )
+    print("throughtime: recurrent networks, trained by backpropagation through time\n")
+    for verb in VERBS:
+        print(f"  throughtime {' '.join(verb):<17} {VERBS[verb].what}")
+    print("\nEach verb explains itself with --help; --version tells the version.")
+    return 0
+
+
+def _outcome(work: Callable[[], int], interruption: Interruption) -> int:
     """The exit code of some work; what goes wrong becomes a sentence."""
     try:
         code = work()
         sys.stdout.flush()
         return code
     except (InputError, NonFinite, NotImplementedError) as error:
-        return _say(errors, in_flags(str(error)))
+        from ._flag_names import in_flags
+
+        return say(in_flags(str(error)))
     except KeyboardInterrupt:
-        errors.print("interrupted; what was saved before stands")
-        return 130
+        interruption.claim()
+        say("interrupted; what was saved before stands", name="")
+        return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has left, as head does
         _abandon_output()
         return 0
     except OSError as error:
         _abandon_output()
-        return _say(errors, _about_file(error))
+        return say(_about_file(error))
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or any(word in str(error) for word in _NO_MEMORY):
-            return _say(errors, "there is not enough memory for these sizes. Lower --hidden, --layers, --batch-size or --bptt.")
+            return say("there is not enough memory for these sizes. Lower --hidden, --layers, --batch-size or --bptt.")
         raise
 
 
+_FULL_DISK = ("No space left", "File too large", "Disk quota")
+_NO_MEMORY = ("allocate memory", "out of memory", "Storage size calculation overflowed")
+
+
 def _about_file(error: OSError) -> str:
-    if error.errno in _FULL_DISK or any(word in str(error) for word in ("No space left", "File too large", "Disk quota")):
+    if any(word in str(error) for word in _FULL_DISK):
         where = f" ({error.filename})" if error.filename else ""
         return (
             f"the disk is full{where}; expected room for what is written. What was saved before is whole: free some space, and run it "
@@ -86,22 +155,31 @@ def _about_file(error: OSError) -> str:
     return f"{error.filename or 'a file'}: {error.strerror or error}; expected to read and write there. Check the path and its permissions."
 
 
+def _open_outputs() -> None:
+    """Give a closed output a place: else the next file that is opened would take it. A terminal may not know every character."""
+    for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            with suppress(OSError):
+                while (opened := os.open(os.devnull, os.O_RDWR)) < number:
+                    pass
+                if opened > number:
+                    os.close(opened)
+            setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
 def _abandon_output() -> None:
     """Nothing more can be written; let the interpreter's last flush not stumble over it."""
     with suppress(OSError, ValueError):  # a test's output is no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _say(errors: Console, message: str) -> int:
-    errors.print(f"throughtime: {message}", style="red", soft_wrap=True, highlight=False, markup=False)
+def say(message: str, name: str = "throughtime: ") -> int:
+    """To the standard error, red where it is a terminal; the exit code of bad input."""
+    coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    line = f"{name}{message}"
+    with suppress(OSError, ValueError):  # nobody may be there to read it
+        sys.stderr.write(f"\x1b[31m{line}\x1b[0m\n" if coloured else f"{line}\n")
+        sys.stderr.flush()
     return 2
-
-
-def _overview(console: Console, unknown: list[str]) -> int:
-    if unknown:
-        _say(console, f"{' '.join(unknown[:2])!r} is none of the verbs; expected one of these:")
-    console.print("throughtime: recurrent networks, trained by backpropagation through time\n")
-    for verb, (_, what) in _VERBS.items():
-        console.print(f"  throughtime {' '.join(verb):<17} {what}", highlight=False)
-    console.print("\nEach verb explains itself with --help; --version tells the version.", highlight=False)
-    return 2 if unknown else 0

@@ -1,92 +1,120 @@
 """``throughtime compare-gradients``: every gradient method on the same weights and batch."""
 
 import json
-import textwrap
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import chain, count
 from pathlib import Path
-from typing import Annotated, Literal
 
 import torch
-import tyro
 from rich.console import Console
 
 from .. import _check, data
+from .._bar import bar
 from .._check import InputError
 from ..data import Batch, TokenStream
-from ..gradients import Compared, compare
+from ..gradients import AbstractGradient, Compared, compare
 from ..models import AbstractModel, Head, LanguageModel, Linear, SequenceModel, SquaredError, Vectors
 from ..nn import Orthogonal, Recurrence, TorchUniform
-from ..training import METHODS, NetworkOptions, RunFolder, bar, method_of
-from ._compared import compared_table, draw_compared, refusals
+from ..training import METHODS, Estimate, NetworkOptions, RunFolder, build_cell, check_new_file, estimate, method_of
+from ._app import Call
+from ._compared import draw_compared, header, left_out, row_lines
 from ._demo import reference_text
-from ._flags import parse
+from ._threads import use_threads
+from ._verbs import CompareGradients, Task
 
-Task = Literal["copy", "adding", "delayed-addition", "temporal-order", "text"]
-
-
-@dataclass(frozen=True)
-class CompareGradients:
-    """Compare gradient methods."""
-
-    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help_behavior_hint="(or --task)")] = None
-    """A run folder: its weights, and its training text."""
-    task: Annotated[
-        Task | None, tyro.conf.arg(metavar="{copy,adding,delayed-addition,temporal-order,text}", help_behavior_hint="(or a run)")
-    ] = None
-    """A synthetic task, or text that Python carries; and a new network."""
-    methods: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar="METHOD[:OPTION=VALUE,...]", help_behavior_hint="(unless given: all, with usual options)")
-    ] = ()
-    """The methods, as --gradient of throughtime train takes them."""
-    length: int = 128
-    """Steps of the batch."""
-    batch_size: int = 16
-    """Streams side by side."""
-    cell: Literal["rnn", "gru", "lstm"] = "gru"
-    """The cell of a task's network."""
-    hidden: int = 32
-    """Hidden units of a task's network."""
-    layers: int = 1
-    """Recurrent layers of a task's network."""
-    orthogonal: bool = False
-    """Orthogonal recurrent weights for a task's network: the gradient lasts longer than with torch's."""
-    draws: int = 20
-    """Draws of a method that has chance in it."""
-    seed: int = 0
-    """Of the task and its network's weights."""
-    threads: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(unless given: torch's own choice)")] = None
-    """Threads of torch."""
-    picture: Annotated[
-        Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(unless given: gradients.png in the run folder, or here)")
-    ] = None
-    """Where the picture goes."""
-    json: bool = False
-    """Print JSON."""
+_CALLS_OF_COST = 5  # compare's own: to begin, three that are timed, one for the memory
 
 
-def compare_gradients(arguments: Sequence[str], prog: str) -> int:
+def compare_gradients(chosen: CompareGradients, call: Call) -> int:
     """The verb."""
-    chosen = parse(CompareGradients, arguments, prog, "Every gradient method on the same weights and batch: right, noisy, fast, large.")
     _check_choices(chosen)
     methods = {spec: method_of(spec) for spec in chosen.methods or [row.spec for row in METHODS]}
     model, batch, about = _of_run(chosen.run, chosen) if chosen.run is not None else _of_task(chosen)
-    rows: list[Compared] = []
-    with bar(Console(stderr=True)) as show:
-        for row in compare(model, batch, methods, draws=chosen.draws):
-            rows.append(row)
-            show("measuring", len(rows), len(methods))
-    picture = chosen.picture or (chosen.run or Path()) / "gradients.png"
-    draw_compared(rows, picture, about)
+    picture = _picture(chosen)
+    found = _Found(about)
+    with call.interruption.cleaned_up(lambda: found.print_json() if chosen.json and found.rows else None):
+        _measure(model, batch, methods, found, chosen)
+    draw_compared(found.rows, picture, about)
     if chosen.json:
-        print(json.dumps({"about": about, "picture": str(picture), "methods": [asdict(row) for row in rows]}))
+        found.print_json(str(picture))
         return 0
-    console = Console()
-    console.print(about, compared_table(rows), highlight=False, sep="\n")
-    for line in refusals(rows):
-        console.print(textwrap.fill(line, min(console.width, 100), subsequent_indent="  "), highlight=False, markup=False)
-    console.print(f"picture: {picture}", soft_wrap=True, highlight=False, markup=False)
+    Console().print(f"picture: {picture}", soft_wrap=True, highlight=False, markup=False)
     return 0
+
+
+def _picture(chosen: CompareGradients) -> Path:
+    """The file asked for, which must be new; else the run folder's own, or the first free name here."""
+    if chosen.picture is not None:
+        check_new_file(chosen.picture)
+        return chosen.picture
+    if chosen.run is not None:
+        return chosen.run / "gradients.png"
+    names = (Path(f"gradients{number}.png") for number in chain([""], (f"-{i}" for i in count(2))))
+    return next(path for path in names if not path.exists())
+
+
+@dataclass
+class _Found:
+    """What has been measured so far."""
+
+    about: str
+    rows: list[Compared] = field(default_factory=list)
+    left_out: dict[str, float] = field(default_factory=dict)  # seconds, by name
+
+    def print_json(self, picture: str | None = None) -> None:
+        """All of it on a line."""
+        told = {"about": self.about, "picture": picture, "methods": [asdict(row) for row in self.rows], "left_out": self.left_out}
+        print(json.dumps(told), flush=True)
+
+
+def _measure(model: AbstractModel, batch: Batch, methods: dict[str, AbstractGradient], found: _Found, chosen: CompareGradients) -> None:
+    """Row after row, each told as soon as it is there; what the budget has no room for is left out, by name and cost."""
+    console, errors = Console(quiet=chosen.json), Console(stderr=True)
+    seconds_in_all = float("inf") if chosen.all else 60 * chosen.minutes
+    calls = {name: (chosen.draws if hasattr(method, "seed") else 1) + _CALLS_OF_COST for name, method in methods.items()}
+    console.print(found.about, soft_wrap=True, highlight=False, markup=False)
+    with bar(errors) as show:
+        costs = {
+            name: _estimated(model, batch, methods[name], partial(show, "estimating", i, len(methods))) for i, name in enumerate(methods)
+        }
+        fitting = _fitting({name: cost.seconds * calls[name] for name, cost in costs.items()}, seconds_in_all)
+        if title := header(console):
+            console.print(title, style="dim", highlight=False, markup=False, soft_wrap=True)
+        started = time.monotonic()
+        for i, name in enumerate(fitting):
+            show("measuring", i, len(fitting))
+            if i and time.monotonic() - started > seconds_in_all:
+                break
+            (row,) = compare(model, batch, {name: methods[name]}, draws=chosen.draws)
+            found.rows.append(row)
+            console.print(*row_lines(row, console), sep="\n", soft_wrap=True, highlight=False, markup=False)
+            sys.stdout.flush()
+    missing = {name: cost for name, cost in costs.items() if name not in {row.name for row in found.rows}}
+    found.left_out = {name: cost.seconds * calls[name] for name, cost in missing.items()}
+    for line in left_out(missing, calls, console):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _estimated(model: AbstractModel, batch: Batch, method: AbstractGradient, show: Callable[[], None]) -> Estimate:
+    show()
+    try:
+        return estimate(model, batch, method)
+    except (NotImplementedError, InputError):
+        return Estimate(0.0, 0)  # the row says why
+
+
+def _fitting(seconds: dict[str, float], in_all: float) -> list[str]:
+    """As many methods as the time has room for, the quickest in any case, in their own order."""
+    spent, fitting = 0.0, set[str]()
+    for name in sorted(seconds, key=lambda name: seconds[name]):
+        spent += seconds[name]
+        if spent <= in_all or not fitting:
+            fitting.add(name)
+    return [name for name in seconds if name in fitting]
 
 
 def _check_choices(chosen: CompareGradients) -> None:
@@ -97,9 +125,11 @@ def _check_choices(chosen: CompareGradients) -> None:
         )
     for name in ("length", "batch_size", "hidden", "layers"):
         _check.positive(f"--{name.replace('_', '-')}", getattr(chosen, name), most=1_000_000)
-    if chosen.threads is not None:
-        torch.set_num_threads(_check.positive("--threads", chosen.threads, most=1024))
+    use_threads(chosen.threads)
     _check.seed(chosen.seed)
+    _check.above_zero("--minutes", chosen.minutes)
+    if chosen.draws < 2:
+        raise InputError(f"--draws is {chosen.draws}; expected an integer from 2: one draw has no variance. Give more.")
 
 
 def _of_run(path: Path, chosen: CompareGradients) -> tuple[AbstractModel, Batch, str]:
@@ -123,14 +153,14 @@ def _of_task(chosen: CompareGradients) -> tuple[AbstractModel, Batch, str]:
     chance = torch.Generator().manual_seed(chosen.seed)
     torch.manual_seed(chosen.seed)
     batch = _batch(chosen.task, chosen.length, chosen.batch_size, chance)
-    cell = NetworkOptions(cell=chosen.cell).build_cell()
+    cell = build_cell(NetworkOptions(cell=chosen.cell))
     rules = (TorchUniform(), Orthogonal()) if chosen.orthogonal else (TorchUniform(),)
     if batch.inputs.is_floating_point():
         recurrence = Recurrence(cell, batch.inputs.shape[2], chosen.hidden, num_layers=chosen.layers, initialisers=rules)
-        head = Head(chosen.hidden, batch.targets.shape[2], output=Linear(), loss=SquaredError())
+        head = Head(chosen.hidden, batch.known_targets().shape[2], output=Linear(), loss=SquaredError())
         model: AbstractModel = SequenceModel(Vectors(batch.inputs.shape[2]), recurrence, head)
     else:
-        symbols = 1 + int(max(batch.inputs.max(), batch.targets.max()))
+        symbols = 1 + int(max(batch.inputs.max(), batch.known_targets().max()))
         model = LanguageModel(symbols, cell=cell, hidden_size=chosen.hidden, num_layers=chosen.layers, embedding_size=0, initialisers=rules)
     return model, batch, f"{chosen.task}: {_sizes(model, batch)}"
 

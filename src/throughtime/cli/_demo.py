@@ -2,44 +2,28 @@
 
 import shlex
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-from rich.console import Console
-
-from ..training import LoopOptions, NetworkOptions, OptimiserOptions, TextOptions
-from ._flags import parse
+from ..training import LoopOptions, NetworkOptions, OptimiserOptions, TextOptions, discard
+from ._app import Call
+from ._outputs import lasting_console
 from ._sample import sample
-from ._train import TrainText, prepare, run
+from ._train import prepared, run
+from ._verbs import Demo, Sample, TrainText
 
 
-@dataclass(frozen=True)
-class Demo:
-    """Train for a minute on Python's language reference, then evaluate and sample."""
-
-    minutes: float = 1.0
-    """How long to train."""
-    hidden: int = 128
-    """Hidden units."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(unless given: runs/, demo and a number)")] = None
-    """The run folder."""
-
-
-def demo(arguments: Sequence[str], prog: str) -> int:
+def demo(chosen: Demo, call: Call) -> int:
     """The verb."""
-    chosen = parse(Demo, arguments, prog, "A minute of training on the language reference in pydoc_data.topics.")
-    console = Console()
+    console = lasting_console()
     with tempfile.TemporaryDirectory() as aside:
         text = Path(aside) / "demo.txt"
         text.write_text(reference_text(), encoding="utf-8")
-        folder = prepare(_options(text, chosen), console)
-    if code := run(folder, console):
+        with call.interruption.cleaned_up(lambda: discard(Path(aside))), prepared(_options(text, chosen), console, call) as folder:
+            code = run(folder, console, call)
+    if code:
         return code
     console.print("\n[dim]the model goes on from 'The ':[/dim]\n")
-    sample([str(folder.path), "--prompt", "The ", "--length", "400", "--temperature", "0.7", "--seed", "1"], prog)
+    sample(Sample(folder.path, "The ", length=400, temperature=0.7, seed=1), call)
     console.print(
         f"\nmore of it: throughtime sample {shlex.quote(str(folder.path))} --prompt 'The '\ncurves: {folder.curves}",
         soft_wrap=True, highlight=False, markup=False,

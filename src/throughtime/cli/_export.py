@@ -1,36 +1,17 @@
 """``throughtime export``: a trained model in a file that other runtimes read."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
 import torch
-import tyro
 
-from .. import _check
 from ..nn import Recurrence
 from ..training import RunFolder, export_onnx
-from ._flags import parse
+from ._app import Call
+from ._verbs import Export
 
 
-@dataclass(frozen=True)
-class Export:
-    """Write a trained model to a file that other runtimes read."""
-
-    run: Annotated[Path, tyro.conf.Positional]
-    """The run folder."""
-    format: Annotated[str, tyro.conf.arg(metavar="{onnx}")] = "onnx"
-    """What to write: onnx runs in onnxruntime, on phones and in browsers too."""
-    to: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(unless given: model.onnx in the run folder)")] = None
-    """The file to write, which must not be there yet."""
-
-
-def export(arguments: Sequence[str], prog: str) -> int:
+def export(chosen: Export, call: Call) -> int:
     """The verb."""
-    chosen = parse(Export, arguments, prog, "Write a trained model to a file that other runtimes read.")
-    _check.one_of("--format", chosen.format, ("onnx",))
     folder = RunFolder.open(chosen.run)
     vocabulary = folder.vocabulary()
     model = folder.load_model(vocabulary, torch.device("cpu"))

@@ -1,58 +1,36 @@
 """``throughtime flow``: what the gradient of a trained model does through time."""
 
+import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from .. import _check
+from .._bar import bar
 from .._check import InputError
 from ..data import Section, TokenStream, encode_file
-from ..flow import Flow, gradient_flow
+from ..flow import Flow, TrainedBy, gradient_flow
+from ..gradients import TruncatedBPTT
 from ..models import LanguageModel
-from ..training import RunFolder, device
-from ._flags import parse
+from ..training import RunFolder, check_new_file, device, method_of
+from ._app import Call
+from ._threads import use_threads
+from ._verbs import ShowFlow
 
 
-@dataclass(frozen=True)
-class ShowFlow:
-    """See what the gradient of a trained model does through time."""
-
-    run: Annotated[Path, tyro.conf.Positional]
-    """The run folder."""
-    data: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(unless given: the run's own held-out text)")] = None
-    """Another text."""
-    html: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
-    """Write one page that a person can point at; it needs no network."""
-    json: bool = False
-    """Print every number as JSON."""
-    steps: Annotated[int | None, tyro.conf.arg(metavar="T", help_behavior_hint="(unless given: two of the run's windows)")] = None
-    """How many steps to look at, and so how far back."""
-    streams: int = 8
-    """How many places of the text to look at, side by side."""
-    encoding: str = "utf-8"
-    """The encoding of --data."""
-    threads: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(unless given: torch's own choice)")] = None
-    """Threads of torch."""
-    device: str = "cpu"
-    """Where to compute."""
-
-
-def flow(arguments: Sequence[str], prog: str) -> int:
+def flow(chosen: ShowFlow, call: Call) -> int:
     """The verb."""
-    chosen = parse(ShowFlow, arguments, prog, "Which past the loss leans on: does the gradient vanish or explode, what window is enough.")
-    if chosen.threads is not None:
-        torch.set_num_threads(_check.positive("--threads", chosen.threads, most=1024))
+    use_threads(chosen.threads)
     _check.positive("--streams", chosen.streams, most=4096)
     if chosen.steps is not None:
         _check.positive("--steps", chosen.steps, most=100_000)
+    if chosen.html is not None:
+        check_new_file(chosen.html)
     folder = RunFolder.open(chosen.run)
     window, vocabulary = folder.config.loop.bptt, folder.vocabulary()
     model = folder.load_model(vocabulary, device(chosen.device))
@@ -62,21 +40,23 @@ def flow(arguments: Sequence[str], prog: str) -> int:
             name, section = chosen.data.name, encode_file(chosen.data, vocabulary, aside / "data.bin", chosen.encoding)
         else:
             name, section = _held_out(folder)
-        found = _measure(model, section, name, chosen.steps or 2 * window, chosen.streams)
+        with bar(Console(stderr=True)) as show:
+            show(f"measuring {name}", 0, 1)
+            found = _measure(model, section, name, chosen.steps or 2 * window, chosen.streams, _trained_by(folder))
 
     def spell(symbol: int) -> str:
         return vocabulary.decode([symbol])
 
     if chosen.html is not None:
-        found.to_html(chosen.html, symbols=spell, window=window, title=f"Gradient flow of {folder.path} on {name}")
+        found.to_html(chosen.html, symbols=spell, window=window, title=f"Gradient flow of {folder.path} on {name}", reader="shell")
     if chosen.json:
         print(found.to_json(symbols=spell, window=window))
         return 0
     console = Console()
     console.print(f"{found.verdict.state}: {found.verdict.sentence}", soft_wrap=True, highlight=False, markup=False)
-    console.print(_table(found, window))
+    console.print(_table(found))
     for advice in found.verdict.advice:
-        console.print(f"• {advice.sentence}", highlight=False, markup=False)
+        console.print(f"• {advice.told('shell')}", highlight=False, markup=False)
     if chosen.html is not None:
         console.print(f"\npage: {chosen.html}", soft_wrap=True, highlight=False, markup=False)
     return 0
@@ -89,7 +69,14 @@ def _held_out(folder: RunFolder) -> tuple[str, Section]:
     return name, sections[name]
 
 
-def _measure(model: LanguageModel, section: Section, name: str, steps: int, streams: int) -> Flow:
+def _trained_by(folder: RunFolder) -> TrainedBy:
+    """The run's own method and window, its clip at each step and its regulariser left out."""
+    loop = folder.config.loop
+    method = TruncatedBPTT(loop.bptt) if loop.gradient is None else method_of(loop.gradient)
+    return TrainedBy(method, loop.bptt)
+
+
+def _measure(model: LanguageModel, section: Section, name: str, steps: int, streams: int, trained_by: TrainedBy) -> Flow:
     """Of the second window of the text, with the state that the first one leaves; of the first where there is no second."""
     if (size := len(section.tokens)) < 2:
         raise InputError(f"{name} has {size} symbols; expected at least 2, to predict one. Give a longer text with --data.")
@@ -98,40 +85,65 @@ def _measure(model: LanguageModel, section: Section, name: str, steps: int, stre
     at = next(model.parameters()).device
     first = stream[0].to(at)
     if stream.steps < 2 * steps:
-        return gradient_flow(model, first)
+        return gradient_flow(model, first, trained_by=trained_by)
     with torch.no_grad():
         _, state = model.recurrence(model.enter(first))
-    return gradient_flow(model, stream[1].to(at), carry=state)
+    return gradient_flow(model, stream[1].to(at), carry=state, trained_by=trained_by)
 
 
-def _table(found: Flow, window: int) -> Table:
+def _table(found: Flow) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim")
     table.add_column()
-    for name, value in _rows(found, window).items():
+    for name, value in _rows(found).items():
         table.add_row(name, value)
     return table
 
 
-def _rows(found: Flow, window: int) -> dict[str, str]:
-    verdict, bias, jacobians = found.verdict, found.bias, found.jacobians
-    beyond = f"more than {found.max_lag}"
-    rows = {
-        "measured": f"{found.T:,} steps × {found.B:,} streams, loss {found.loss:.3f}",
-        "decay": f"× {verdict.decay:.3g} a step (R² {verdict.r_squared:.2f})",
-        "horizon": f"{beyond if verdict.horizon is None else verdict.horizon} steps until 1 % is left",
-        "half of it": f"within {verdict.half_lag} steps",
-    }
-    if bias is not None:
-        needs = (
-            f"{level * 100:g} % at {f'more than {len(bias.windows)}' if least is None else least}" for level, least in bias.least.items()
-        )
-        rows["least window"] = f"bias {', '.join(needs)} steps"
-        if window <= len(bias.bias):
-            rows["the run's window"] = (
-                f"{window} steps: bias {float(bias.bias[window - 1]):.2%}, cosine {float(bias.cosine[window - 1]):.4f}"
-            )
+def _rows(found: Flow) -> dict[str, str]:
+    guess = "" if found.guess is None else f" (guessing costs {found.guess:.3f})"
+    rows = {"measured": f"{found.T:,} steps × {found.B:,} streams, loss {found.loss:.4g}{guess}"}
+    rows |= {"in float64": f"because {found.again}"} if found.again else {}
+    return rows | _reach(found) | (_biases(found) if found.lags.closes else {}) | _norms(found)
+
+
+def _reach(found: Flow) -> dict[str, str]:
+    """How far back the gradient goes, as far as that can be told."""
+    verdict, some = found.verdict, found.max_lag > 1 and bool(found.adjoint.profile.any())
+    rows = {}
+    if math.isfinite(verdict.decay):
+        quality = "" if math.isnan(verdict.r_squared) else f" (R² {verdict.r_squared:.2f})"
+        rows["decay"] = f"× {verdict.decay:.3g} a step{quality}"
+    if some:
+        horizon = f"more than {found.max_lag}" if verdict.horizon is None else str(verdict.horizon)
+        rows |= {"horizon": f"{horizon} steps until 1 % is left", "half of it": f"within {verdict.half_lag} steps"}
+    return rows
+
+
+def _biases(found: Flow) -> dict[str, str]:
+    """What windows miss, and the run's own."""
+    bias = found.bias
+    if bias is None:
+        return {}
+    forms = {"sliding": (bias.least, len(bias.windows))}
+    forms |= {"in chunks": (bias.chunked.least, int(bias.chunked.windows[-1]))} if bias.chunked is not None else {}
+    forms |= {"(k, 2k)": (bias.overlapping.least, int(bias.overlapping.windows[-1]))} if bias.overlapping is not None else {}
+    rows = {f"window, {form}": _least(least, most) for form, (least, most) in forms.items()}
+    if bias.own is not None:
+        steps = f"{bias.own.method}, {bias.own.steps} steps"
+        rows["the run's own"] = f"{steps}: bias {bias.own.bias:.2%}, cosine {bias.own.cosine:.4f}"
+    return rows
+
+
+def _least(least: Mapping[float, int | None], most: int) -> str:
+    needs = (f"{level * 100:g} % at {f'more than {most}' if k is None else k}" for level, k in least.items())
+    return f"bias {', '.join(needs)} steps"
+
+
+def _norms(found: Flow) -> dict[str, str]:
+    rows, jacobians = {}, found.jacobians
+    if math.isfinite(found.lags.gradient_norm):
         rows["gradient norm"] = f"{found.lags.gradient_norm:.3g}, parts by lag add up to {found.lags.error:.1e}"
-    if jacobians is not None and len(jacobians.exponents):
+    if jacobians is not None and len(jacobians.exponents) and math.isfinite(float(jacobians.exponents[0])):
         rows["greatest exponent"] = f"{float(jacobians.exponents[0]):.3g} nats a step"
     return rows

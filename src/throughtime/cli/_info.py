@@ -1,8 +1,6 @@
 """``throughtime info``: what is running here."""
 
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from rich.console import Console
@@ -11,17 +9,12 @@ from rich.table import Table
 from .._version import __version__
 from ..cells import GRU
 from ..kernels import architecture, architectures, serves
-from ._flags import parse
+from ._app import Call
+from ._verbs import Info
 
 
-@dataclass(frozen=True)
-class Info:
-    """Versions, device, threads and kernels."""
-
-
-def info(arguments: Sequence[str], prog: str) -> int:
+def info(chosen: Info, call: Call) -> int:
     """The verb."""
-    parse(Info, arguments, prog, "Versions, device, threads and kernels.")
     table = Table(box=None, show_header=False)
     table.add_column()
     table.add_column(overflow="fold")

@@ -13,13 +13,13 @@ import numpy as np
 
 from .. import _check
 from .._check import InputError
+from ._sources import raw_chunks, readable
 from ._stream import Tokens
-from ._vocabulary import AbstractVocabulary, Bytes, Chars, Subwords, Words, vocabulary_from_json
+from ._vocabulary import ANY_BYTES, AbstractVocabulary, Bytes, Chars, Subwords, Words, vocabulary_from_json
 
 Level = Literal["char", "byte", "word", "bpe"]
 Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
 
-_CHUNK = 1 << 20  # bytes read at a time
 _WORDS = 30_000  # the default number of symbols at level word
 _SNAP = 10_000  # characters by which a cut between sections may move to the next line end
 
@@ -42,6 +42,7 @@ class Section:
     tokens: Tokens
     characters: int
     unknown: int  # how many ids are <unk>
+    unknown_bits: float | None = None  # to spell what they stand for; None: nobody has counted them
 
 
 @final
@@ -110,37 +111,43 @@ class Corpus:
         level: Level = "char",
         vocabulary_size: int | None = None,
         min_count: int | None = None,
+        vocabulary: AbstractVocabulary | None = None,
         progress: Progress = lambda what, done, total: None,
     ) -> "Corpus":
         """Read the text three times in a stream (check, count, encode) and write ``vocabulary.json`` and ``tokens/``.
 
         A level of words keeps at most the 30,000 commonest unless ``vocabulary_size`` says otherwise.
 
-        The vocabulary is counted from the training section alone. ``tokens/corpus.json`` is written last: without it there is no corpus.
+        The vocabulary is counted from the training section alone, unless it is given.
+        ``tokens/corpus.json`` is written last: without it there is no corpus.
 
         Raises:
             InputError: a file that is missing, empty or not in its encoding; a text of fewer than two symbols.
         """
         tokens = folder / "tokens"
         tokens.mkdir(parents=True, exist_ok=True)
-
-        def chunks(what: str) -> Iterator[str]:
-            return _read(source.files, source.encoding, lambda done, total: progress(what, done, total))
-
-        for path in filter(None, (source.valid, source.test)):
-            _check_text([path], source.encoding, lambda done, total, path=path: progress(f"checking {path.name}", done, total))
-        characters = _check_text(source.files, source.encoding, lambda done, total: progress("checking", done, total))
-        bounds = source.bounds(characters)
-        snap = level in ("word", "bpe")
-        training = (text for section, text in _split(chunks("counting"), bounds, snap) if section == 0)
-        vocabulary = _count(level, training, vocabulary_size, min_count)
+        errors = ANY_BYTES if level == "byte" else "strict"
         with ExitStack() as files:
+
+            def found(paths: Sequence[Path]) -> list[Path]:
+                return files.enter_context(readable(paths, tokens, lambda done, total: progress("reading", done, total)))
+
+            def chunks(what: str, paths: Sequence[Path]) -> Iterator[str]:
+                return _read(paths, source.encoding, lambda done, total: progress(what, done, total), errors)
+
+            text, held_out = found(source.files), [None if path is None else found([path]) for path in (source.valid, source.test)]
+            for paths in filter(None, held_out):
+                _check_text(chunks("checking", paths), paths, source.encoding, errors)
+            bounds = source.bounds(_check_text(chunks("checking", text), text, source.encoding, errors))
+            snap = level in ("word", "bpe")
+            training = (text for section, text in _split(chunks("counting", text), bounds, snap) if section == 0)
+            counted = _told_at_the_end(training, lambda: progress("learning subwords", 0, 1) if level == "bpe" else None)
+            vocabulary = vocabulary or _count(level, counted, vocabulary_size, min_count)
             writers = [files.enter_context(_Writer(tokens / f"{name}.bin", vocabulary)) for name in ("train", "valid", "test")]
-            _encode(vocabulary, _split(chunks("encoding"), bounds, snap), writers)
-            for writer, path in zip(writers[1:], (source.valid, source.test), strict=True):
-                if path is not None:
-                    texts = _read([path], source.encoding, lambda done, total, path=path: progress(f"encoding {path.name}", done, total))
-                    _encode(vocabulary, ((0, text) for text in texts), [writer])
+            _encode(vocabulary, _split(chunks("encoding", text), bounds, snap), writers)
+            for writer, paths in zip(writers[1:], held_out, strict=True):
+                if paths is not None:
+                    _encode(vocabulary, ((0, text) for text in chunks("encoding", paths)), [writer])
             sizes = {w.path.stem: w.close() for w in writers}
         _write_json(folder / "vocabulary.json", vocabulary.to_json())
         _write_json(tokens / "corpus.json", {"sections": sizes})
@@ -167,11 +174,18 @@ class Corpus:
         return cls(vocabulary, sections)
 
 
-def encode_file(path: Path, vocabulary: AbstractVocabulary, into: Path, encoding: str = "utf-8") -> Section:
-    """A file's ids under a vocabulary that stands already, kept at ``into``."""
+def encode_file(
+    path: Path,
+    vocabulary: AbstractVocabulary,
+    into: Path,
+    encoding: str = "utf-8",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Section:
+    """A text's ids under a vocabulary that stands already, kept at ``into``; pipes, gzip and folders as for ``Corpus.build``."""
     _refuse_no_encoding(encoding)
-    with _Writer(into, vocabulary) as writer:
-        _encode(vocabulary, ((0, text) for text in _read([path], encoding, lambda done, total: None)), [writer])
+    errors = ANY_BYTES if vocabulary.level == "byte" else "strict"
+    with _Writer(into, vocabulary) as writer, readable([path], into.parent, progress) as paths:
+        _encode(vocabulary, ((0, text) for text in _read(paths, encoding, progress, errors)), [writer])
         return _open_section(into, vocabulary, writer.close())
 
 
@@ -185,14 +199,16 @@ class _Writer:
 
     def __init__(self, path: Path, vocabulary: AbstractVocabulary) -> None:
         self.path, self._file = path, path.open("wb")
-        self._dtype, self._unknown_id = vocabulary.dtype, vocabulary.unknown
+        self._vocabulary = vocabulary
         self.tokens = self.characters = self.unknown = 0
+        self.unknown_bits = 0.0
 
     def write(self, text: str, ids: np.ndarray) -> None:
-        self._file.write(ids.astype(self._dtype).tobytes())
+        self._file.write(ids.astype(self._vocabulary.dtype).tobytes())
         self.tokens, self.characters = self.tokens + len(ids), self.characters + len(text)
-        if self._unknown_id is not None:
-            self.unknown += int((ids == self._unknown_id).sum())
+        if unknown := int((ids == self._vocabulary.unknown).sum()):
+            self.unknown += unknown
+            self.unknown_bits += self._vocabulary.spelling_bits(text, ids)
 
     def __enter__(self) -> "_Writer":
         return self
@@ -200,11 +216,11 @@ class _Writer:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def close(self) -> dict[str, int]:
+    def close(self) -> dict[str, float]:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        return {"tokens": self.tokens, "characters": self.characters, "unknown": self.unknown}
+        return {"tokens": self.tokens, "characters": self.characters, "unknown": self.unknown, "unknown_bits": self.unknown_bits}
 
 
 def _count(level: Level, chunks: Iterable[str], size: int | None, min_count: int | None) -> AbstractVocabulary:
@@ -245,7 +261,7 @@ def _encode(vocabulary: AbstractVocabulary, texts: Iterator[tuple[int, str]], wr
 
 def _open_section(path: Path, vocabulary: AbstractVocabulary, entry: object) -> Section:
     match entry:
-        case {"tokens": int(tokens), "characters": int(characters), "unknown": int(unknown)}:
+        case {"tokens": int(tokens), "characters": int(characters), "unknown": int(unknown), **others}:
             try:
                 size = path.stat().st_size
             except OSError as error:
@@ -257,7 +273,8 @@ def _open_section(path: Path, vocabulary: AbstractVocabulary, entry: object) -> 
                     f"{path} has {size:,} bytes; expected {tokens * vocabulary.dtype.itemsize:,} for {tokens:,} tokens: it was cut "
                     "short or changed. Train again with `overwrite`."
                 )
-            return Section(Tokens(path, vocabulary.dtype), characters, unknown)
+            bits = others.get("unknown_bits")
+            return Section(Tokens(path, vocabulary.dtype), characters, unknown, float(bits) if isinstance(bits, int | float) else None)
     raise InputError(
         f"the entry for {path} in corpus.json is {entry!r:.80}; expected the numbers of its tokens, characters and unknowns. "
         "Train again with `overwrite`."
@@ -273,16 +290,20 @@ def _refuse_no_encoding(encoding: str) -> None:
         ) from None
 
 
-def _check_text(paths: Sequence[Path], encoding: str, progress: Callable[[int, int], None]) -> int:
+def _check_text(texts: Iterable[str], paths: Sequence[Path], encoding: str, errors: str) -> int:
     """How many characters the files have, after a look at each byte of them."""
-    for path in paths:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise InputError(f"{path} is a pipe or device, which can be read once; expected a file. Save the text to a file first.")
     characters = 0
-    for text in _read(paths, encoding, progress):
-        _refuse_surrogates(text, paths, encoding)
+    for text in texts:
+        if errors == "strict":
+            _refuse_surrogates(text, paths, encoding)
         characters += len(text)
     return characters
+
+
+def _told_at_the_end(chunks: Iterable[str], tell: Callable[[], None]) -> Iterator[str]:
+    """The same chunks; what follows the last of them may take a while."""
+    yield from chunks
+    tell()
 
 
 def _refuse_surrogates(text: str, paths: Sequence[Path], encoding: str) -> None:
@@ -296,26 +317,20 @@ def _refuse_surrogates(text: str, paths: Sequence[Path], encoding: str) -> None:
         ) from None
 
 
-def _read(paths: Sequence[Path], encoding: str, progress: Callable[[int, int], None]) -> Iterator[str]:
+def _read(paths: Sequence[Path], encoding: str, progress: Callable[[int, int], None], errors: str = "strict") -> Iterator[str]:
     """The text of files end to end, a chunk at a time; a byte order mark at a file's start is dropped."""
     total = sum(_size(path) for path in paths)
     done = 0
     for path in paths:
-        decoder = codecs.getincrementaldecoder("utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding)()
+        decoder = codecs.getincrementaldecoder("utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding)(errors)
         offset = 0
-        try:
-            with path.open("rb") as file:
-                while raw := file.read(_CHUNK):
-                    yield _decode(decoder, raw, path, offset, encoding, final=False)
-                    offset += len(raw)
-                    progress(done + offset, total)
-                if tail := _decode(decoder, b"", path, offset, encoding, final=True):
-                    yield tail
-        except OSError as error:
-            raise InputError(
-                f"{path} cannot be read ({error.strerror}); expected a text file. Check the path and its permissions."
-            ) from None
-        done += offset
+        for raw, read in raw_chunks(path):
+            yield _decode(decoder, raw, path, offset, encoding, final=False)
+            offset += len(raw)
+            progress(done + read, total)
+        if tail := _decode(decoder, b"", path, offset, encoding, final=True):
+            yield tail
+        done += _size(path)
 
 
 def _decode(decoder: codecs.IncrementalDecoder, raw: bytes, path: Path, offset: int, encoding: str, *, final: bool) -> str:
@@ -333,13 +348,8 @@ def _decode(decoder: codecs.IncrementalDecoder, raw: bytes, path: Path, offset: 
 
 
 def _size(path: Path) -> int:
-    try:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder; expected a text file. Name the files in it.")
-        size = path.stat().st_size
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); expected a text file. Check the path.") from None
-    if size == 0 and path.is_file():
+    size = path.stat().st_size
+    if size == 0:
         raise InputError(f"{path} is empty; expected text. Give another file.")
     return size
 

@@ -6,6 +6,7 @@ V vocabulary. ``<unk>`` is symbol 0 of the levels where a symbol can be unknown.
 import abc
 import codecs
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,15 +14,17 @@ from itertools import chain, repeat
 from typing import ClassVar, final
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from .. import _check
 from .._check import InputError
 
 UNKNOWN = "<unk>"
+ANY_BYTES = "surrogateescape"  # how Python keeps bytes that are not UTF-8 in a text
 END_OF_LINE = "<eos>"
 _CODE_POINTS = 0x110000
 _MOST_SUBWORDS = 1_000_000
+_LONGEST_WORD = 64  # characters without a space that byte-pair encoding joins, as in a text without line breaks
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which is no text
 
 
@@ -53,6 +56,10 @@ class AbstractVocabulary(abc.ABC):
     @abc.abstractmethod
     def to_json(self) -> object:
         """The vocabulary as an object for JSON, which ``vocabulary_from_json`` reads."""
+
+    def spelling_bits(self, text: str, ids: np.ndarray) -> float:
+        """The bits that spell what <unk> stands for in a text and its ids, so that what is unknown is not free."""
+        return 0.0
 
     @property
     def dtype(self) -> np.dtype:
@@ -119,13 +126,13 @@ class Bytes(AbstractVocabulary):
         """
         seen: set[int] = set()
         for chunk in chunks:
-            seen.update(chunk.encode())
+            seen.update(chunk.encode(errors=ANY_BYTES))
             if len(seen) > 1:
                 return cls()
         raise _one_symbol(cls.level, bytes(seen).decode("latin-1"))
 
     def encode(self, text: str) -> np.ndarray:
-        return np.frombuffer(text.encode(), np.uint8)
+        return np.frombuffer(text.encode(errors=ANY_BYTES), np.uint8)
 
     def pieces(self, ids: Iterable[int]) -> Iterator[str]:
         return _spelled(bytes([i]) for i in ids)
@@ -167,6 +174,10 @@ class Chars(AbstractVocabulary):
 
     def encode(self, text: str) -> np.ndarray:
         return self._id[np.frombuffer(text.encode("utf-32-le"), np.uint32)]
+
+    def spelling_bits(self, text: str, ids: np.ndarray) -> float:
+        """Each is one of the code points that are not in the vocabulary, all alike."""
+        return float((ids == 0).sum()) * math.log2(_CODE_POINTS - len(self.characters))
 
     def pieces(self, ids: Iterable[int]) -> Iterator[str]:
         return (UNKNOWN if i == 0 else self.characters[i - 1] for i in ids)
@@ -214,6 +225,13 @@ class Words(AbstractVocabulary):
     def encode(self, text: str) -> np.ndarray:
         return np.fromiter(map(self._id.get, _words(text), repeat(0)), np.uint32)
 
+    def spelling_bits(self, text: str, ids: np.ndarray) -> float:
+        """Each letter by letter: those of the vocabulary's words, an end and an escape are alike; after the escape any code point is."""
+        alphabet = set().union(*self.words)
+        one, other = math.log2(len(alphabet) + 2), math.log2(_CODE_POINTS)
+        unknown = (word for word, i in zip(_words(text), ids, strict=True) if i == 0)
+        return sum(one * (len(word) + 1) + other * sum(letter not in alphabet for letter in word) for word in unknown)
+
     def pieces(self, ids: Iterable[int]) -> Iterator[str]:
         begins_line = True
         for i in ids:
@@ -260,7 +278,8 @@ class Subwords(AbstractVocabulary):
         if len(set(first)) < 2:
             raise _one_symbol(cls.level, first[:1])
         tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+        cut = pre_tokenizers.Split(Regex(rf"\S{{{_LONGEST_WORD}}}"), "isolated")  # merging takes the square of a word's length
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(add_prefix_space=False)])  # type: ignore[assignment]
         tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
         trainer = trainers.BpeTrainer(
             vocab_size=most,

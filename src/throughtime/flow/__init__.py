@@ -1,14 +1,16 @@
 """What the gradient does through time: by lag, by step, in words."""
 
-from ._flow import (
+from .measure import (
     AdjointMap as AdjointMap,
-    Advice as Advice,
     BiasCurve as BiasCurve,
-    Flow as Flow,
     Gates as Gates,
     Jacobians as Jacobians,
     LagGradients as LagGradients,
-    Verdict as Verdict,
+    OwnBias as OwnBias,
+    Spectra as Spectra,
+    TrainedBy as TrainedBy,
+    WindowBias as WindowBias,
 )
-from ._jacobians import Spectra as Spectra
-from ._measure import gradient_flow as gradient_flow
+from .verdict import Advice as Advice, Verdict as Verdict
+from ._flow import Flow as Flow
+from ._gradient_flow import gradient_flow as gradient_flow

@@ -1,275 +1,22 @@
-"""What a measurement of gradient flow holds: every number with its shape, its unit and its meaning.
+"""A measurement of gradient flow and the ways to show it: here the numbers and their reports meet."""
 
-T time · B batch · G gates · H hidden · S states · L layers · K lags · Q quantiles · N samples · M spans · E exponents.
-
-Steps t and lags k count from 0: a loss at step t is led back k steps to step t − k ≥ 0. A window of K steps holds the lags 0 … K − 1.
-Every tensor is float64 on the CPU; NaN stands where there is nothing to measure. Losses are in nats where the model's are.
-"""
-
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, final
 
-from jaxtyping import Float, Shaped
-from torch import Tensor
-
-from . import _figure, _frame, _json, _page
+from ._base import AbstractFlow
+from .report import Shown, Symbols, to_figure, to_frame, to_text, write_page
+from .verdict import Reader
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from polars import DataFrame
 
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-LEVELS = (0.1, 0.01, 0.001)
-
 
 @final
 @dataclass(frozen=True, eq=False)
-class LagGradients:
-    """g^(k): the part of dL/dθ that reaches back exactly k steps, L the batch's loss as the model scales it.
-
-    The head, and whatever else acts on a loss without passing through time, is counted at lag 0. A state before the first step that
-    is a parameter is counted with the step that it enters, as an input is: the loss at t reaches it at lag t.
-
-    Attributes:
-        norms: parameter name → (K,) ‖g^(k)‖, one number a lag, in loss per unit of the parameter. Empty where not asked for.
-        total: (K,) the same of all parameters together. Empty (0,) where not asked for.
-        tensors: parameter name → (K, *shape) g^(k) itself, for those that were asked for.
-        gradient: parameter name → ‖dL/dθ‖, by ``FullBPTT``.
-        gradient_norm: ‖dL/dθ‖ of all parameters together.
-        beyond: parameter name → the norm of the part at lags K and more; 0 where K covers all.
-        error: ‖Σ_k g^(k) + beyond − dL/dθ‖ / ‖dL/dθ‖, the check that is made every time; dL/dθ by ``FullBPTT``. NaN where not asked for.
-    """
-
-    norms: Mapping[str, Float[Tensor, " K"]]
-    total: Float[Tensor, " K_or_0"]
-    tensors: Mapping[str, Tensor]
-    gradient: Mapping[str, float]
-    gradient_norm: float
-    beyond: Mapping[str, float]
-    error: float
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class AdjointMap:
-    """A[t, k] = ‖∂L_t/∂s_{t−k}‖ per stream: how much the loss at t leans on what the network held k steps before.
-
-    L_t is one stream's own m w ℓ at step t, not scaled by the batch: it does not depend on T or B. Euclidean norms over the units of all
-    S states. ``mean over streams`` is over those that have a loss at t.
-
-    Attributes:
-        joint: (T, K) mean over streams of the norm in the joint state of all layers after step t − k, every part of it held apart:
-            at lag 0 only the top layer's h counts.
-        layers: (L, T, K) the same of one layer's state, by every path, also up through the layers above within the step: what
-            ``torch.autograd.grad`` gives for that layer's output. With one layer it is ``joint``.
-        inputs: (T, K) the same for x_{t−k}, the vector that enters the first layer. None where not asked for.
-        stream: which stream the two below are of.
-        stream_joint: (T, K) that stream's own ``joint``, no mean.
-        stream_inputs: (T, K) that stream's own ``inputs``. None where not asked for.
-        profile: (K,) mean of ``joint`` over t and streams: over every (t, b) with a loss and t ≥ k.
-        quantiles: (Q, K) quantiles of the same numbers, at the levels ``levels``.
-        layer_profiles: (L, K) as ``profile``, of each layer.
-        input_profile: (K,) as ``profile``, of the inputs. None where not asked for.
-        counts: (K,) how many (t, b) each lag's mean is over.
-        border: (T,) mean over streams of ‖∂L_t/∂s‖, s the joint state before the batch's first step: what a carried state would have been
-            told, had the gradient not stopped there. NaN where the loss at t is farther than K − 1 steps from it.
-    """
-
-    joint: Float[Tensor, "T K"]
-    layers: Float[Tensor, "L T K"]
-    inputs: Float[Tensor, "T K"] | None
-    stream: int
-    stream_joint: Float[Tensor, "T K"]
-    stream_inputs: Float[Tensor, "T K"] | None
-    profile: Float[Tensor, " K"]
-    quantiles: Float[Tensor, "Q K"]
-    layer_profiles: Float[Tensor, "L K"]
-    input_profile: Float[Tensor, " K"] | None
-    counts: Float[Tensor, " K"]
-    border: Float[Tensor, " T"]
-    levels: tuple[float, ...] = QUANTILES
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class BiasCurve:
-    """What a sliding window of K steps would miss: g_K = Σ_{k<K} g^(k), what ``TruncatedBPTT(1, K)`` finds, against g = dL/dθ.
-
-    Attributes:
-        windows: (K,) the window lengths 1 … K, in steps.
-        bias: (K,) ‖g_K − g‖ / ‖g‖ over the parameters that act through time: all but those of the head, which no window changes.
-        cosine: (K,) cos(g_K, g) over the same.
-        whole_bias: (K,) the bias over every parameter, the head's too.
-        whole_cosine: (K,) the cosine over every parameter.
-        whole_norm: (K,) ‖g_K‖ over every parameter.
-        parameters: the names of those that act through time.
-        least: level (0.1, 0.01, 0.001) → the least window from which on ``bias`` stays at or below it; None: longer than was measured.
-    """
-
-    windows: Float[Tensor, " K"]
-    bias: Float[Tensor, " K"]
-    cosine: Float[Tensor, " K"]
-    whole_bias: Float[Tensor, " K"]
-    whole_cosine: Float[Tensor, " K"]
-    whole_norm: Float[Tensor, " K"]
-    parameters: tuple[str, ...]
-    least: Mapping[float, int | None]
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Jacobians:
-    """J_t = ∂s_t/∂s_{t−1} of the joint state of n = L·S·H numbers, along the trajectory that the batch drives.
-
-    A stream is followed up to its last loss: what comes after is padding.
-
-    Attributes:
-        steps: (N,) the steps t of the samples.
-        streams: (N,) the streams b of the samples.
-        singular_values: (N, n) of each J_t, descending.
-        spans: lengths p of the products measured, in steps.
-        span_ends: span p → (M,) the last step t of each product J_t … J_{t−p+1}.
-        span_singular_values: span p → (M, n), descending; those below the precision of the largest are rounding.
-        exponents: (E,) the greatest Lyapunov exponents, in nats per step, descending; mean over streams. Above 0 the state is chaotic and
-            gradients explode; far below 0 they vanish.
-        exponents_spread: (E,) standard deviation over streams; NaN with one stream.
-        exponent_steps: how many steps of the longest stream they are the mean of, after the burn-in.
-        burn_in: steps left out at the start, while the tangents turn into the leading directions.
-        radius: (L, G) spectral radius of each gate's recurrent matrix R.
-    """
-
-    steps: Shaped[Tensor, " N"]
-    streams: Shaped[Tensor, " N"]
-    singular_values: Float[Tensor, "N n"]
-    spans: tuple[int, ...]
-    span_ends: Mapping[int, Tensor]
-    span_singular_values: Mapping[int, Tensor]
-    exponents: Float[Tensor, " E"]
-    exponents_spread: Float[Tensor, " E"]
-    exponent_steps: int
-    burn_in: int
-    radius: Float[Tensor, "L G"]
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Gates:
-    """What the units and gates do over the batch's steps that count (those the mask lets stand).
-
-    Attributes:
-        names: the gates' letters in the order of the weights: ("r", "z", "n"), ("i", "f", "g", "o"), ("a",) for the simple network's
-            pre-activation; numbers for a cell that is not one of these.
-        openness: (L, G, H) mean over t and streams of each sigmoidal gate's value, 0 closed, 1 open; NaN where the gate is not one.
-        saturation: (L, G, H) share of t and streams at which the unit's slope is below 5 % of the greatest that its function has: the gate,
-            or the activation of the simple network, passes next to no gradient. For relu: the share at which the unit is off. NaN
-            where the function is not known.
-        retention: (L, S, H) geometric mean over t and streams of |∂s'_j/∂s_j| past the recurrent matrix: what a unit keeps of itself in
-            one step. f for the LSTM's c, z for the GRU's h, 0 for the simple network.
-        half_life: (L, S, H) ln ½ / ln retention, in steps: after how many of them half of a memory is left. 0 where nothing is kept,
-            infinite where all is.
-        dead: (L,) share of units whose activation or every gate is saturated at more than 99 % of steps.
-    """
-
-    names: tuple[str, ...]
-    openness: Float[Tensor, "L G H"]
-    saturation: Float[Tensor, "L G H"]
-    retention: Float[Tensor, "L S H"]
-    half_life: Float[Tensor, "L S H"]
-    dead: Float[Tensor, " L"]
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Advice:
-    """One thing to try, and the measured numbers that speak for it.
-
-    Attributes:
-        about: what it changes.
-        sentence: in words, the numbers in it.
-        value: the number to set, where there is one: a window in steps, a norm, a bias.
-        because: name of a measured quantity → its value.
-    """
-
-    about: Literal["window", "clip", "start", "gates", "regulariser", "precision", "nothing"]
-    sentence: str
-    value: float | None
-    because: Mapping[str, float]
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Verdict:
-    """What the numbers say, in words.
-
-    Attributes:
-        state: "vanishing", "exploding" or "healthy".
-        sentence: one sentence, the numbers in it.
-        decay: the factor by which the profile changes at each step back, from the fit; 1 neither fades nor grows.
-        r_squared: the fit's coefficient of determination in ln profile: 1 is a pure exponential. NaN with fewer than three lags.
-        fit: first and last lag of the fit.
-        horizon: the effective horizon: the least lag from which on the profile stays below 1 % of its greatest value, in steps; None:
-            farther than was measured.
-        half_lag: the least lag k such that the lags 0 … k hold half of the sum of the profile.
-        advice: what to try, the most pressing first.
-    """
-
-    state: Literal["vanishing", "exploding", "healthy"]
-    sentence: str
-    decay: float
-    r_squared: float
-    fit: tuple[int, int]
-    horizon: int | None
-    half_lag: int
-    advice: tuple[Advice, ...]
-
-    def __str__(self) -> str:
-        return "\n".join([f"{self.state}: {self.sentence}", *(f"  try {one.about}: {one.sentence}" for one in self.advice)])
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Flow:
-    """What the gradient of one batch does through time.
-
-    Attributes:
-        cell: the cell, as it writes itself.
-        layers: L.
-        hidden_size: H.
-        T: steps of the batch.
-        B: streams of the batch.
-        max_lag: the greatest lag measured, K − 1.
-        carried: whether a state was carried in; the gradient stops at it.
-        loss: the batch's loss, as the model scales it, dropout off.
-        losses: (T, B) each step's own m w ℓ; NaN where no loss counts.
-        inputs: (T, B) the symbols that went in, where they are indices; None for vectors.
-        targets: (T, B) the symbols that should come out, where they are indices; None for vectors.
-        lags: the gradient by lag.
-        adjoint: the map [t, k].
-        bias: what each window would miss. None where the gradient by lag was not asked for.
-        jacobians: None where not asked for.
-        gates: None where not asked for.
-        verdict: in words.
-    """
-
-    cell: str
-    layers: int
-    hidden_size: int
-    T: int
-    B: int
-    max_lag: int
-    carried: bool
-    loss: float
-    losses: Float[Tensor, "T B"]
-    inputs: Shaped[Tensor, "T B"] | None
-    targets: Shaped[Tensor, "T B"] | None
-    lags: LagGradients
-    adjoint: AdjointMap
-    bias: BiasCurve | None
-    jacobians: Jacobians | None
-    gates: Gates | None
-    verdict: Verdict
+class Flow(AbstractFlow):
+    """What the gradient of one batch does through time. Its fields are those of ``AbstractFlow``."""
 
     def to_frame(self, rows: Literal["lags", "map"] = "lags") -> "DataFrame":
         """A polars table: a row a lag (profile, gradient norms, the bias of a window of so many lags and one), or a row a cell of the map.
@@ -277,22 +24,30 @@ class Flow:
         Raises:
             ImportError: polars is not installed.
         """
-        return _frame.to_frame(self, rows)
+        return to_frame(self, rows)
 
     def plot(self) -> "Figure":
         """A matplotlib figure: map, profile, gradient by lag, bias curve, Jacobians and gates, as far as they were measured."""
-        return _figure.to_figure(self)
+        return to_figure(self)
 
-    def to_json(self, *, symbols: _json.Symbols | None = None, window: int | None = None) -> str:
+    def to_json(self, *, symbols: Symbols | None = None, window: int | None = None) -> str:
         """All numbers as JSON, to 6 significant digits (those of the maps to 4), NaN as null.
 
         Args:
             symbols: what an index spells; None: its number.
             window: the window to mark on the bias curve, in steps; None: what the verdict advises.
         """
-        return _json.to_text(self, symbols=symbols, window=window)
+        return to_text(self, symbols=symbols, window=window)
 
-    def to_html(self, path: str | Path, *, symbols: _json.Symbols | None = None, window: int | None = None, title: str = "") -> None:
+    def to_html(
+        self,
+        path: str | Path,
+        *,
+        symbols: Symbols | None = None,
+        window: int | None = None,
+        title: str = "",
+        reader: Reader = "python",
+    ) -> None:
         """Write one page that needs no network: verdict, map, text, profile, bias curve, spectra, gates. It holds ``to_json``'s numbers.
 
         Args:
@@ -300,8 +55,9 @@ class Flow:
             symbols: as in ``to_json``.
             window: as in ``to_json``.
             title: of the page.
+            reader: who is advised: "python" is shown objects, "shell" the flags of ``throughtime train``.
 
         Raises:
             InputError: the file cannot be written.
         """
-        _page.write_page(Path(path), self, symbols=symbols, window=window, title=title)
+        write_page(Path(path), self, Shown(symbols, window, title, reader))

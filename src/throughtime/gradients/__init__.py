@@ -9,6 +9,7 @@ from ._base import (
     starting_state as starting_state,
 )
 from ._history import History as History
+from ._stations import run_with_steps as run_with_steps, stack_of as stack_of
 from ._compare import Compared as Compared, compare as compare
 from ._full import FullBPTT as FullBPTT
 from ._random_truncated import RandomTruncatedBPTT as RandomTruncatedBPTT

@@ -169,7 +169,7 @@ class _Inputs:
         segment = lru_cache(2)(lambda i: batch.steps(i * steps, min((i + 1) * steps, batch.T)))  # each is asked for several times in a row
         first = model.enter(segment(0)) if model.enters_rows(batch.inputs[:steps]) else None
         if isinstance(first, Rows):
-            return cls(model, segment, TableProduct(model.recurrence, first.table))
+            return cls(model, segment, TableProduct(model.recurrence.stored_parameters_of(0), first.table))
         return cls(model, segment)
 
     def enter(self, i: int) -> Tensor | Rows:

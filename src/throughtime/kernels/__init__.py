@@ -7,9 +7,11 @@ from ._choice import (
     set_kernels as set_kernels,
     set_threads as set_threads,
 )
-from ._cross_entropy import linear_cross_entropy as linear_cross_entropy
+from ._cross_entropy import linear_cross_entropy as linear_cross_entropy, logits_memory as logits_memory
 from ._dispatch import backward as backward, forward as forward, states as states
 from ._fast import architecture as architecture, architectures as architectures
+from ._memory import MemoryUse as MemoryUse, memory_use as memory_use
+from ._table import TABLE as TABLE, OnnxOperator as OnnxOperator, known as known
 from ._recurrence import recurrence as recurrence, serves as serves
 from ._types import (
     FORWARD as FORWARD,

@@ -13,7 +13,7 @@ from ..cells import GRU, LSTM, AbstractCell, Elman, Identity, Relu, Sigmoid, Tan
 @final
 @dataclass(frozen=True)
 class OnnxOperator:
-    """ONNX's operator for a cell: (1)–(3) of ``models/_onnx.py``."""
+    """ONNX's operator for a cell: (1)–(3) of ``models/onnx.py``."""
 
     name: str
     gates: tuple[int, ...]  # ONNX's k-th gate is our gates[k]-th

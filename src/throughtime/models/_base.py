@@ -7,7 +7,7 @@ import abc
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from .._shapes import State
@@ -55,6 +55,22 @@ class AbstractModel(nn.Module, abc.ABC):
     ) -> None:
         self.input, self.recurrence, self.head = input, recurrence, head
         self.dropout, self.reduction = nn.Dropout(dropout), reduction
+
+    def forward(self, inputs: Shaped[Tensor, "T B *I"], state: State | None = None) -> tuple[Float[Tensor, "T B V"], State]:
+        """What the head makes of every step, o = V h + c, and the state to go on from.
+
+        The output function (softmax, a sigmoid) is left to the caller, as in ONNX files: cross-entropy takes o as it is.
+
+        Args:
+            inputs: (T, B) indices or (T, B, I) vectors, time first.
+            state: from the call before; None: the model's initial state.
+
+        Raises:
+            InputError: inputs or a state of another shape than the model's.
+        """
+        batch = Batch(inputs)
+        hs, state_next = self.recurrence(self.enter(batch), self.initial_state(batch.B) if state is None else state)
+        return self.head(self.dropout(hs)), state_next
 
     def initial_state(self, batch_size: int) -> State:
         """The state before the first step, S tensors (L, B, H)."""

@@ -12,8 +12,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from .. import _check
-from ..kernels import get_kernels, linear_cross_entropy
-from ..kernels._cross_entropy import logits_memory
+from ..kernels import get_kernels, linear_cross_entropy, logits_memory
 from ._losses import AbstractLoss, CrossEntropy, Output, Softmax
 
 

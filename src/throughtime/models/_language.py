@@ -82,6 +82,7 @@ class LanguageModel(AbstractModel):
         temperature: float = 1.0,
         top_k: int | None = None,
         generator: torch.Generator | None = None,
+        never: Sequence[int] = (),
     ) -> Iterator[int]:
         """Draw ``length`` symbols one after another, each from p(· | prompt, those before it).
 
@@ -91,6 +92,7 @@ class LanguageModel(AbstractModel):
             temperature: logits are divided by it; 0 takes the likeliest symbol.
             top_k: only the k likeliest symbols may be drawn; None: all.
             generator: the source of chance; None: torch's global one.
+            never: indices that are not drawn, such as that of the unknown symbol.
 
         Raises:
             InputError: an empty prompt, indices outside the vocabulary, a negative temperature, a top_k below 1.
@@ -101,10 +103,16 @@ class LanguageModel(AbstractModel):
         _check.at_least("temperature", temperature, 0.0)
         if top_k is not None:
             _check.positive("top_k", top_k)
-        return self._draw(prompt, length, temperature, top_k, generator)
+        return self._draw(prompt, length, temperature, top_k, generator, never)
 
     def _draw(
-        self, prompt: Sequence[int], length: int, temperature: float, top_k: int | None, generator: torch.Generator | None
+        self,
+        prompt: Sequence[int],
+        length: int,
+        temperature: float,
+        top_k: int | None,
+        generator: torch.Generator | None,
+        never: Sequence[int],
     ) -> Iterator[int]:
         device = self.head.weight.device
         inputs, state = torch.as_tensor(prompt, device=device).unsqueeze(1), None  # (T, 1)
@@ -113,6 +121,7 @@ class LanguageModel(AbstractModel):
         try:
             for _ in range(length):
                 o, state = self._last_logits(inputs, state)
+                o[list(never)] = -torch.inf
                 symbol = _choose(o, temperature, top_k, generator)
                 yield symbol
                 inputs = torch.tensor([[symbol]], device=device)

@@ -168,7 +168,15 @@ def _reason(module: nn.Module) -> str | None:
     if "forward" in vars(module):
         return "its forward has been replaced on the object"
     given = {name for holder in (module, *own) for name in vars(holder)}
-    if taken := sorted(OUR_NAMES & given.union(module._parameters, module._buffers, module._modules)):
+    if taken := sorted(
+        OUR_NAMES
+        & given.union(
+            *(
+                dict(found)
+                for found in (module.named_parameters(recurse=False), module.named_buffers(recurse=False), module.named_children())
+            )
+        )
+    ):
         return f"it is a {kind.__qualname__} with its own {', '.join(taken)}, a name that ours uses for something else"
     return None
 

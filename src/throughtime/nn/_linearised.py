@@ -9,7 +9,8 @@ With s_t = f(W x_t + b_ih, R h_{t−1} + b_hh, s_{t−1}), x_t = m ⊙ (output o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from functools import cached_property
+from typing import final
 
 import torch
 from torch import Tensor
@@ -17,7 +18,9 @@ from torch import Tensor
 from ..cells import StepDerivative
 
 
-class StepAdjoints(NamedTuple):
+@final
+@dataclass(frozen=True, eq=False)
+class StepAdjoints:
     """The adjoints of everything that a layer's step depends on, from ``LinearisedStep.pull``.
 
     >>> import torch
@@ -31,7 +34,13 @@ class StepAdjoints(NamedTuple):
     wx: Tensor  # (G, *K, N, H)
     rh: Tensor  # (G, *K, N, H)
     before: Tensor  # (S, *K, N, H) of the state before the step, with the path through R
-    below: Tensor  # (*K, N, I) of the layer below's output, before the mask
+    step: "LinearisedStep"
+
+    @cached_property
+    def below(self) -> Tensor:
+        """(*K, N, I) of the layer below's output, before the mask."""
+        below = torch.einsum("g...i,gij->...j", self.wx, self.step.W)
+        return below if self.step.mask is None else below * self.step.mask
 
 
 @final
@@ -93,8 +102,7 @@ class LinearisedStep:
         """The adjoints that follow from an adjoint of the state after the step, (S, *K, N, H)."""
         wx, rh, before = self.derivative.pull(adjoint)
         before[0] += torch.einsum("g...i,gij->...j", rh, self.R)
-        below = torch.einsum("g...i,gij->...j", wx, self.W)
-        return StepAdjoints(wx, rh, before, below if self.mask is None else below * self.mask)
+        return StepAdjoints(wx, rh, before, self)
 
 
 @final

@@ -7,14 +7,13 @@ T time · B batch · I input · V rows of the table · G gates · H hidden.
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from ._stack import Recurrence
+from ..kernels import Parameters
 
 
 @final
@@ -76,7 +75,7 @@ class TableProduct:
     """W table + b of a stack's first layer, with a buffer for its gradient. Several calls share it through ``Rows.with_product``.
 
     Args:
-        stack: the stack whose first layer is multiplied.
+        weights: the first layer's, as they are stored, (G·H, ·).
         table: (V, I).
 
     Attributes:
@@ -84,7 +83,7 @@ class TableProduct:
 
     >>> from throughtime import cells, nn
     >>> stack, table, index = nn.Recurrence(cells.GRU(), 3, 5), torch.randn(9, 3), torch.randint(9, (7, 4))
-    >>> product = nn.TableProduct(stack, table)
+    >>> product = nn.TableProduct(stack.stored_parameters_of(0), table)
     >>> trace = stack.trace(nn.Rows(table, index).with_product(product))
     >>> adjoint = trace.backward(torch.ones(7, 4, 5), None)
     >>> product.finish()
@@ -92,9 +91,8 @@ class TableProduct:
     torch.Size([15, 3])
     """
 
-    def __init__(self, stack: "Recurrence", table: Tensor) -> None:
-        self.table = table
-        self._W, _, self._b, _ = stack.stored_parameters_of(0)
+    def __init__(self, weights: Parameters, table: Tensor) -> None:
+        self.table, self._W, self._b = table, weights.W, weights.b_ih
         with torch.no_grad():
             self.value = functional.linear(table, self._W, self._b)
         self._gradient: Tensor | None = None

@@ -17,7 +17,7 @@ from ..kernels import LayerParameters, Memory, Parameters, RecurrentParameters, 
 from ._initial import AbstractInitial, Zeros
 from ._initialisers import AbstractInitialiser, TorchUniform
 from ._rows import Rows
-from ._trace import Trace
+from ._trace import Stack, Trace
 
 
 @final
@@ -185,8 +185,11 @@ class Recurrence(nn.Module):
         _check.sequence_input(xs.shape, self.input_size)
         if state is not None:
             _check.state(state, [(self.num_layers, xs.shape[1], self.hidden_size)] * self.cell.states)
+        begins = state is None or (fresh is not None and bool(fresh.any()))
+        initial = self.initial_state(xs.shape[1]) if initial is None and begins else initial
+        stack = Stack(self.cell, [self.stored_parameters_of(l) for l in range(self.num_layers)], self.dropout if self.training else 0.0)
         keep = self.memory if keep is None else keep
-        return Trace(self, xs, state, fresh, initial=initial, mask=mask, keep=keep, clip_adjoint=clip_adjoint)
+        return Trace(stack, xs, state, fresh, initial=initial, mask=mask, keep=keep, clip_adjoint=clip_adjoint)
 
     def extra_repr(self) -> str:
         return f"{self.cell}, {self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, bias={self.bias}, dropout={self.dropout}"

@@ -26,7 +26,7 @@ T time · B batch · n rows of (t, b) · I input · H hidden · G gates · L lay
 
 from collections.abc import Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, final
+from typing import Literal, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -39,10 +39,20 @@ from ._linearised import LinearisedStack, LinearisedStep
 from ._rows import Rows, TableProduct
 from ._weight_gradients import WeightGradients
 
-if TYPE_CHECKING:
-    from ._stack import Recurrence
-
 LayerStates = list[State]  # for each layer its S tensors (n, H); the rows are pairs (t, b), with b varying fastest
+
+
+class Stack(NamedTuple):
+    """What a trace is made over."""
+
+    cell: AbstractCell
+    weights: list[Parameters]  # each layer's, as they are stored, (G·H, ·): gradients are added to their ``grad``
+    dropout: float  # on each layer's output but the last one's; 0 where it is off
+
+    def layer(self, l: int) -> Parameters:
+        """One layer's weights with the gate axis, without gradient."""
+        G, H = self.cell.gates, self.weights[l].R.shape[1]
+        return self.weights[l].map(lambda p: p.detach().view(G, H, *p.shape[1:]))
 
 
 @final
@@ -223,7 +233,7 @@ class Trace:
 
     def __init__(
         self,
-        stack: "Recurrence",
+        stack: Stack,
         xs: Tensor | Rows,
         state: State | None,
         fresh: Tensor | None,
@@ -238,8 +248,8 @@ class Trace:
         self.T, self.B = xs.shape[:2]
         self.fresh = _where_fresh(fresh, state, self.T, self.B)
         self._fresh_steps = set() if self.fresh is None else set(self.fresh.any(1).nonzero().flatten().tolist())
-        self._initial = (stack.initial_state(self.B) if initial is None else initial) if self._fresh_steps else None
-        self._owned = TableProduct(stack, xs.table) if isinstance(xs, Rows) and xs.product is None else None
+        self._initial = initial if self._fresh_steps else None
+        self._owned = TableProduct(stack.weights[0], xs.table) if isinstance(xs, Rows) and xs.product is None else None
         self._dxs: Tensor | None = None
         with torch.no_grad():
             self.layers = self._run(self._first_input(mask), mask, state)
@@ -255,13 +265,12 @@ class Trace:
 
     def _run(self, below: Tensor | Rows, mask: Tensor | None, state: State | None) -> list[LayerTrace]:
         stack, layers = self.stack, []
-        for l in range(stack.num_layers):
+        for l in range(len(stack.weights)):
             if l > 0:
-                mask = drawn_mask(layers[-1].run.hs, stack.dropout, stack.training)
+                mask = drawn_mask(layers[-1].run.hs, stack.dropout)
                 below = layers[-1].run.hs if mask is None else layers[-1].run.hs * mask
             start, traversal = self._beginning(l, state)
-            weights = stack.parameters_of(l).map(Tensor.detach)
-            layers.append(LayerTrace(stack.cell, weights, below, mask, start, traversal, self._keep, self.clip))
+            layers.append(LayerTrace(stack.cell, stack.layer(l), below, mask, start, traversal, self._keep, self.clip))
         return layers
 
     def _beginning(self, l: int, state: State | None) -> tuple[State, Traversal]:
@@ -426,8 +435,7 @@ class Trace:
             torch.autograd.backward(self._source, dxs)
 
     def _add_weights(self, found: Iterable[Iterable[Tensor | None]]) -> None:
-        stored = (p for l in range(len(self.layers)) for p in self.stack.stored_parameters_of(l))
-        add_to_grads(stored, (g for gradients in found for g in gradients))
+        add_to_grads((p for weights in self.stack.weights for p in weights), (g for gradients in found for g in gradients))
 
 
 def add_to_grads(tensors: Iterable[Tensor | None], gradients: Iterable[Tensor | None]) -> None:
@@ -444,13 +452,13 @@ def add_to_grads(tensors: Iterable[Tensor | None], gradients: Iterable[Tensor | 
         torch.autograd.backward([p for p, _ in wanted], [g for _, g in wanted])
 
 
-def drawn_mask(xs: Tensor, p: float, training: bool) -> Tensor | None:
-    """The mask by which dropout would multiply ``xs``, from the same random draws; None if dropout is off.
+def drawn_mask(xs: Tensor, p: float) -> Tensor | None:
+    """The mask by which dropout in training would multiply ``xs``, from the same random draws; None if p is 0.
 
-    >>> drawn_mask(torch.ones(2, 3), p=0.5, training=False) is None
+    >>> drawn_mask(torch.ones(2, 3), 0.0) is None
     True
     """
-    return functional.dropout(torch.ones_like(xs), p) if training and p > 0 else None
+    return functional.dropout(torch.ones_like(xs), p) if p > 0 else None
 
 
 def clip_rows(adjoint: State, limit: float) -> None:

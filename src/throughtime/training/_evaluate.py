@@ -21,8 +21,9 @@ class Score:
         nats: per symbol, −mean ln p.
         tokens: symbols predicted: all but the first.
         characters: of the text that was read; an estimate where only a part of it was.
-        unknown: symbols read as <unk>, with the same reserve; a model is not measured on what it cannot spell.
+        unknown: symbols read as <unk>, with the same reserve.
         streams: side by side, each from the initial state.
+        unknown_bits: that spell what <unk> stands for; None: unknown too.
     """
 
     nats: float
@@ -30,23 +31,29 @@ class Score:
     characters: int
     unknown: int
     streams: int
+    unknown_bits: float | None = None
 
     @property
     def bits_per_token(self) -> float:
         return self.nats / math.log(2)
 
     @property
-    def bits_per_character(self) -> float:
-        """The text's bits over its characters, the first symbol counted at the mean of the others."""
-        return self.bits_per_token * (self.tokens + 1) / max(1, self.characters)
+    def bits_per_character(self) -> float | None:
+        """The text's bits over its characters, the first symbol counted at the mean of the others, and what <unk> stands for spelled out.
+
+        None where that is not known: a model that calls every word unknown would have the best figure of all.
+        """
+        if self.unknown and self.unknown_bits is None:
+            return None
+        return (self.bits_per_token * (self.tokens + 1) + (self.unknown_bits or 0.0)) / max(1, self.characters)
 
     @property
     def perplexity(self) -> float:
         return math.exp(self.nats) if self.nats < 700 else math.inf
 
-    def as_dict(self) -> dict[str, float]:
+    def as_dict(self) -> dict[str, float | None]:
         """Every unit, by name."""
-        units = {
+        units: dict[str, float | None] = {
             "nats": self.nats,
             "bits_per_token": self.bits_per_token,
             "bits_per_character": self.bits_per_character,
@@ -88,9 +95,11 @@ def evaluate(
         raise InputError(
             f"the text to evaluate has {size} symbols; expected at least 2. Give a longer text, or a larger share with --split."
         )
+    if streams is not None and streams > size - 1:
+        raise InputError(f"the text is to be read in {streams:,} streams and has {size:,} symbols; expected {size - 1:,} streams at most.")
     B = streams or streams_for(size)
     source = section.tokens if size == len(section.tokens) else section.tokens.read(0, size)
-    stream = TokenStream(source, batch_size=min(B, size - 1), window=window, whole=True)
+    stream = TokenStream(source, batch_size=B, window=window, whole=True)
     device = model.head.weight.device
     total, state, was_training = 0.0, None, model.training
     model.eval()
@@ -103,4 +112,5 @@ def evaluate(
     finally:
         model.train(was_training)
     characters, unknown = (round(n * size / len(section.tokens)) for n in (section.characters, section.unknown))
-    return Score(total / (size - 1), size - 1, characters, unknown, stream.batch_size)
+    bits = None if section.unknown_bits is None else section.unknown_bits * size / len(section.tokens)
+    return Score(total / (size - 1), size - 1, characters, unknown, stream.batch_size, bits)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from .._check import InputError
 from ..models import AbstractModel
-from ._files import write_bytes
+from ._files import check_new_file, write_bytes
 
 
 def export_onnx(model: AbstractModel, path: Path | str, *, about: Mapping[str, str] | None = None) -> None:
@@ -39,9 +39,9 @@ def export_onnx(model: AbstractModel, path: Path | str, *, about: Mapping[str, s
     ...     tt.export_onnx(tt.LanguageModel(65, hidden_size=32).float(), f"{folder}/model.onnx")
     """
     path = Path(path)
-    _check_new_file(path)
+    check_new_file(path)
     try:
-        from ..models._onnx import to_onnx
+        from ..models.onnx import to_onnx
     except ModuleNotFoundError as error:
         if error.name != "onnx":
             raise
@@ -50,10 +50,3 @@ def export_onnx(model: AbstractModel, path: Path | str, *, about: Mapping[str, s
             "Install it with: pip install 'throughtime[onnx]'."
         ) from None
     write_bytes(path, to_onnx(model, about or {}).SerializeToString(deterministic=True))
-
-
-def _check_new_file(path: Path) -> None:
-    if path.exists():
-        raise InputError(f"{path} is there already; expected a new file. Remove it, or name another.")
-    if not path.parent.is_dir():
-        raise InputError(f"{path.parent} is no folder; expected one to write {path.name} to. Make it, or name another.")

@@ -28,6 +28,14 @@ def write_bytes(path: Path, content: bytes) -> None:
         aside.unlink(missing_ok=True)
 
 
+def check_new_file(path: Path) -> None:
+    """Refuse to write over a file, or into no folder."""
+    if path.exists():
+        raise InputError(f"{path} is there already; expected a new file. Remove it, or name another.")
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent} is no folder; expected one to write {path.name} to. Make it, or name another.")
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: object) -> None:
     """Replace a safetensors file as a whole; ``about`` is JSON that travels in its header."""
     write_bytes(path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"throughtime": json.dumps(about)}))

@@ -7,7 +7,8 @@ state.safetensors   all that --resume needs         curves.png      the same as 
 """
 
 import json
-import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import final
@@ -20,8 +21,10 @@ from .._check import InputError
 from .._version import __version__
 from ..data import AbstractVocabulary, Corpus, read_vocabulary
 from ..models import LanguageModel
+from ._build import build_model
 from ._files import load_parameters, read_tensors, write_text
-from ._options import TextRun
+from ._lock import LOCK, discard, locked
+from .options import TextRun
 
 FORMAT = 1
 
@@ -68,7 +71,7 @@ class RunFolder:
                 )
             case {"format": int(), "run": run}:
                 try:
-                    return cls(path, msgspec.convert(run, TextRun, dec_hook=_path))
+                    return cls(path, msgspec.convert(run, TextRun, dec_hook=path_of_string))
                 except msgspec.ValidationError as error:
                     raise InputError(
                         f"{path / 'config.json'} cannot be used: {error}; expected what throughtime wrote. Restore it, or train again."
@@ -96,21 +99,62 @@ class RunFolder:
             )
 
     @classmethod
-    def create(cls, path: Path, prepared: "RunFolder") -> "RunFolder":
-        """Give a whole run its name, in place of one that stands there."""
-        place = path.resolve()  # what a link leads to
-        old = place.with_name(f".{place.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if place.exists():
-            place.rename(old)
+    @contextmanager
+    def preparing(cls, path: Path) -> Iterator[Path]:
+        """A new folder beside ``path``, locked, to be filled and then made the run; if it never is, nothing of it is left.
+
+        What a killed process has left there is removed.
+
+        Raises:
+            InputError: another process is preparing the same run, or something else stands in the way.
+        """
+        place = path.resolve()
+        made = [folder for folder in place.parents if not folder.exists()]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        aside = place.with_name(f"{place.name}.preparing")
+        _make_or_take(aside)
         try:
-            prepared.path.rename(place)
-        except OSError:
-            if old.exists():
-                old.rename(place)
+            with locked(aside):
+                try:
+                    yield aside
+                except BaseException:
+                    discard(aside)
+                    raise
+        except BaseException:
+            with suppress(OSError):  # somebody else has put something there
+                for folder in made:
+                    folder.rmdir()
             raise
-        shutil.rmtree(old, ignore_errors=True)
+
+    @classmethod
+    def create(cls, path: Path, prepared: "RunFolder") -> "RunFolder":
+        """Give a whole run its name, in place of one that stands there.
+
+        Raises:
+            InputError: the one that stands there is being trained.
+        """
+        place = path.resolve()  # what a link leads to
+        old = place.with_name(f"{place.name}.old")
+        discard(old)
+        with locked(place) if place.exists() else nullcontext():
+            if place.exists():
+                place.rename(old)
+            try:
+                prepared.path.rename(place)
+            except OSError:
+                if old.exists():
+                    old.rename(place)
+                raise
+        discard(old)
         return cls(path, prepared.config)
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Nobody else trains this run meanwhile.
+
+        Raises:
+            InputError: another process does.
+        """
+        return locked(self.path)
 
     def write_config(self) -> None:
         """Write ``config.json``."""
@@ -134,13 +178,28 @@ class RunFolder:
         """The best weights so far, in evaluation mode."""
         tensors, _ = read_tensors(self.model)
         with torch.device("meta"):  # sizes are a stranger's word until the file has been seen to have them
-            _refuse_other_shapes(self.model, self.config.network.build(vocabulary.size), tensors)
-        model = self.config.network.build(vocabulary.size)
+            _refuse_other_shapes(self.model, build_model(self.config.network, vocabulary.size), tensors)
+        model = build_model(self.config.network, vocabulary.size)
         load_parameters(self.model, model, tensors)
         return model.to(device).eval()
 
 
-def _path(wanted: type, value: object) -> Path:
+def _make_or_take(aside: Path) -> None:
+    """Make the folder; one that a killed process has left is emptied."""
+    if (aside / LOCK).is_file():
+        with locked(aside):
+            discard(aside)
+    try:
+        aside.mkdir()
+    except FileExistsError:
+        raise InputError(
+            f"{aside} is there already, and stands in the way of the run that is to be prepared there; expected nothing. Remove it, or "
+            "name another run with --out."
+        ) from None
+    (aside / LOCK).touch()
+
+
+def path_of_string(wanted: type, value: object) -> Path:
     """JSON has no paths: a string stands for one."""
     if wanted is not Path or not isinstance(value, str):
         raise ValueError(f"expected a path, got {value!r}")

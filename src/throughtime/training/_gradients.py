@@ -118,9 +118,8 @@ def _options(row: Named, spec: str, rest: str) -> dict[str, Any]:
         option, equals, value = part.partition("=")
         if option not in names or not equals or option in found:
             wrong = "is given twice" if option in found else f"is no option of {row.name}" if option not in names else "has no value"
-            raise InputError(
-                f"the gradient method is {spec!r}, but {option!r} {wrong}; expected {_usage(row)}. Options: {', '.join(names)}."
-            )
+            wanted = f"expected {_usage(row)}. Options: {', '.join(names)}." if names else f"it has none. Such as: {row.name}"
+            raise InputError(f"the gradient method is {spec!r}, but {option!r} {wrong}; {wanted}")
         found[option] = _read(row, option, value, hints[option])
     return found
 
@@ -131,6 +130,8 @@ def _build(row: Named, options: dict[str, Any]) -> AbstractGradient:
         raise InputError(
             f"the gradient method {row.name} is given without {' and '.join(missing)}; expected {_usage(row)}. Add it after a colon."
         )
+    if not 0 <= options.get("seed", 0) < 2**63:
+        raise InputError(f"seed of the gradient method {row.name} is {options['seed']}; expected an integer from 0 to 2**63 - 1.")
     return row.method(**options)
 
 

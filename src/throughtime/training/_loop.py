@@ -1,45 +1,61 @@
 """The training loop of a language model. It can be stopped after any step, and goes on to the same bits."""
 
 import math
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Literal, final
 
 import torch
 from rich.console import Console
 
+from .._bar import bar
 from .._check import InputError, NonFinite
 from ..data import Batch, Corpus, TokenStream
 from ..gradients import Carry
-from ..kernels import set_kernels
+from ..kernels import get_kernels, set_kernels
 from ..models import LanguageModel
+from ._build import build_model, device, gradient_of
 from ._clip import AbstractClip, ClipNorm, ClipValue
 from ._evaluate import Score, evaluate
-from ._files import write_tensors
+from ._files import load_parameters, read_tensors, write_tensors
 from ._folder import RunFolder
+from ._generators import generator_states, set_generator_states
 from ._optimisers import build_optimizer
-from ._options import LoopOptions, OptimiserOptions, device
-from ._report import Report, TrainRow, bar, draw_curves
+from ._report import Report, TrainRow, draw_curves
 from ._schedule import learning_rate
 from ._state import Progress, load_state, refuse_non_finite, save_state
 from ._step import step
 from ._watch import look
+from .options import LoopOptions, OptimiserOptions
 
 _ROW_EVERY = 10  # steps
 _EVAL_EVERY = 2000  # steps, where an epoch is longer
+_HOPELESS = 1.5  # times what guessing costs: a validation worse than this is no longer learning's noise
+_LINE = 80  # symbols that are written now and then
 _AT_THE_END = 10  # times as many symbols are measured as at a validation in between
 
 
 @final
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended."""
+    """How a run ended.
 
-    why: Literal["finished", "interrupted"]
+    Attributes:
+        why: "unmeasured": it has finished, but somebody did not want to wait for the scores.
+        step: steps done.
+        scores: of the best weights on "valid" and "test", where there are such sections.
+        diverged: the last validation's nats where guessing would have cost clearly less; None: it went well.
+    """
+
+    why: Literal["finished", "interrupted", "unmeasured"]
     step: int
-    scores: dict[str, Score]  # the best weights on "valid" and "test", where there are such sections
+    scores: dict[str, Score]
+    diverged: float | None = None
 
 
 @final
@@ -67,110 +83,168 @@ class Budget:
         return progress.seconds * (1 - spent) / spent if spent else math.inf
 
 
-def begin(folder: RunFolder) -> None:
+def begin(folder: RunFolder, weights: Path | None = None) -> None:
     """Give a new run its first weights and state: from then on it can be gone on with.
 
+    Args:
+        folder: a run folder with its options and its text.
+        weights: the model.safetensors of another run to begin with; None: drawn from the seed.
+
     Raises:
-        InputError: the text is too short.
+        InputError: the text is too short, or the weights are another network's.
         OSError: the disk is full.
     """
-    _Training(folder).save()
+    with _settings(folder.config.loop):
+        training = Training(folder)
+        if weights is not None:
+            load_parameters(weights, training.model, read_tensors(weights)[0])
+        training.save()
 
 
 def train(folder: RunFolder, *, console: Console, stop: Callable[[], bool] = lambda: False) -> Ended:
     """Train the folder's model on its text, from where its ``state.safetensors`` stands.
 
+    The process's threads, kernels and generators are the run's meanwhile, and as before afterwards.
+
     Args:
         folder: a run folder that has begun.
         console: where progress is shown.
-        stop: asked after every step, and while the final scores are measured.
+        stop: asked after every step, and while a validation or the final scores are measured.
 
     Raises:
         InputError: a state that does not belong here.
         NonFinite: the loss or gradient is no longer finite. The last good state is saved.
         OSError: the disk is full. The last state that was saved is whole.
     """
-    training = _Training(folder)
-    training.go_on()
-    return training.run(console, stop)
+    with resumed(folder) as training:
+        return training.run(console, stop)
 
 
-class _Training:
-    """What the loop holds between steps."""
+@contextmanager
+def resumed(folder: RunFolder) -> "Iterator[Training]":
+    """A run where its saved state stands, ready to ``run``; the process's settings are the run's meanwhile."""
+    with _settings(folder.config.loop):
+        training = Training(folder)
+        training.go_on()
+        yield training
+
+
+@contextmanager
+def _settings(loop: LoopOptions) -> Iterator[None]:
+    """Threads, kernels and generators of the process as the run wants them; as they were afterwards."""
+    threads, kernels, generators = torch.get_num_threads(), get_kernels(), generator_states()
+    try:
+        if loop.threads is not None:
+            torch.set_num_threads(loop.threads)
+        set_kernels(loop.kernels)
+        torch.manual_seed(loop.seed)
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        set_kernels(kernels)
+        set_generator_states(generators)
+
+
+@final
+class Training:
+    """What the loop holds between steps.
+
+    Weights, moments, carry and progress change together, while ``_gate`` is held: whoever holds it sees the state after a whole step.
+    """
 
     def __init__(self, folder: RunFolder) -> None:
         run = folder.config
         self.folder, self.loop, self.optimiser = folder, run.loop, run.optimiser
-        if run.loop.threads is not None:
-            torch.set_num_threads(run.loop.threads)
-        set_kernels(run.loop.kernels)
         self.corpus = folder.corpus()
         self.device = device(run.loop.device)
-        torch.manual_seed(run.loop.seed)
-        self.model: LanguageModel = run.network.build(self.corpus.vocabulary.size).to(self.device)
+        self.model: LanguageModel = build_model(run.network, self.corpus.vocabulary.size).to(self.device)
         self.optimizer = build_optimizer(run.optimiser, self.model)
-        self.gradient = run.gradient()
+        self.gradient = gradient_of(run)
         self.clips = _clips(run.optimiser)
         self.stream = training_stream(self.corpus, run.loop)
         self.budget = Budget.of(run.loop, len(self.stream))
         self.eval_every = run.loop.eval_every or min(len(self.stream), _EVAL_EVERY)
         self.carry: Carry | None = None
         self.progress = Progress()
-        self.saved_at, self.saved_step = time.monotonic(), 0
+        self.generators = generator_states()  # after the last step, or the last validation
+        self.report: Report | None = None
+        self.saved_at, self.saved_step, self.last_nats = time.monotonic(), 0, 0.0
+        self._gate, self._inside = threading.Lock(), False
+        self.optimizer.register_step_pre_hook(lambda *_: self._enter_gate())
 
     def go_on(self) -> None:
         """Take up the state that is saved."""
         self.carry, self.progress = load_state(self.folder.state, self.model, self.optimizer)
-        self.saved_step = self.progress.step
+        self.saved_step, self.generators = self.progress.step, generator_states()
         if self.carry is not None and self.carry.kept and self.carry.made_by != self.gradient.carry_owner:
             raise InputError(
                 f"the run was saved by {self.carry.made_by} and is to go on with {self.gradient!r}; expected the same, since it keeps more "
                 "than the state from step to step. Give --clip-step as before."
             )
 
-    def run(self, console: Console, stop: Callable[[], bool]) -> Ended:
-        p = self.progress
-        why: Literal["finished", "interrupted"] = "finished"
-        if p.step and self.budget.spent(p) >= 1:
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is spent, or nothing has become better for too long."""
+        return self.budget.spent(self.progress) >= 1 or (self.loop.patience is not None and self.progress.waited >= self.loop.patience)
+
+    def run(self, console: Console, stop: Callable[[], bool] = lambda: False) -> Ended:
+        """Train until the budget is spent, or somebody asks for a stop."""
+        p, stopped = self.progress, False
+        if p.step and self.finished:
             console.print(
-                f"the run has finished already, after {p.step:,} steps; a larger --steps, --epochs or --minutes makes it go on",
+                f"the run has finished already, after {p.step:,} steps; a larger --steps, --epochs, --minutes or --patience makes it go on",
                 soft_wrap=True, highlight=False,
             )  # fmt: skip
-        with Report(self.folder, console, step=p.step) as report:
+        with Report(self.folder, console, step=p.step) as self.report:
             self.model.train()
-            while self.budget.spent(p) < 1 and why == "finished":
-                self.one_step(report)
-                last = self.budget.spent(p) >= 1
-                due = last or p.step % self.eval_every == 0
-                if due:
-                    self.validate(report)
-                if stop() and not last:
-                    why = "interrupted"
-                if due or why == "interrupted" or time.monotonic() - self.saved_at >= self.loop.save_every:
-                    report.flush()  # before the state: the next resume drops a row too many, and cannot bring back one too few
+            if self.due():  # a validation that was stopped
+                stopped = not self.validate(self.report, stop)
+            while not (stopped or self.finished):
+                self.one_step(self.report)
+                due = self.due()
+                stopped = (due and not self.validate(self.report, stop)) or (stop() and not self.finished)
+                if due or stopped or time.monotonic() - self.saved_at >= self.loop.save_every:
                     self.save()
+        if stopped:
+            return Ended("interrupted", p.step, {})
         draw_curves(self.folder, self.optimiser.clip)
-        return Ended(why, p.step, self.final_scores(console, stop) if why == "finished" else {})
+        scores = self.final_scores(console, stop)
+        return Ended("finished" if scores is not None else "unmeasured", p.step, scores or {}, self.diverged())
 
     def one_step(self, report: Report) -> None:
         """A step from the stream's next window, and a row now and then. A step that is not finite leaves the state before it saved."""
-        p, started, rng = self.progress, time.monotonic(), torch.get_rng_state()
+        p, started = self.progress, time.monotonic()
         epoch = p.step / len(self.stream)
         rate = learning_rate(self.optimiser, step=p.step, epoch=epoch, progress=min(1.0, self.budget.spent(p)))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        batch = self.stream[p.step % len(self.stream)].to(self.device)
+        batch, before = self.stream[p.step % len(self.stream)].to(self.device), self.carry
         try:
             done = step(self.model, batch, self.carry, gradient=self.gradient, clips=self.clips, optimizer=self.optimizer)
+            self.carry = done.carry
+            p.add(done, batch.counted(), time.monotonic() - started)
+            if p.step % _ROW_EVERY == 0 or self.finished:
+                row = TrainRow.of(p, p.step / len(self.stream), rate, self.gradient.logged(done.carry))
+                report.train(row, done=self.budget.spent(p), seconds_left=self.budget.seconds_left(p))
+            self.generators = generator_states()
         except NonFinite as first:
-            raise self.give_up(first, rng) from None
-        before, self.carry = self.carry, done.carry
-        p.add(done, batch.counted(), time.monotonic() - started)
+            raise self.give_up(first) from None
+        finally:
+            self._leave_gate()
         if self.loop.watch_flow and p.step % self.loop.watch_flow == 0:
             self.watch(report, batch, before)
-        if p.step % _ROW_EVERY == 0 or self.budget.spent(p) >= 1:
-            row = TrainRow.of(p, p.step / len(self.stream), rate, self.gradient.logged(done.carry))
-            report.train(row, done=self.budget.spent(p), seconds_left=self.budget.seconds_left(p))
+        if self.loop.sample_every and p.step % self.loop.sample_every == 0:
+            report.sample(p.step, self.written())
+
+    def _enter_gate(self) -> None:
+        """From here on the state changes; whoever saves it from aside waits until it is whole again, or has ended the process."""
+        self._gate.acquire()
+        self._inside = True
+
+    def _leave_gate(self) -> None:
+        if self._inside:
+            self._inside = False
+            self._gate.release()
 
     def watch(self, report: Report, batch: Batch, before: Carry | None) -> None:
         """Look at the gradient's way through the batch that was just learned from; the time counts as training's."""
@@ -179,11 +253,20 @@ class _Training:
             report.flow(look(self.model, batch, before, self.progress.step))
         self.progress.seconds += time.monotonic() - started
 
-    def give_up(self, first: NonFinite, rng: torch.Tensor) -> NonFinite:
+    def written(self) -> str:
+        """A line that the model writes, the same at the same step; the run's own chance is not touched."""
+        vocabulary = self.corpus.vocabulary
+        never = () if vocabulary.unknown is None else (vocabulary.unknown,)
+        generator = torch.Generator().manual_seed(self.progress.step)
+        with torch.random.fork_rng():
+            ids = self.model.sample(vocabulary.start(), _LINE, temperature=0.8, generator=generator, never=never)
+            return vocabulary.decode(ids)
+
+    def give_up(self, first: NonFinite) -> NonFinite:
         """Save what is still good, and say what went wrong."""
         at = self.progress.step
         try:
-            save_state(self.folder.state, self.model, self.optimizer, self.carry, rng, self.progress)
+            save_state(self.folder.state, self.model, self.optimizer, self.carry, self.generators, self.progress)
             self.saved_step = at
         except NonFinite:
             pass  # the weights are gone too: what was saved before them stands
@@ -193,25 +276,42 @@ class _Training:
             "anew."
         )
 
-    def validate(self, report: Report) -> None:
-        """Measure, and keep the weights if they are the best so far."""
-        section = self.corpus.sections["valid"]
+    def due(self) -> bool:
+        """Whether a validation of the weights as they are is wanted."""
+        p = self.progress
+        return p.validated != p.step and (self.finished or p.step % self.eval_every == 0)
+
+    def validate(self, report: Report, stop: Callable[[], bool]) -> bool:
+        """Measure, and keep the weights if they are the best so far; False: somebody asked for a stop meanwhile."""
+        section, p = self.corpus.sections["valid"], self.progress
         if len(section.tokens) < 2:
-            return
+            p.validated = p.step
+            return True
         self.refuse_non_finite()
-        score = evaluate(self.model, section, window=self.loop.bptt, most=self.loop.eval_tokens)
-        best = self.progress.best is None or score.nats < self.progress.best
-        if best:
-            self.progress.best, self.progress.best_step = score.nats, self.progress.step
-            self.save_model()
-        report.valid(self.progress.step, score.as_dict(), best=best)
+        try:
+            score = evaluate(self.model, section, window=self.loop.bptt, most=self.loop.eval_tokens, progress=_unless_stopped(stop))
+        except _EnoughError:
+            return False
+        with self._gate:
+            best = p.best is None or score.nats < p.best
+            p.waited = 0 if best else p.waited + 1
+            if best:
+                p.best, p.best_step = score.nats, p.step
+                self.save_model()
+            p.validated, self.last_nats, self.generators = p.step, score.nats, generator_states()
+            report.valid(p.step, score.as_dict() | {"seconds": round(p.seconds, 3)}, best=best and self.diverged() is None)
+        return True
+
+    def diverged(self) -> float | None:
+        """The nats of the last validation if guessing would have cost clearly less."""
+        return self.last_nats if self.last_nats > _HOPELESS * math.log(self.corpus.vocabulary.size) else None
 
     def refuse_non_finite(self) -> None:
         """Stop before weights that are not finite are taken for a model."""
         try:
             refuse_non_finite(self.model)
         except NonFinite as first:
-            raise self.give_up(first, torch.get_rng_state()) from None
+            raise self.give_up(first) from None
 
     def save_model(self) -> None:
         """``model.safetensors``, from the weights as they are."""
@@ -221,30 +321,55 @@ class _Training:
     def save(self) -> None:
         """Everything that --resume needs; until there is a validation, the latest weights are the best."""
         self.refuse_non_finite()
+        with self._gate:
+            self._save()
+
+    def _save(self) -> None:
+        if self.report is not None:
+            self.report.flush()  # before the state: the next resume drops a row too many, and cannot bring back one too few
         if self.progress.best is None:
             self.save_model()
-        save_state(self.folder.state, self.model, self.optimizer, self.carry, torch.get_rng_state(), self.progress)
+        save_state(self.folder.state, self.model, self.optimizer, self.carry, self.generators, self.progress)
         self.saved_at, self.saved_step = time.monotonic(), self.progress.step
 
-    def final_scores(self, console: Console, stop: Callable[[], bool]) -> dict[str, Score]:
-        """The best weights on what was held out; whoever does not want to wait for it stops it."""
+    def rescue(self) -> int:
+        """Save the state after the last whole step, from another thread, and let no step end any more; the step that is saved.
+
+        For whoever is about to end the process: a step may take minutes, and it changes nothing before its end.
+        """
+        self._gate.acquire()
+        if self.saved_step != self.progress.step:
+            self._save()
+        return self.saved_step
+
+    def final_scores(self, console: Console, stop: Callable[[], bool]) -> dict[str, Score] | None:
+        """The best weights on what was held out; None: somebody did not want to wait for it."""
         model = self.folder.load_model(self.corpus.vocabulary, self.device)
         held_out = {name: s for name, s in self.corpus.sections.items() if name != "train" and len(s.tokens) >= 2}
         scores: dict[str, Score] = {}
-        with bar(console) as show, suppress(_EnoughError):
-            for name, section in held_out.items():
-
-                def told(done: int, total: int, name: str = name) -> None:
-                    show(f"measuring {name}", done, total)
-                    if stop():
-                        raise _EnoughError
-
-                scores[name] = evaluate(model, section, window=self.loop.bptt, most=_AT_THE_END * self.loop.eval_tokens, progress=told)
+        try:
+            with bar(console) as show:
+                for name, section in held_out.items():
+                    told = _unless_stopped(stop, partial(show, f"measuring {name}"))
+                    scores[name] = evaluate(model, section, window=self.loop.bptt, most=_AT_THE_END * self.loop.eval_tokens, progress=told)
+        except _EnoughError:
+            return None
         return scores
 
 
+def _unless_stopped(stop: Callable[[], bool], show: Callable[[int, int], None] = lambda done, total: None) -> Callable[[int, int], None]:
+    """Shows how far something is, and ends it if somebody asks for a stop."""
+
+    def told(done: int, total: int) -> None:
+        show(done, total)
+        if stop():
+            raise _EnoughError
+
+    return told
+
+
 class _EnoughError(Exception):
-    """Somebody does not want to wait for the scores."""
+    """Somebody does not want to wait for a measurement."""
 
 
 def training_stream(corpus: Corpus, loop: LoopOptions) -> TokenStream:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from ._options import OptimiserOptions
+from .options import OptimiserOptions
 
 
 def build_optimizer(options: OptimiserOptions, model: nn.Module) -> torch.optim.Optimizer:

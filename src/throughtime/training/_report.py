@@ -3,26 +3,26 @@
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from rich.console import Console, RenderableType
-from rich.markup import escape
-from rich.progress import BarColumn, Progress as Bar, TaskID, TextColumn
+from rich.progress import BarColumn, Progress as Bar, TextColumn
 from rich.text import Text
 
 from ._files import write_text
 from ._folder import RunFolder
-from ._options import LoopOptions
 from ._state import Progress, Since
 from ._watch import FlowRow
+from .options import LoopOptions, TextRun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from torch.utils.tensorboard import SummaryWriter
 
 _PLAIN_EVERY = 5.0  # seconds between two lines where there is no terminal
 
@@ -100,7 +100,11 @@ class Report:
         self._folder, self._console, self._spoken = folder, console, -math.inf
         _drop_after(folder.metrics, step)
         self._metrics = folder.metrics.open("a", encoding="utf-8")
-        self._events = SummaryWriter(folder.path, purge_step=step + 1 if step else None)
+        purge = step + 1 if step else None
+        self._events = SummaryWriter(folder.path, purge_step=purge)
+        self._valid_events = SummaryWriter(folder.path / "valid", purge_step=purge)  # a log of its own: TensorBoard lays it over the other
+        if not step:
+            self._events.add_text("options", _as_table(folder.config))
         self._bar = _Live(BarColumn(None), TextColumn("{task.fields[left]}"), console=console, disable=not console.is_terminal, expand=True)
         self._task = self._bar.add_task("training", total=1.0, left="")
 
@@ -112,10 +116,11 @@ class Report:
         self._bar.stop()
         self._metrics.close()
         self._events.close()
+        self._valid_events.close()
 
     def train(self, row: TrainRow, *, done: float, seconds_left: float) -> None:
         """A row of training; ``done`` is the share of the budget spent."""
-        self._write(row.as_dict(), "train")
+        self._write(row.as_dict(), self._events)
         line = (
             f"step {row.step:,}  loss {row.loss:.3f}  {row.bits:.3f} bits/token  {_short(row.tokens_per_second)} tokens/s  "
             f"|g| {row.norm:.2g}  clipped {row.clipped:.0%}"
@@ -127,13 +132,13 @@ class Report:
             self._console.print(f"{line}  {left}", soft_wrap=True, highlight=False)
             self._spoken = row.seconds
 
-    def valid(self, step: int, numbers: dict[str, float], *, best: bool) -> None:
+    def valid(self, step: int, numbers: dict[str, float | None], *, best: bool) -> None:
         """A validation."""
-        self._write({"kind": "valid", "step": step, **numbers}, "valid")
+        self._write({"kind": "valid", "step": step, **numbers}, self._valid_events)
         mark = "  best" if best else ""
         self._console.print(
-            f"step {step:,}  valid {numbers['nats']:.3f} nats  {numbers['bits_per_character']:.3f} bits/character  "
-            f"perplexity {numbers['perplexity']:.2f}{mark}", soft_wrap=True, highlight=False,
+            f"step {step:,}  valid {number(numbers['nats'], 3)} nats  {number(numbers['bits_per_character'], 3)} bits/character  "
+            f"perplexity {number(numbers['perplexity'], 2)}{mark}", soft_wrap=True, highlight=False,
         )  # fmt: skip
 
     def flow(self, row: FlowRow) -> None:
@@ -142,31 +147,36 @@ class Report:
         for name, value in row.scalars().items():
             self._events.add_scalar(f"flow/{name}", value, row.step)
 
+    def sample(self, step: int, text: str) -> None:
+        """What the model writes."""
+        self._events.add_text("sample", text, step)
+        self._console.print(f"step {step:,}  writes {text!r}", soft_wrap=True, highlight=False, markup=False)
+
     def flush(self) -> None:
         """Everything so far to the disk."""
         self._metrics.flush()
         os.fsync(self._metrics.fileno())
         self._events.flush()
+        self._valid_events.flush()
 
-    def _write(self, row: dict[str, Any], prefix: str) -> None:
+    def _write(self, row: dict[str, Any], events: "SummaryWriter") -> None:
         self._metrics.write(json.dumps(row) + "\n")
         for name, value in row.items():
-            if name not in ("kind", "step"):
-                self._events.add_scalar(f"{prefix}/{name}", value, row["step"])
+            if name not in ("kind", "step") and value is not None:
+                events.add_scalar("loss" if name == "nats" else name, value, row["step"])
 
 
-@contextmanager
-def bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each thing that takes a while; told what it is, how much is done and of how much."""
-    with Bar(console=console, transient=True, disable=not console.is_terminal) as progress:
-        tasks: dict[str, TaskID] = {}
+def number(value: float | None, digits: int) -> str:
+    """With so many digits after the point, or in short where it is too large for that; "?" where there is none."""
+    if value is None:
+        return "?"
+    return f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.3g}"
 
-        def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(escape(what), total=total)
-            progress.update(tasks[what], completed=done)
 
-        yield show
+def _as_table(config: TextRun) -> str:
+    """The run's options in Markdown, as TensorBoard shows text."""
+    rows = [f"| {name} | {value} |" for section in asdict(config).values() for name, value in section.items() if value is not None]
+    return "\n".join(["| option | value |", "| --- | --- |", *rows])
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -177,7 +187,15 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             rows.append(json.loads(line))
         except ValueError:
             break
-    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int)]
+    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int) and _is_whole(row)]
+
+
+def _is_whole(row: dict[str, Any]) -> bool:
+    """Whether a row has the numbers that the picture shows; others may have been written by something else."""
+    wanted = {"train": ("bits_per_token", "gradient_norm"), "valid": ("bits_per_token",), "flow": ("profile",)}.get(
+        str(row.get("kind")), ()
+    )
+    return all(isinstance(row.get(name), int | float | list) for name in wanted)
 
 
 def draw_curves(folder: RunFolder, clip: float) -> None:
@@ -189,60 +207,83 @@ def draw_curves(folder: RunFolder, clip: float) -> None:
     if not train:
         return
     figure = Figure(figsize=(9, 8 if looks else 6), layout="constrained")
-    top, bottom, *third = figure.subplots(3 if looks else 2, 1, sharex=True, height_ratios=[2, 1, 1.3][: 3 if looks else 2])
-    steps = [r["step"] for r in train]
-    top.plot(steps, [r["bits_per_token"] for r in train], color="#9ecae1", linewidth=1, label="training")
-    if valid:
-        top.plot(
-            [r["step"] for r in valid], [r["bits_per_token"] for r in valid], color="#08519c", marker="o", markersize=3, label="validation"
-        )
-        least = min(valid, key=lambda r: r["bits_per_token"])
-        top.annotate(
-            f"{least['bits_per_token']:.3f}",
-            (least["step"], least["bits_per_token"]),
-            textcoords="offset points",
-            xytext=(0, -12),
-            ha="center",
-        )
-    top.set(
-        ylabel="bits per token",
-        title=f"{folder.config.network.cell}, {folder.config.network.hidden} units, {_window(folder.config.loop)}",
-    )
-    top.legend(frameon=False)
-    bottom.plot(steps, [r["gradient_norm"] for r in train], color="#e6550d", linewidth=1, label="before the clip")
-    if clip:
-        bottom.axhline(clip, color="black", linewidth=0.8, linestyle="--", label=f"clipped to {clip:g}")
-    bottom.set(xlabel="step", ylabel="gradient norm", yscale="log")
-    bottom.legend(frameon=False)
-    for axes in third:
-        bottom.set(xlabel="")
+    top, middle, *bottom = figure.subplots(3 if looks else 2, 1, sharex=True, height_ratios=[2, 1, 1.3][: 3 if looks else 2])
+    _draw_losses(top, train, valid)
+    top.set_title(f"{folder.config.network.cell}, {folder.config.network.hidden} units, {_window(folder.config.loop)}")
+    _draw_norms(middle, train, clip)
+    for axes in bottom:
         _draw_looks(axes, looks)
-    for axes in (top, bottom):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.3)
-    aside = folder.curves.with_name(".curves.part.png")
-    try:
-        figure.savefig(aside, dpi=120)
-        aside.replace(folder.curves)
-    finally:
-        aside.unlink(missing_ok=True)
+    (bottom or [middle])[0].set_xlabel("step")
+    _save(figure, folder.curves)
+
+
+def _draw_losses(axes: "Axes", train: list[dict[str, Any]], valid: list[dict[str, Any]]) -> None:
+    axes.plot(*_columns(train, "bits_per_token"), color="#9ecae1", linewidth=1, label="training")
+    if valid:
+        axes.plot(*_columns(valid, "bits_per_token"), color="#08519c", marker="o", markersize=3, label="validation")
+        least = min(valid, key=lambda r: r["bits_per_token"])
+        at = (least["step"], least["bits_per_token"])
+        axes.annotate(f"{at[1]:.3f}", at, textcoords="offset points", xytext=(0, -12), ha="center")
+    axes.set(ylabel="bits per token")
+    _finish(axes)
+
+
+def _draw_norms(axes: "Axes", train: list[dict[str, Any]], clip: float) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    steps, norms = _columns(train, "gradient_norm")
+    axes.plot(steps, norms, color="#e6550d", linewidth=1, label="before the clip")
+    if clip:
+        axes.axhline(clip, color="black", linewidth=0.8, linestyle="--", label=f"clipped to {clip:g}")
+    axes.set(ylabel="gradient norm", yscale="log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    _finish(axes)
 
 
 def _draw_looks(axes: "Axes", looks: list[dict[str, Any]]) -> None:
-    """Lags up, steps to the right, the profile as a share of its greatest in colours, and the horizon as a line."""
+    """Lags up, steps to the right, the profile as a share of its greatest in colours, and the horizon as a line.
+
+    Where the horizon lies beyond the window, the line runs along the last lag, with marks that point beyond it.
+    """
     steps, deepest = [r["step"] for r in looks], max(len(r["profile"]) for r in looks)
     shares = np.full((deepest, len(looks)), np.nan)
     for column, row in enumerate(looks):
         values = np.array([x or 0.0 for x in row["profile"]])  # null where no loss reaches
         shares[: len(values), column] = values / (values.max() or 1.0)
-    shown = axes.pcolormesh(
-        _edges(steps), np.arange(deepest + 1) - 0.5, np.log10(np.maximum(shares, 1e-6)), cmap="viridis", vmin=-6, vmax=0, rasterized=True
-    )
-    axes.figure.colorbar(shown, ax=axes, label="log$_{10}$ share")
-    horizons = [np.nan if r["horizon"] is None else r["horizon"] for r in looks]
+    logs = np.log10(np.maximum(shares, 1e-6))
+    shown = axes.pcolormesh(_edges(steps), np.arange(deepest + 1) - 0.5, logs, cmap="viridis", vmin=-6, vmax=0, rasterized=True)
+    below = bool(np.nanmin(shares) < 1e-6)
+    axes.figure.colorbar(shown, ax=axes, label="log$_{10}$ share", extend="min" if below else "neither")
+    horizons = [len(r["profile"]) - 1 if r["horizon"] is None else r["horizon"] for r in looks]
     axes.plot(steps, horizons, color="white", linewidth=1.2, marker="o", markersize=2.5, label="horizon: 1 % is left")
-    axes.set(xlabel="step", ylabel="lag of the gradient", ylim=(-0.5, deepest - 0.5))
-    axes.legend(frameon=False, labelcolor="white", loc="upper right")
+    beyond = [(s, h) for s, h, r in zip(steps, horizons, looks, strict=True) if r["horizon"] is None]
+    if beyond:
+        axes.plot(*zip(*beyond, strict=True), color="white", linestyle="none", marker="^", markersize=6, label="beyond the window")
+    axes.set(ylabel="lag of the gradient", ylim=(-0.5, deepest - 0.5))
+    axes.legend(labelcolor="white", facecolor="black", framealpha=0.45, edgecolor="none", loc="best")
+
+
+def _columns(rows: list[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:
+    return [r["step"] for r in rows], [r[name] for r in rows]
+
+
+def _finish(axes: "Axes") -> None:
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    """Replace the picture as a whole."""
+    aside = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        figure.savefig(aside, dpi=120)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _edges(steps: list[int]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import math
 
-from ._options import OptimiserOptions
+from .options import OptimiserOptions
 
 _FLOOR = 0.01  # of the rate, at the end of the linear and cosine schedules
 

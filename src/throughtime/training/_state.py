@@ -1,5 +1,6 @@
 """The whole state of a training run as tensors and JSON, so that a run goes on to the same bits."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import final
@@ -12,6 +13,7 @@ from .._check import InputError, NonFinite
 from ..gradients import Carry
 from ..models import LanguageModel
 from ._files import load_parameters, read_tensors, write_tensors
+from ._generators import set_generator_states
 from ._step import Step
 
 
@@ -43,6 +45,8 @@ class Progress:
     since: Since = field(default_factory=Since)
     best: float | None = None  # nats a symbol on validation
     best_step: int = 0
+    validated: int = 0  # the step of the last validation
+    waited: int = 0  # validations since the best
     carried: tuple[int, ...] = ()  # how many state tensors, if a carry stands
     kept: tuple[str, ...] = ()  # the names of what the carry keeps beside
     made_by: str = ""
@@ -61,7 +65,12 @@ def refuse_non_finite(model: LanguageModel) -> None:
 
 
 def save_state(
-    path: Path, model: LanguageModel, optimizer: torch.optim.Optimizer, carry: Carry | None, rng: Tensor, progress: Progress
+    path: Path,
+    model: LanguageModel,
+    optimizer: torch.optim.Optimizer,
+    carry: Carry | None,
+    generators: Mapping[str, Tensor],
+    progress: Progress,
 ) -> None:
     """Everything that the next step depends on.
 
@@ -71,7 +80,7 @@ def save_state(
     refuse_non_finite(model)
     tensors = {f"model.{name}": p for name, p in model.named_parameters()}
     tensors |= {f"optimizer.{i}.{k}": v for i, s in optimizer.state_dict()["state"].items() for k, v in s.items() if isinstance(v, Tensor)}
-    tensors["rng"] = rng
+    tensors |= {f"generator.{name}": state for name, state in generators.items()}
     if carry is not None:
         tensors |= {f"carry.state.{i}": s for i, s in enumerate(carry.state)} | {f"carry.kept.{k}": v for k, v in carry.kept.items()}
         progress.carried, progress.kept, progress.made_by = tuple(range(len(carry.state))), tuple(carry.kept), carry.made_by
@@ -81,7 +90,7 @@ def save_state(
 
 
 def load_state(path: Path, model: LanguageModel, optimizer: torch.optim.Optimizer) -> tuple[Carry | None, Progress]:
-    """Put everything back, torch's generator too.
+    """Put everything back, torch's generators too.
 
     Raises:
         InputError: the file is missing, cut short, or does not belong to this model.
@@ -95,9 +104,10 @@ def load_state(path: Path, model: LanguageModel, optimizer: torch.optim.Optimize
             if key.startswith("optimizer."):
                 _, i, name = key.split(".", 2)
                 moments.setdefault(int(i), {})[name] = value
+        tensors["generator.cpu"]  # without it the run would go on to other bits
         _refuse_other_moments(moments, list(model.parameters()))
         optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
-        torch.set_rng_state(tensors["rng"])
+        set_generator_states({k.removeprefix("generator."): v for k, v in tensors.items() if k.startswith("generator.")})
         device = model.head.weight.device
         state = tuple(tensors[f"carry.state.{i}"].to(device) for i in progress.carried)
         kept = {k: tensors[f"carry.kept.{k}"].to(device) for k in progress.kept}

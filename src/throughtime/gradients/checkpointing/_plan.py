@@ -13,7 +13,7 @@ from typing import NamedTuple, final
 import torch
 
 from ..._check import InputError
-from ...kernels._memory import memory_use
+from ...kernels import memory_use
 from ...models import AbstractModel, Embedding, Vectors
 from ._budget import Budgeted
 from ._schedules import AbstractSchedule, Binomial, totals

@@ -1,0 +1,30 @@
+"""A bar for whatever takes a while; where there is no terminal, a line now and then."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, TaskID
+
+_FIRST, _NEXT = 2.0, 10.0  # seconds without a word where there is no terminal
+
+
+@contextmanager
+def bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Yields a function to be told what is being done, how much of it is done, and of how much."""
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        tasks: dict[str, TaskID] = {}
+        speaks_at = time.monotonic() + _FIRST
+
+        def show(what: str, done: int, total: int) -> None:
+            nonlocal speaks_at
+            if what not in tasks:
+                tasks[what] = progress.add_task(escape(what), total=total)
+            progress.update(tasks[what], completed=done)
+            if not console.is_terminal and done < total and time.monotonic() >= speaks_at:
+                console.print(f"{what}: {done / total:.0%}", soft_wrap=True, highlight=False, markup=False)
+                speaks_at = time.monotonic() + _NEXT
+
+        yield show

@@ -1,0 +1,53 @@
+"""Where a long work writes to: its reader may leave, the disk behind it may be full, and the work goes on."""
+
+import os
+import sys
+from contextlib import suppress
+from typing import Any, TextIO, cast, final
+
+from rich.console import Console
+
+
+def lasting_console() -> Console:
+    """The standard output, for work that must not end because nobody reads it any more."""
+    return Console(file=cast(TextIO, Lasting(sys.stdout)))
+
+
+@final
+class Lasting:
+    """A stream that drops what cannot be written, and says so once on the standard error."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._lost = stream, False
+
+    def write(self, text: str) -> int:
+        """As a file's."""
+        if not self._lost:
+            try:
+                return self._stream.write(text)
+            except (OSError, ValueError) as error:
+                self._lose(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """As a file's."""
+        if not self._lost:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError) as error:
+                self._lose(error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _lose(self, error: OSError | ValueError) -> None:
+        """What is still in the stream's buffer goes nowhere, and the interpreter's last flush does not stumble over it."""
+        self._lost = True
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+        with suppress(OSError, ValueError):
+            reason = error.strerror if isinstance(error, OSError) else error
+            sys.stderr.write(f"throughtime: nobody reads what is printed here any more ({reason}); the work goes on.\n")
+            sys.stderr.flush()

@@ -1,0 +1,190 @@
+"""All that can be typed: a dataclass a verb. A field is a flag, the string below it its help; the class's docstring is the verb's."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from ..training.flag import Flag
+from ..training.options import LoopOptions, NetworkOptions, OptimiserOptions, TextOptions
+
+_Run = Annotated[Path, Flag("RUN", positional=True)]
+_Threads = Annotated[int | None, Flag("N", "as many as are idle", rare=True)]
+_Device = Annotated[str, Flag("NAME", rare=True)]
+_Encoding = Annotated[str, Flag("NAME", rare=True)]
+
+
+@dataclass(frozen=True)
+class TrainText:
+    """Train a recurrent language model on a text.
+
+    throughtime train text book.txt --hidden 512 --epochs 20 --out runs/book
+
+    throughtime train text --out runs/book --resume
+
+    throughtime sample runs/book --prompt 'It was '
+    """
+
+    text: TextOptions = field(default_factory=TextOptions)
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    optimiser: OptimiserOptions = field(default_factory=OptimiserOptions)
+    loop: LoopOptions = field(default_factory=LoopOptions)
+    out: Annotated[Path | None, Flag("RUN", "runs/, the text's name, the cell and a number")] = None
+    """The run folder."""
+    resume: bool = False
+    """Go on with the run in --out, from where it was saved. Its text and network stay; the rate, clips and budget may be given anew."""
+    overwrite: bool = False
+    """Replace the run in --out."""
+    from_run: Annotated[Path | None, Flag("RUN", name="--from")] = None
+    """Begin a new run from the best weights of this one, with its symbols, network and other options, on FILE or on its own text."""
+    config: Annotated[Path | None, Flag("FILE")] = None
+    """Options from a TOML file; flags go before it."""
+    print_config: Annotated[bool, Flag(rare=True)] = False
+    """Print all options as --config takes them, and do nothing else."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Nats, bits and perplexity of a trained model on a text."""
+
+    run: _Run
+    """The run folder."""
+    data: Annotated[Path | None, Flag("FILE", "the run's own")] = None
+    """Another text."""
+    section: Annotated[Literal["train", "valid", "test"] | None, Flag(unless="test, or valid where there is no test")] = None
+    """Which part of the run's text."""
+    encoding: _Encoding = "utf-8"
+    """The encoding of --data."""
+    streams: Annotated[int | None, Flag("N", "more for a longer text", rare=True)] = None
+    """Read the text in this many pieces side by side, each from the initial state."""
+    threads: _Threads = None
+    """Threads of torch."""
+    device: _Device = "cpu"
+    """Where to compute."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Let a trained model write on from a prompt."""
+
+    run: _Run
+    """The run folder."""
+    prompt: Annotated[str | None, Flag("TEXT", "a line end")] = None
+    """The text to go on from."""
+    length: int = 500
+    """How many symbols to write."""
+    temperature: float = 1.0
+    """Below 1: likelier symbols; above: more surprising ones; 0: always the likeliest."""
+    top_k: Annotated[int | None, Flag("K", "any")] = None
+    """Only the likeliest this many symbols may be drawn."""
+    seed: Annotated[int | None, Flag("N", "another one each time")] = None
+    """The same seed writes the same text."""
+    count: int = 1
+    """How many texts to write, with an empty line between."""
+    threads: _Threads = None
+    """Threads of torch."""
+    device: _Device = "cpu"
+    """Where to compute."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a trained model to a file that other runtimes read."""
+
+    run: _Run
+    """The run folder."""
+    format: Literal["onnx"] = "onnx"
+    """What to write: onnx runs in onnxruntime, on phones and in browsers too."""
+    to: Annotated[Path | None, Flag("FILE", "model.onnx in the run folder")] = None
+    """The file to write, which must not be there yet."""
+
+
+@dataclass(frozen=True)
+class ShowFlow:
+    """Which past the loss leans on: does the gradient vanish or explode, what window is enough."""
+
+    run: _Run
+    """The run folder."""
+    data: Annotated[Path | None, Flag("FILE", "the run's own held-out text")] = None
+    """Another text."""
+    html: Annotated[Path | None, Flag("FILE")] = None
+    """Write one page that a person can point at, to a file that is not there yet; it needs no network."""
+    json: bool = False
+    """Print every number as JSON."""
+    steps: Annotated[int | None, Flag("T", "two of the run's windows")] = None
+    """How many steps to look at, and so how far back."""
+    streams: int = 8
+    """How many places of the text to look at, side by side."""
+    encoding: _Encoding = "utf-8"
+    """The encoding of --data."""
+    threads: _Threads = None
+    """Threads of torch."""
+    device: _Device = "cpu"
+    """Where to compute."""
+
+
+Task = Literal["copy", "adding", "delayed-addition", "temporal-order", "text"]
+
+
+@dataclass(frozen=True)
+class CompareGradients:
+    """Every gradient method on the same weights and batch: right, noisy, fast, large."""
+
+    run: Annotated[Path | None, Flag("RUN", "--task is", positional=True)] = None
+    """A run folder: its weights, and its training text."""
+    task: Annotated[Task | None, Flag(unless="a run is")] = None
+    """A synthetic task, or text that Python carries; and a new network."""
+    methods: Annotated[tuple[str, ...], Flag("METHOD[:OPTION=VALUE,...] ...", "all, with usual options")] = ()
+    """The methods, as --gradient of throughtime train takes them."""
+    length: int = 128
+    """Steps of the batch."""
+    batch_size: int = 16
+    """Streams side by side."""
+    cell: Literal["rnn", "gru", "lstm"] = "gru"
+    """The cell of a task's network."""
+    hidden: int = 32
+    """Hidden units of a task's network."""
+    layers: int = 1
+    """Recurrent layers of a task's network."""
+    orthogonal: Annotated[bool, Flag(rare=True)] = False
+    """Orthogonal recurrent weights for a task's network: the gradient lasts longer than with torch's."""
+    draws: int = 20
+    """Draws of a method that has chance in it."""
+    minutes: float = 1.0
+    """Methods that would take the whole longer than this are left out."""
+    all: bool = False
+    """Leave no method out, however long it takes."""
+    seed: int = 0
+    """Of the task and its network's weights."""
+    threads: _Threads = None
+    """Threads of torch."""
+    picture: Annotated[Path | None, Flag("FILE", "gradients.png in the run folder, or here")] = None
+    """Where the picture goes."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A table of the runs in a folder: cell, size, steps, loss and speed."""
+
+    folder: Annotated[Path, Flag("FOLDER", "runs", positional=True)] = Path("runs")
+    """Where to look, and in the folders below."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A minute of training on the language reference in pydoc_data.topics."""
+
+    minutes: float = 1.0
+    """How long to train."""
+    hidden: int = 128
+    """Hidden units."""
+    out: Annotated[Path | None, Flag("RUN", "runs/, demo and a number")] = None
+    """The run folder."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """Versions, device, threads and kernels."""

@@ -1,0 +1,37 @@
+"""What the room offers, in walking order."""
+
+from ._clip import AbstractClip as AbstractClip, ClipNorm as ClipNorm, ClipValue as ClipValue, global_norm as global_norm
+from ._evaluate import Score as Score, evaluate as evaluate
+from ._cost import Estimate as Estimate, estimate as estimate
+from ._export import export_onnx as export_onnx
+from ._files import check_new_file as check_new_file
+from ._folder import RunFolder as RunFolder, path_of_string as path_of_string
+from ._lock import discard as discard
+from ._gradients import METHODS as METHODS, Named as Named, method_of as method_of
+from ._loop import (
+    Ended as Ended,
+    Training as Training,
+    begin as begin,
+    resumed as resumed,
+    train as train,
+    training_stream as training_stream,
+)
+from ._online import OnlineLearner as OnlineLearner
+from .options import (
+    LoopOptions as LoopOptions,
+    NetworkOptions as NetworkOptions,
+    OptimiserOptions as OptimiserOptions,
+    TextOptions as TextOptions,
+    TextRun as TextRun,
+)
+from ._build import (
+    build_cell as build_cell,
+    build_model as build_model,
+    check_memory as check_memory,
+    check_run as check_run,
+    device as device,
+    text_source as text_source,
+)
+from ._report import number as number, read_rows as read_rows
+from ._trained import Trained as Trained, load as load
+from ._step import Step as Step, step as step

@@ -1,0 +1,130 @@
+"""A run folder from Python: its model and vocabulary, ready to write and to be measured."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from .. import _check
+from .._check import InputError
+from ..data import AbstractVocabulary, Section, encode_file
+from ..models import LanguageModel
+from ._build import device as device_of
+from ._evaluate import Score, evaluate
+from ._folder import RunFolder
+from ._report import read_rows
+from .options import TextRun
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What ``throughtime train`` has made; ``load`` opens it.
+
+    Attributes:
+        model: the best weights, in evaluation mode.
+        vocabulary: from text to ids and back.
+        options: all that was chosen.
+        metrics: the rows of metrics.jsonl, a dict a row.
+        folder: where it is.
+    """
+
+    model: LanguageModel
+    vocabulary: AbstractVocabulary
+    options: TextRun
+    metrics: list[dict[str, Any]] = field(repr=False)
+    folder: Path
+
+    def generate(
+        self,
+        prompt: str | None = None,
+        length: int = 500,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        seed: int | None = None,
+    ) -> str:
+        """The prompt, and ``length`` symbols that the model writes after it; ``<unk>`` is never among them.
+
+        Args:
+            prompt: the text to go on from; None: a line end.
+            length: how many symbols to write.
+            temperature: below 1: likelier symbols; above: more surprising ones; 0: always the likeliest.
+            top_k: only the likeliest this many may be drawn; None: any.
+            seed: the same seed writes the same text; None: another one each time.
+
+        Raises:
+            InputError: a prompt that is empty or that the vocabulary does not know, numbers that mean nothing.
+        """
+        return "".join(self.write(prompt, length, temperature=temperature, top_k=top_k, seed=seed))
+
+    def write(
+        self, prompt: str | None = None, length: int = 500, *, temperature: float = 1.0, top_k: int | None = None, seed: int | None = None
+    ) -> Iterator[str]:
+        """The text of ``generate``, piece by piece as it is drawn."""
+        generator = torch.Generator()
+        generator.seed() if seed is None else generator.manual_seed(_check.seed(seed))
+        ids = self.vocabulary.start() if prompt is None else self.vocabulary.encode_prompt(prompt)
+        never = () if self.vocabulary.unknown is None else (self.vocabulary.unknown,)
+        drawn = self.model.sample(ids, length, temperature=temperature, top_k=top_k, generator=generator, never=never)
+        return self.vocabulary.pieces(chain(ids, drawn))
+
+    def evaluate(
+        self,
+        data: Path | str | None = None,
+        *,
+        encoding: str = "utf-8",
+        streams: int | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Score:
+        """How well the model predicts a text.
+
+        Args:
+            data: a file, a folder, a pipe; None: the run's own test text, or its validation text where it has none.
+            encoding: of ``data``.
+            streams: read it in so many pieces side by side, each from the initial state; None: more for a longer text.
+            progress: told how much is done, and of how much.
+
+        Raises:
+            InputError: a text that cannot be read, or of fewer than two symbols.
+        """
+        if data is None:
+            return evaluate(self.model, self.held_out()[1], streams=streams, progress=progress)
+        with tempfile.TemporaryDirectory() as aside:
+            section = encode_file(Path(data), self.vocabulary, Path(aside) / "data.bin", encoding)
+            return evaluate(self.model, section, streams=streams, progress=progress)
+
+    def held_out(self, wanted: str | None = None) -> tuple[str, Section]:
+        """A section of the run's own text, and its name; None: "test", or "valid" where there is none.
+
+        Raises:
+            InputError: it has fewer than two symbols.
+        """
+        sections = RunFolder(self.folder, self.options).corpus().sections
+        names = [name for name in ((wanted,) if wanted else ("test", "valid")) if len(sections[name].tokens) >= 2]
+        if not names:
+            raise InputError(
+                f"{self.folder} has no text in its section {wanted or 'test, nor in valid'}; expected two symbols or more. "
+                "Give a text of its own."
+            )
+        return names[0], sections[names[0]]
+
+
+def load(path: Path | str, *, device: str = "cpu") -> Trained:
+    """A run folder, ready to use: ``tt.load("runs/book").generate("The ")``.
+
+    Args:
+        path: a folder that ``throughtime train`` made.
+        device: where to compute.
+
+    Raises:
+        InputError: no run is there, or it is damaged.
+    """
+    folder = RunFolder.open(Path(path))
+    vocabulary = folder.vocabulary()
+    model = folder.load_model(vocabulary, device_of(device))
+    return Trained(model, vocabulary, folder.config, read_rows(folder.metrics), folder.path)

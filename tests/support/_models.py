@@ -1,0 +1,74 @@
+"""Models with stations of their own: what a user may write, and no gradient method may walk round.
+
+T time · B batch · I input · H hidden · V outputs.
+"""
+
+from typing import final
+
+import torch
+from _past import I, V, language_model, randomised, text, vector_model, vectors
+from torch import Tensor, nn
+
+from throughtime.cells import GRU, AbstractCell
+from throughtime.data import Batch
+from throughtime.models import AbstractModel, Embedding, Head, Linear, SquaredError, Vectors
+from throughtime.nn import Learnable, Recurrence
+
+H = 5
+
+
+def inputs_of(given: Batch | Tensor) -> Tensor:
+    """What an ``embed`` reads: its inputs alone."""
+    return given.inputs if isinstance(given, Batch) else given
+
+
+@final
+class Features(AbstractModel):
+    """Its ``embed`` puts vectors beside their squares and leads both through a hidden layer."""
+
+    def __init__(self, cell: AbstractCell, layers: int) -> None:
+        super().__init__()
+        recurrence = Recurrence(cell, 4, H, num_layers=layers, initial=Learnable())
+        self._set_stations(Vectors(4), recurrence, Head(H, 2, output=Linear(), loss=SquaredError()), dropout=0.0, reduction="sum")
+        self.mixed = nn.Sequential(nn.Linear(2 * I, 6), nn.Tanh(), nn.Linear(6, 4))
+
+    def embed(self, batch) -> Tensor:
+        x = inputs_of(batch)
+        return self.mixed(torch.cat((x, x.square()), -1))
+
+
+@final
+class Squashed(AbstractModel):
+    """Its ``embed`` squashes what its table of symbols gives."""
+
+    def __init__(self, cell: AbstractCell, layers: int) -> None:
+        super().__init__()
+        recurrence = Recurrence(cell, I, H, num_layers=layers, initial=Learnable())
+        self._set_stations(Embedding(V, I), recurrence, Head(H, V), dropout=0.0, reduction="sum")
+
+    def embed(self, batch) -> Tensor:
+        return torch.tanh(2.0 * self.input(inputs_of(batch)))
+
+
+@final
+class Penalised(AbstractModel):
+    """Its ``losses`` add what the activity of the top layer costs."""
+
+    def __init__(self, cell: AbstractCell, layers: int) -> None:
+        super().__init__()
+        recurrence = Recurrence(cell, I, H, num_layers=layers, initial=Learnable())
+        self._set_stations(Embedding(V, I), recurrence, Head(H, V), dropout=0.0, reduction="sum")
+
+    def losses(self, hs: Tensor, batch: Batch) -> Tensor:
+        return super().losses(hs, batch) + self.weighed(0.3 * hs.square().sum(-1), batch)
+
+
+OWN = {Features: vectors, Squashed: text, Penalised: text}  # model → its batches
+
+
+def own(kind: type[AbstractModel], cell: AbstractCell, layers: int) -> tuple[AbstractModel, Batch]:
+    return randomised(kind(cell, layers)), OWN[kind]()
+
+
+# every model of the library
+LIBRARY = [language_model(GRU()), vector_model(GRU())]
