@@ -164,10 +164,10 @@ def test_streams_that_start_anew_in_a_later_piece(slots, initial):
 
 def counted_steps(monkeypatch, model, run):
     """How many steps the recurrence was run forward, and the most steps that any station was given at once."""
-    from throughtime.nn import _trace
+    from throughtime.nn import _layer_trace
 
     seen, longest = [], [0]
-    forward, losses = _trace.forward, type(model).losses
+    forward, losses = _layer_trace.forward, type(model).losses
 
     def counting(cell, xs, *rest, **options):
         seen.append(len(xs))
@@ -177,7 +177,7 @@ def counted_steps(monkeypatch, model, run):
         longest[0] = max(longest[0], len(hs))
         return losses(self, hs, batch)
 
-    monkeypatch.setattr(_trace, "forward", counting)
+    monkeypatch.setattr(_layer_trace, "forward", counting)
     monkeypatch.setattr(type(model), "losses", watching)
     run()
     return sum(seen) // model.recurrence.num_layers, max(longest[0], *seen)
