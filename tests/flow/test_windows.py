@@ -124,3 +124,11 @@ def test_least_of_the_windows_that_were_measured():
             later = [int(k) for k in curve.windows if int(k) > max(above, default=0)]
             assert least == (later[0] if later else None)
     assert not math.isnan(float(bias.overlapping.bias[-1]))
+
+
+def test_windows_may_be_left_out():
+    model, batch = tt.LanguageModel(5, hidden_size=4), tt.Batch(*torch.randint(5, (2, 12, 2)).unbind())
+    flow = tt.gradient_flow(model, batch, windows=False, jacobians=None)
+    assert flow.bias is not None
+    assert flow.bias.chunked is flow.bias.overlapping is None
+    assert flow.bias.least[0.1] is not None
