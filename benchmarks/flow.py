@@ -5,7 +5,8 @@
     python benchmarks/flow.py --threads 1 --clock cpu    where other processes want the same cores
 
 "map" is the adjoint map alone; "+ inputs" with the adjoints of x; "+ lags" the map with every parameter's g^(k), its norms and the bias
-curve; "whole" is ``gradient_flow`` as it is called, Jacobians, exponents, gates and verdict too. Contestants are interleaved round by
+curve of sliding windows; "whole" is ``gradient_flow`` as it is called, the other windows, Jacobians, exponents, gates and verdict too.
+Contestants are interleaved round by
 round; a ratio is the median over rounds of the two times measured next to each other. Counting multiplications, the map needs
 T/12 forward + backward passes and T/4 with the lags: 17 and 50. Memory is the growth of the peak in a process of its own.
 
@@ -37,8 +38,8 @@ BARE = {"jacobians": None, "gates": False}
 PARTS = {
     "map": {"parameters": False, "inputs": False, **BARE},
     "+ inputs": {"parameters": False, **BARE},
-    "+ lags": {"inputs": False, **BARE},
-    "+ both": BARE,
+    "+ lags": {"inputs": False, "windows": False, **BARE},
+    "+ both": {"windows": False, **BARE},
     "whole": {},
 }
 

@@ -170,7 +170,7 @@ void read_states(nb::handle object, const StateNames& names, const Layer<T>& c, 
 
 // ---- Calls
 
-// What both passes are told. Where W is None, xs is (T, B, G, H), the input half already made.
+// The arguments that both passes share. If W is None, xs is the input half (T, B, G, H).
 struct LayerArguments {
   CellKind cell;
   nb::handle xs, state, W, R, b_ih, b_hh, lengths, reset, restart;

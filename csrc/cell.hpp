@@ -1,13 +1,13 @@
-// What a cell must provide. A cell is one time step of elementwise mathematics on vectors of hidden units; it knows
-// nothing of time, of batches, of matrices or of Python.
+// The interface of a cell. A cell is one time step of elementwise mathematics on vectors of hidden units. It has no loop over
+// time or batch, no matrices and no Python.
 //
 //   gates      G   pre-activations per unit, each in two halves: wx = W x + b_ih and rh = R h + b_hh
 //   states     S   state vectors; state 0 is h
-//   residuals  C   numbers per unit that forward leaves for backward (0: the output h is enough)
-//   slots          distinct gate gradients: G when both halves receive the same, more when they do not
-//   wx_slot(g), rh_slot(g)   where the gradient of each half lives: see slots_fit
-//   direct_h       whether h reaches h' other than through rh, so that backward gives more than zero for ds_prev[0]
-//   needs_h_prev, needs_h    whether backward looks at h before, and after, the step
+//   residuals  C   numbers per unit that forward keeps for backward (0: the output h is enough)
+//   slots          distinct gate gradients: G if both halves have the same, more if they have not
+//   wx_slot(g), rh_slot(g)   the slot of the gradient of each half: see slots_fit
+//   direct_h       whether h' depends on h other than through rh, so that ds_prev[0] of backward is not zero
+//   needs_h_prev, needs_h    whether backward reads h before, and after, the step
 #pragma once
 
 #include "functions.hpp"

@@ -41,7 +41,7 @@ WithoutGil::WithoutGil() {
   state_ = PyEval_SaveThread();
 }
 
-// First out, then a look at `ending`: whoever sets `ending` and then counts those inside knows that nobody else leaves.
+// Count the thread out first, then read `ending`: a thread that sets `ending` and then counts those inside knows that no other leaves.
 WithoutGil::~WithoutGil() {
   inside.fetch_sub(1);
   if (ending.load()) {

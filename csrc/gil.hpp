@@ -1,9 +1,9 @@
-// Python's lock, dropped while a kernel runs; and what becomes of daemon threads when the interpreter ends.
+// Releases Python's lock while a kernel runs, and keeps daemon threads safe when the interpreter ends.
 //
-// Before Python 3.14 a daemon thread that asks for the lock while the interpreter ends is unwound by force. C++ frames
-// do not bear that: the process ends in std::terminate. PyTorch's frames and ours are alike in this. So:
-//   * a thread that is in a kernel when the interpreter ends stays there: it sleeps, and dies with the process;
-//   * those that are anywhere else, but have run kernels, get a moment to come into one, as a training loop soon does.
+// Before Python 3.14, a daemon thread that requests the lock while the interpreter ends is unwound by force. C++ frames do not
+// survive that: the process ends in std::terminate, in PyTorch's frames as in these. Therefore:
+//   * a thread that is in a kernel when the interpreter ends stays there: it sleeps until the process ends;
+//   * threads that have run kernels and are elsewhere get a moment to enter one, as a training loop soon does.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -21,7 +21,7 @@ class WithoutGil {
   PyThreadState* state_;
 };
 
-// To be called once, with the lock, when the interpreter begins to end.
+// Call it once, with the lock held, when the interpreter begins to end.
 void keep_threads_in_kernels();
 
 }  // namespace throughtime

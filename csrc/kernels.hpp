@@ -1,7 +1,7 @@
-// The seam between the bindings and the kernels: what a call is told, and the table every architecture file fills in.
+// The interface between the bindings and the kernels: the arguments of a call, and the table that every architecture fills in.
 //
-// T time, B batch, I input, H hidden, G gates, S states, C residuals: numbers per unit that forward leaves for backward. All arrays are dense and row-major;
-// the caller owns every one of them; no output aliases anything.
+// T time, B batch, I input, H hidden, G gates, S states, C residuals: numbers per unit that forward keeps for backward. All arrays
+// are dense and row-major; the caller owns all of them; no output aliases anything.
 #pragma once
 
 #include <cstddef>
@@ -23,14 +23,14 @@ struct Form {
 
 struct Sizes { Index T, B, I, H; };
 
-// none: outputs only. lean: the states at every `lean_interval`-th step, gates computed again. fast: the gates.
+// What forward keeps. none: outputs only. lean: every `lean_interval`-th state; the gates are recomputed. fast: the gates.
 enum class Keep { none, lean, fast };
 
-// Steps between two kept states in lean mode. A function of B alone, so that both passes agree whatever their threads.
+// Steps between two kept states in lean mode. A function of B alone, so that both passes agree for any number of threads.
 constexpr Index lean_interval(Index B) { return B >= 256 ? 1 : 256 / B; }
 
-// How a call is divided: `groups` of sequences that never meet, each by `members` that share its hidden units and meet
-// at every step. One of the two is 1.
+// The division of a call: independent `groups` of sequences, each computed by `members` that share its hidden units and wait for
+// one another at every step. One of the two is 1.
 struct Split { int groups, members; };
 
 template <class T> struct Kernel;
@@ -49,7 +49,7 @@ struct Layer {
   const std::int64_t* lengths;  // (B), 0 … T each, or null: all T
   const std::uint8_t* reset;    // (T, B) or null: before step t the state of b is replaced by restart
   const T* restart[max_states]; // (B, H) each, or null: zeros
-  bool reverse;                 // time is walked from the end to 0
+  bool reverse;                 // from each sequence's end to 0
   Keep keep;
 };
 
@@ -63,7 +63,7 @@ struct ForwardCall : Layer<T> {
 template <class T>
 struct BackwardCall : Layer<T> {
   const T* hs;                  // (T, B, H)
-  const T* residuals;           // what forward left
+  const T* residuals;           // what forward kept
   const T* dhs;                 // (T, B, H) or null: zeros
   const T* dlast[max_states];   // (B, H) each, or null: zeros
   bool clipped;

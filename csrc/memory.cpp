@@ -23,7 +23,7 @@ class Scratch {
       const std::size_t wanted = (bytes + page - 1) / page * page;
       if (!(block_ = std::aligned_alloc(page, wanted))) throw std::bad_alloc();
 #if defined(__linux__)
-      // Panels and blocked rows walk many pages at once, more than the first level of the TLB holds.
+      // Panels and blocked rows use many pages at once, more than the first level of the TLB holds.
       if (page == huge_page) madvise(block_, wanted, MADV_HUGEPAGE);
 #endif
       size_ = wanted;

@@ -92,7 +92,7 @@ void row_times_weights(const Weights<T>& w, Index u, int NV, const T* x, T* sums
   for (int v = 0; v < NV; ++v, u += W)
     for (int g = 0; g < w.gates; ++g, sums += W) {
       const Index last = w.units - u - 1;
-      const T* rows[W];  // beyond the last unit: the last again, whose sums nobody reads
+      const T* rows[W];  // beyond the last unit: the last again, whose sums are not read
       for (Index j = 0; j < W; ++j) rows[j] = w.row(g, last < 0 ? 0 : u + (j < last ? j : last));
       V parts[W];
 #pragma GCC unroll 16

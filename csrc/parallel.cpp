@@ -108,17 +108,17 @@ struct Ticket {
   Ticket next(int parts) const { return {((word >> 32) + 1) << 32 | static_cast<std::uint64_t>(parts) << 16}; }
 };
 
-// All but acquire is for whoever has acquired it, and for its workers.
+// All functions except acquire are for the thread that has acquired the pool, and for its workers.
 class Pool {
  public:
   bool acquire() { return !busy_.exchange(true, std::memory_order_acquire); }
   void release() { busy_.store(false, std::memory_order_release); }
 
-  // So many workers, if there are threads to be had.
+  // Start so many workers, if the system has threads left.
   void hire(int wanted) {
     try {
       for (; workers_ < wanted; ++workers_) std::thread([this] { work(); }).detach();
-    } catch (...) {}  // the caller does what nobody else has claimed
+    } catch (...) {}  // the caller computes the parts that no worker has claimed
   }
 
   // Offers `parts` parts of a job. Whoever claims one runs it.
@@ -126,7 +126,7 @@ class Pool {
     run_ = run;
     context_ = context;
     done_.store(0, std::memory_order_relaxed);
-    ticket_.store(ticket().next(parts).word);  // releases the three above to whoever claims
+    ticket_.store(ticket().next(parts).word);  // releases the three above to the thread that claims a part
     ticket_.notify_all();
   }
 
@@ -190,7 +190,7 @@ Pool* pool() {
   return first;
 }
 
-// The pool, if nobody else is using it.
+// The pool, if no other call is using it.
 Pool* take_pool() {
   Pool* p = pool();
   return p && p->acquire() ? p : nullptr;

@@ -1,12 +1,12 @@
-// Threads: a small pool that shares out independent parts, or forms a team whose members meet at barriers.
+// A small pool of threads. It distributes independent parts, or forms a team whose members meet at barriers.
 //
-// Rules that it keeps:
-//   * Nobody waits without bound on a core that somebody else wants: a wait spins a little, then yields. Parts that no
-//     worker has taken are done by the caller, so a starved worker delays nothing that it has not begun.
-//   * A team is formed of those who turn up at once. When a member is late at a barrier, the machine is busy, and for
+// Its rules:
+//   * No thread spins without bound on a core that another thread needs: a waiting thread spins a little, then yields. The caller
+//     computes the parts that no worker has taken, so a worker without a core delays only the parts that it has begun.
+//   * A team consists of the workers that are ready at once. If a member is late at a barrier, the machine is busy, and for
 //     a while (doubling each time) teams have one member.
-//   * What is computed depends on how many parts were asked for, never on who computed them.
-//   * One pool serves one call at a time; a second call at the same moment does its work on its own thread.
+//   * The result depends on the number of parts only, not on which thread computed them.
+//   * One pool serves one call at a time; a second call at the same time runs on its own thread.
 //   * Workers end with the process: they are detached, and the pool that they wait in is never destroyed. After a fork
 //     the child starts with a fresh pool.
 #pragma once
@@ -15,7 +15,7 @@ namespace throughtime {
 
 class Team;  // the members of one running team
 
-// Returns when every member has called it as often as this one. What each wrote before it, all may read after it.
+// A barrier: returns when every member has called it as often as this one. All members may then read what each wrote before it.
 void meet(Team& team, int member);
 
 // One member of a team: member 0 … size − 1.

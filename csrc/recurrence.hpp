@@ -1,6 +1,6 @@
 // One layer through time: what a pass does, and the table of its entry points for a cell, element type and architecture.
 //
-// A pass walks time in chunks of about 256 rows (a row is one sequence at one step), so that its scratch does not grow
+// A pass goes through time in chunks of about 256 rows (a row is one sequence at one step), so that its scratch does not grow
 // with T. Forward, per chunk:
 //
 //   ① wx = W x + b_ih for all rows of the chunk, one matrix product; or as the caller has made it

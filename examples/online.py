@@ -1,11 +1,11 @@
-"""Follow a drifting series for ever: one number comes, the next is predicted, the network learns from its mistake.
+"""Online learning on an endless drifting series: at every step the network predicts the next number and learns from its error.
 
-    python examples/online.py                      a million steps; Ctrl-C stops with what has been reached
+    python examples/online.py                      a million steps; Ctrl-C stops and prints the errors so far
     python examples/online.py --steps 20000 --method rtrl
-    python examples/online.py --method truncated   one step of the past only: what forgetting costs
+    python examples/online.py --method truncated   the gradient of the present step only, for comparison
 
-The series is a sum of two waves whose frequencies wander, so that nothing learned stays true. "copying" is the error of saying that the
-next value will be the present one. Errors are means of (y − ŷ)² over the last `--window` steps.
+The series is a sum of two waves whose frequencies drift, so that the network must go on learning. "copying" is the error of predicting
+the present value again. Errors are means of (y − ŷ)² over the last `--window` steps.
 """
 
 import argparse
@@ -29,19 +29,19 @@ METHODS: dict[str, AbstractGradient] = {"rtrl": RTRL(), "snap": SnAp(1), "uoro":
 
 def drifting(seed: int) -> Iterator[float]:
     """sin + sin, each with a frequency that takes a random walk between periods of 8 and 60 steps."""
-    chance = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     phases, periods = [0.0, 1.0], [12.0, 37.0]
     while True:
-        for k, z in enumerate(torch.randn(2, generator=chance).tolist()):
+        for k, z in enumerate(torch.randn(2, generator=generator).tolist()):
             periods[k] = min(60.0, max(8.0, periods[k] * math.exp(0.01 * z)))
             phases[k] = (phases[k] + 2 * math.pi / periods[k]) % (2 * math.pi)
         yield 0.5 * math.sin(phases[0]) + 0.5 * math.sin(phases[1])
 
 
 def follow(steps: int, method: AbstractGradient, hidden: int, rate: float, window: int, seed: int) -> tuple[int, float, float]:
-    """How many steps were made, and the rolling errors of the network and of copying; a keyboard interrupt ends it early."""
+    """The number of steps, and the rolling errors of the network and of copying. A keyboard interrupt ends it early."""
     torch.manual_seed(seed)
-    torch.set_num_threads(1)  # the products of one small step are not worth a second
+    torch.set_num_threads(1)  # the products of one small step are too small for a second thread
     model = SequenceModel(Vectors(1), Recurrence(GRU(), 1, hidden), Head(hidden, 1, output=Linear(), loss=SquaredError()))
     learner = tt.OnlineLearner(model, method, torch.optim.Adam(model.parameters(), rate), clips=(ClipNorm(1.0),))
     series = drifting(seed)

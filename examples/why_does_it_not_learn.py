@@ -1,7 +1,7 @@
-"""A network that does not learn, looked into, mended, learning.
+"""A network that does not learn: find the reason, change the network as advised, and train it again.
 
-Two symbols, far from the end and from each other, and at the end the question in which order they came. An LSTM as it usually starts
-stays at chance, ln 4 = 1.386 nats. Its gradient says why before a single step of training is spent, and what to change.
+The task has two symbols, far from the end and from each other, and asks at the end in which order they came. An LSTM with the usual
+initial weights stays at chance, ln 4 = 1.386 nats. Its gradient shows the reason, and what to change, before any training.
 
     python examples/why_does_it_not_learn.py                half a minute on one core
     python examples/why_does_it_not_learn.py --length 100 --steps 600
@@ -28,13 +28,13 @@ def network(*initialisers: AbstractInitialiser) -> SequenceModel:
 
 
 def train(model: SequenceModel, length: int, steps: int, clip: float) -> list[float]:
-    """Every step's loss."""
-    chance, optimiser, losses = torch.Generator().manual_seed(1), torch.optim.Adam(model.parameters(), lr=0.01), []
+    """Train, and return the loss of every step."""
+    generator, optimizer, losses = torch.Generator().manual_seed(1), torch.optim.Adam(model.parameters(), lr=0.01), []
     for _ in range(steps):
-        optimiser.zero_grad()
-        losses.append(float(FullBPTT().accumulate(model, temporal_order(length, STREAMS, chance)).loss))
+        optimizer.zero_grad()
+        losses.append(float(FullBPTT().accumulate(model, temporal_order(length, STREAMS, generator)).loss))
         torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
-        optimiser.step()
+        optimizer.step()
     return losses
 
 
@@ -57,7 +57,7 @@ def diagnose(model: SequenceModel, length: int) -> tt.flow.Flow:
 
 
 def story(length: int, steps: int) -> Sequence[tuple[tt.flow.Flow, float]]:
-    """The measurement before training and the accuracy after it: as it starts, and mended."""
+    """The measurement before training and the accuracy after it, for the usual initial weights and for those advised."""
     print(f"An LSTM of {HIDDEN} units, started as torch does; sequences of {length} steps.")
     model = network(TorchUniform())
     before = diagnose(model, length)

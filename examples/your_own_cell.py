@@ -1,12 +1,12 @@
-"""A cell of your own: one step written in torch, and everything works with it.
+"""A cell of your own: one step written in torch. Everything in the package works with it.
 
-The minimal gated unit (Zhou et al. 2016) has one gate in place of the GRU's two:
+The minimal gated unit (Zhou et al. 2016) has one gate instead of the GRU's two:
 
     f  = σ(wx_f + rh_f)                 (1)
     n  = tanh(wx_n + f ⊙ rh_n)          (2)     the gate after the product, as in the GRU here
     h' = (1 − f) ⊙ h + f ⊙ n            (3)
 
-It learns to add two marked numbers out of a sequence. Always answering 1 has an error of 1/6 = 0.167.
+It learns to add two marked numbers out of a sequence. The constant answer 1 has an error of 1/6 = 0.167.
 
     python examples/your_own_cell.py --steps 1000
 """
@@ -26,7 +26,7 @@ from throughtime.nn import Recurrence
 @final
 @dataclass(frozen=True)
 class MGU(AbstractCell):
-    """Minimal gated unit. A cell is told W x and R h of every gate, and keeps no weights itself."""
+    """Minimal gated unit. A cell receives W x and R h of every gate, and has no weights itself."""
 
     gates = 2  # rows of W and R: f, n
     states = 1  # h alone
@@ -38,11 +38,11 @@ class MGU(AbstractCell):
         n = torch.tanh(wx[:, 1] + f * rh[:, 1])  # (2)
         return ((1 - f) * h + f * n,)  # (3)
 
-    # Backward is found by torch.func. To write it by hand, and run faster, define ``step_vjp`` as the cells in throughtime.cells do.
+    # torch.func derives the backward pass. For speed, define ``step_vjp`` by hand, as the cells in throughtime.cells do.
 
 
 def network(hidden_size: int) -> tt.SequenceModel:
-    """Pairs (value, mark) in, one number out."""
+    """A model from pairs (value, mark) to one number."""
     recurrence = Recurrence(MGU(), 2, hidden_size)
     return tt.SequenceModel(Vectors(2), recurrence, Head(hidden_size, 1, output=Linear(), loss=SquaredError()))
 
@@ -50,13 +50,13 @@ def network(hidden_size: int) -> tt.SequenceModel:
 def main(steps: int, length: int) -> float:
     """Train, and return the mean error of the last tenth of the steps."""
     torch.manual_seed(0)
-    chance = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     model = network(32)
     gradient = tt.gradients.FullBPTT()
     optimizer = torch.optim.Adam(model.parameters(), 5e-3)
     errors = []
     for step in range(1, steps + 1):
-        batch = tt.data.adding(length, 32, chance)
+        batch = tt.data.adding(length, 32, generator)
         optimizer.zero_grad()
         errors.append(float(gradient.accumulate(model, batch).loss))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -1,11 +1,11 @@
-"""A gradient method of your own: one ``accumulate``, and training and comparison work with it.
+"""A gradient method of your own: it defines ``accumulate``, and works in training and in ``compare``.
 
-Simultaneous perturbation (Spall 1992) sends nothing back through time at all. With v of independent signs ±1 and a small ε,
+Simultaneous perturbation (Spall 1992) does not go back through time at all. With v of independent signs ±1 and a small ε,
 
     ĝ = v · (L(θ + ε v) − L(θ − ε v)) / 2ε          (1)
 
-Since E[v vᵀ] = 1, E ĝ = ∇L + O(ε²): without bias, in the memory of a forward pass, at the price of a variance that grows with the
-number of weights. Averaging over more perturbations divides it.
+Since E[v vᵀ] = 1, E ĝ = ∇L + O(ε²). The estimate is nearly unbiased and takes the memory of a forward pass, but its variance grows with
+the number of weights. The mean over n perturbations divides the variance by n.
 
     python examples/your_own_gradient.py --perturbations 100
 """
@@ -25,7 +25,7 @@ from throughtime.nn import Recurrence
 @final
 @dataclass(frozen=True)
 class Perturbation(AbstractGradient):
-    """ĝ of (1), the mean over some perturbations. The fields are the options; a ``seed`` lets ``compare`` draw it many times."""
+    """ĝ of (1), the mean over some perturbations. The fields are the options; with a ``seed``, ``compare`` draws it many times."""
 
     perturbations: int = 1
     size: float = 1e-4
@@ -48,12 +48,12 @@ class Perturbation(AbstractGradient):
             down = self._moved(weights, signs, -self.size, run)
             slope = (up - down) / (2 * self.size) / self.perturbations
             for p, v in zip(weights, signs, strict=True):
-                p.grad = slope * v if p.grad is None else p.grad + slope * v  # (1); a method adds to what stands
+                p.grad = slope * v if p.grad is None else p.grad + slope * v  # (1); a method adds to the gradient
         loss, last = run()
-        return Outcome(loss, Carry(last))  # the state goes on, detached
+        return Outcome(loss, Carry(last))  # the state is carried on; under no_grad it is detached
 
     def _moved(self, weights, signs, size, run):
-        """The loss with every weight moved by ``size`` along its sign, and put back to the same bits."""
+        """The loss with every weight moved by ``size`` along its sign. The weights are restored to the same bits."""
         before = [p.clone() for p in weights]
         for p, v in zip(weights, signs, strict=True):
             p.add_(v, alpha=size)

@@ -1,4 +1,4 @@
-"""A bar for whatever takes a while; where there is no terminal, a line now and then."""
+"""A progress bar for long work; without a terminal, a line from time to time."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 
-_FIRST, _NEXT = 2.0, 10.0  # seconds without a word where there is no terminal
+_FIRST, _NEXT = 2.0, 10.0  # seconds to the first line and between lines, without a terminal
 
 
 @contextmanager
 def bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Yields a function to be told what is being done, how much of it is done, and of how much."""
+    """Yields a function ``show(what, done, total)``, which shows the progress of one piece of work."""
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         tasks: dict[str, TaskID] = {}
         speaks_at = time.monotonic() + _FIRST

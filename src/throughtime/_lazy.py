@@ -1,4 +1,4 @@
-"""Packages whose names are imported when the first of them is asked for: the command need not wait for torch to say what it can do."""
+"""Packages that import their public names when the first of them is used, so that the command can answer before torch is imported."""
 
 import sys
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def lazily(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` (PEP 562) of a package whose public names are those of its module ``_public``."""
+    """``__getattr__`` and ``__dir__`` (PEP 562) for a package whose public names are those of its module ``_public``."""
 
     def get(name: str) -> Any:
         if name.startswith("_") and name != "__all__":

@@ -1,4 +1,4 @@
-"""Checks of numbers and words: got, expected, remedy. Nothing of torch is imported here: a wrong flag is told at once."""
+"""Checks of numbers and words. This file imports nothing of torch, so that the command reports a wrong flag at once."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""The whole public API, in walking order."""
+"""The whole public API, in the order in which a batch passes through the rooms."""
 
 from . import data as data
 from . import cells as cells

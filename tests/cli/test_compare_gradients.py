@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from _tables import first
 
 from throughtime.cli import main
 from throughtime.cli._compare_gradients import _fitting
@@ -22,7 +23,7 @@ def _as_in_a_shell(tmp_path, monkeypatch):
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("task", ["copy", "adding", "delayed-addition", "temporal-order", "text"])
+@pytest.mark.parametrize("task", first(["adding", "text"], ["copy", "adding", "delayed-addition", "temporal-order", "text"]))
 def test_every_task(task, capsys):
     assert main(["compare-gradients", "--task", task, *SMALL, "--methods", "full", "sliding:lags=3", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

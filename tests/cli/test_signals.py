@@ -85,7 +85,7 @@ def test_asked_to_stop_in_a_step_that_takes_minutes(tmp_path):
     assert load_file(tmp_path / "run" / "state.safetensors")
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("moment", [0.0, 0.3, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_asked_to_stop_while_it_starts(moment, tmp_path):
     """From the first sign of life on: before that the interpreter itself starts."""
     here, there = pty.openpty()
@@ -108,6 +108,7 @@ def test_asked_to_stop_while_it_starts(moment, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["book.txt"]
 
 
+@pytest.mark.slow
 def test_asked_to_stop_while_subwords_are_learned(tmp_path):
     letters = random.Random(0).choices("abcdefghijklmnopqrstuvwxyz ", k=3_000_000)
     process = start(["train", "text", "letters.txt", "--level", "bpe", "--out", "run"], tmp_path, {"letters.txt": "".join(letters)})
@@ -163,6 +164,7 @@ def test_killed_again_and_again_to_the_same_bits(tmp_path):
         assert all(torch.equal(one[key], other[key]) for key in one.keys() | other.keys())
 
 
+@pytest.mark.slow
 def test_the_reader_of_a_sample_leaves(tmp_path):
     assert finish(["train", "text", "book.txt", *FLAGS, "--steps", "2", "--out", "run"], tmp_path) == 0
     process = start(["sample", "run", "--length", "100000"], tmp_path)
@@ -175,6 +177,7 @@ def test_the_reader_of_a_sample_leaves(tmp_path):
     process.stderr.close()
 
 
+@pytest.mark.slow  # tests/training/test_rescue.py has the lock within one process
 def test_a_run_that_is_being_trained_is_not_trained_twice(tmp_path, capsys):
     process = start(["train", "text", "book.txt", *FLAGS, "--steps", "1000000", "--out", "run"], tmp_path)
     wait_for(tmp_path / "run" / "metrics.jsonl", process)

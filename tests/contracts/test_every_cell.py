@@ -41,7 +41,7 @@ def compare(cell, xs, state, parameters, use_hs=True, use_last=True) -> None:
     assert_close(got, wanted)
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=name)
+@pytest.mark.parametrize("cell", first([*KINDS, Elman()], CELLS), ids=name)
 @given(T=SIZES, B=SIZES, I=SIZES, H=SIZES, bias=st.booleans(), seed=st.integers(0, 2**31))
 def test_agrees_with_autograd(cell, T, B, I, H, bias, seed):
     torch.manual_seed(seed)
@@ -169,7 +169,7 @@ def test_the_checker_sees_a_gradient_wrong_by_a_thousandth():
         assert_close([wrong], [g])
 
 
-@pytest.mark.parametrize("cell", first(KINDS, CELLS), ids=name)
+@pytest.mark.parametrize("cell", first([KINDS[0], LSTM()], CELLS), ids=name)
 def test_the_gradient_has_a_gradient(cell):
     xs, state, parameters = draw(cell, 3, 2, 2, 3)
 

@@ -10,11 +10,11 @@ from _gradients import DEFINED, DRAWN, Window
 from _oracle import whole_past
 from _past import B, T, calls, copies, cut, ragged, text, vector_model, vectors
 from _rounding import path, rounding
-from _tables import KINDS, name
+from _tables import KINDS, first, name
 from _truth import assert_close
 from hypothesis import given, strategies as st
 
-from throughtime.cells import GRU, LSTM, Elman
+from throughtime.cells import GRU, LSTM, Elman, Leaky
 from throughtime.data import Batch
 from throughtime.gradients import Carry, FullBPTT, TruncatedBPTT
 from throughtime.nn import Zeros
@@ -29,19 +29,20 @@ def found(method, model, batches: Sequence[Batch]) -> list[torch.Tensor]:
     return calls(method, model, batches)[0]
 
 
-def over(rows, cells=None):
-    """Parametrize by every row and each of its cells, or those of these that it takes."""
+def over(rows, cells=None, quick_cells=None):
+    """Parametrize by every row and each of its cells, or those of these that it takes; with ``make test``, by the quick ones."""
     cases = [(row, cell) for row in rows for cell in row.cells if cells is None or cell in cells]
-    return pytest.mark.parametrize(("row", "cell"), cases, ids=[f"{row}-{name(cell)}" for row, cell in cases])
+    quick = [(row, cell) for row, cell in cases if cell in (quick_cells or row.cells)]
+    return pytest.mark.parametrize(("row", "cell"), first(quick, cases), ids=[f"{row}-{name(cell)}" for row, cell in cases])
 
 
-@over(DEFINED)
+@over(DEFINED, quick_cells=[*KINDS, Elman(), Leaky(0.3)])
 def test_agrees_with_its_definition(row, cell):
     model, batch = language_model(cell, row.layers), ragged(text())
     assert_close(found(row.method, model, [batch]), row.definition(model, [batch]))
 
 
-@over(DRAWN)
+@over(DRAWN, quick_cells=[Elman()])
 def test_its_mean_over_draws_is_the_exact_gradient(row, cell):
     """Along the exact gradient the mean is within 4.5 of its standard errors (Student's t, 39 degrees: false alarm 6e-5)."""
     model, batch = vector_model(cell, row.layers), vectors(6, 2)
@@ -72,7 +73,7 @@ def test_truncation_of_any_size(k1, more, T, B, layers):
     assert_close(found(TruncatedBPTT(k1, k1 + more), model, [batch]), Window(k1, k1 + more)(model, [batch]))
 
 
-@over([row for row in DEFINED if row.window], KINDS[1:3])
+@over([row for row in DEFINED if row.window], KINDS[1:3], [LSTM()])
 def test_the_carry_makes_many_calls_one(row, cell):
     """Stretches that are multiples of k1, the parameters unchanged: the sum of the calls is one long call."""
     (k1, _), T = row.window, 30
@@ -82,7 +83,7 @@ def test_the_carry_makes_many_calls_one(row, cell):
 
 
 # windows of the whole and of the stretches 0–5–15–20 coincide
-@over([row for row in DEFINED if (row.window or (1, 1))[0] in (1, 5)], (Elman(), LSTM()))
+@over([row for row in DEFINED if (row.window or (1, 1))[0] in (1, 5)], (Elman(), LSTM()), [LSTM()])
 def test_no_gradient_crosses_into_a_fresh_stream(row, cell):
     model, batch = language_model(cell, row.layers, reduction="sum"), text(20)
     fresh = {5: torch.tensor([False, True, False, False]), 15: torch.tensor([False, True, True, False])}

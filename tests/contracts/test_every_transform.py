@@ -30,7 +30,9 @@ CLAIMED = cells(re.search(r"(\|[^\n]*gradient of the gradient.*?)\n\n", README, 
 
 
 def test_our_half_of_the_table_in_float64():
-    assert tried("--quick") == {at: claim.split(" / ")[0] for at, claim in CLAIMED.items()}
+    """All but the last column, of torch.compile, which takes longer than the rest together."""
+    last = max(k for _, k in CLAIMED)
+    assert tried("--quick") == {at: claim.split(" / ")[0] for at, claim in CLAIMED.items() if at[1] < last}
 
 
 @pytest.mark.slow

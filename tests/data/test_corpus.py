@@ -213,7 +213,7 @@ def growth(tmp_path: Path, mebibytes: int, level: str, window: int) -> float:
 
 
 def test_memory_does_not_grow_with_the_text(tmp_path):
-    assert growth(tmp_path, 96, "byte", 1 << 16) < 80
+    assert growth(tmp_path, 48, "byte", 1 << 16) < 40
 
 
 @pytest.mark.slow

@@ -197,7 +197,7 @@ def test_a_healthy_network_is_told_its_window_and_a_clip():
     assert flow.verdict.state == "healthy"
     assert about(flow, "clip").value == 2 * flow.lags.gradient_norm
     assert [a.about for a in flow.verdict.advice] == ["window", "clip"]
-    assert about(flow, "window").sentence.startswith("No window that can be tried on these 10 steps")
+    assert about(flow, "window").sentence.startswith("These 10 steps are too few to promise a window")
 
 
 def test_saturated_units_are_named():

@@ -88,7 +88,7 @@ def check_against_paths(model, batch, state=None):
     return flow
 
 
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("layers", first([2], [1, 2]))
 @pytest.mark.parametrize("cell", first(KINDS, CELLS), ids=name)
 def test_every_lag_is_its_own_path(cell, layers):
     check_against_paths(language_model(cell, layers), ragged(text()))
@@ -103,7 +103,7 @@ def test_awkward_sizes(cell, sizes):
     check_against_paths(model, batch)
 
 
-@pytest.mark.parametrize("station", [OneHot(V), Embedding(V, I)], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("station", [*first([], [OneHot(V)]), Embedding(V, I)], ids=lambda s: type(s).__name__)
 def test_other_inputs(station):
     model = SequenceModel(station, Recurrence(LSTM(), station.size, H, num_layers=2), Head(H, V))
     check_against_paths(model.double(), text())
@@ -124,7 +124,7 @@ def test_a_small_table_of_many_symbols_agrees_with_the_full_gradient():
     check_against_paths(model, Batch(ids[:-1], ids[1:]))
 
 
-@pytest.mark.parametrize("cell", [Elman(), LSTM()], ids=str)
+@pytest.mark.parametrize("cell", first([LSTM()], [Elman(), LSTM()]), ids=str)
 def test_a_carried_state_is_where_the_gradient_stops(cell):
     model = language_model(cell)
     batch = text(fresh=torch.tensor([False, True, False]))
@@ -150,7 +150,7 @@ def test_the_head_is_lag_0():
     assert not flow.lags.norms["head.weight"][1:].any()
 
 
-@pytest.mark.parametrize("cell", [Elman(), Elman(torch.sin), GRU(), LSTM()], ids=name)
+@pytest.mark.parametrize("cell", first([Elman(torch.sin), LSTM()], [Elman(), Elman(torch.sin), GRU(), LSTM()]), ids=name)
 @pytest.mark.parametrize("max_lag", [0, 1, 3, T - 2])
 def test_what_lies_beyond_is_found_in_one_piece(cell, max_lag):
     model, batch, K = language_model(cell), ragged(text()), max_lag + 1
@@ -173,7 +173,7 @@ def test_what_lies_beyond_losses_in_the_middle():
         assert measured(language_model(LSTM()), text(weights=weights), max_lag=max_lag).lags.error < 1e-13
 
 
-@pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM()], ids=str)
+@pytest.mark.parametrize("cell", first([LSTM()], [Elman(), GRU(), LSTM()]), ids=str)
 def test_the_bias_of_every_window_is_that_of_truncation(cell):
     model, batch = language_model(cell), ragged(text())
     flow = measured(model, batch)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from _pathological import CASES, H, V, network, text
+from _tables import first
 
 import throughtime as tt
 from throughtime import NonFinite, cells, nn
@@ -17,6 +18,7 @@ from throughtime.models import LanguageModel
 from throughtime.training import ClipNorm
 
 BY_NAME = {case.name: case for case in CASES}
+CHEAP = [case for case in CASES if case.name not in ("chaotic tanh", "exploding tanh", "relu beyond float32", "dead lower layer")]
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +26,7 @@ def _as_people_train():
     torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", first(CHEAP, CASES), ids=lambda case: case.name)
 def test_the_verdict_and_the_page(case, tmp_path):
     model, batch = case.make()
     if case.state == "refused":
@@ -63,7 +65,8 @@ class TestFollowedAdviceHelps:
             eval(rule, {"nn": nn})(stack.cell, [stack.parameters_of(ell) for ell in range(stack.num_layers)])
 
     @pytest.mark.parametrize(
-        "name", ["exploding relu", "relu beyond float32", "exploding tanh", "chaotic tanh", "a gradient beyond float64"]
+        "name",
+        first(["exploding relu"], ["exploding relu", "relu beyond float32", "exploding tanh", "chaotic tanh", "a gradient beyond float64"]),
     )
     def test_an_exploding_start(self, name):
         model, batch, _, advice = self.advised(name, "start")
@@ -74,15 +77,18 @@ class TestFollowedAdviceHelps:
 
     @pytest.mark.parametrize(
         ("name", "about"),
-        [
-            ("vanishing tanh", "start"),
-            ("no recurrence", "start"),
-            ("one unit", "start"),
-            ("forget gate shut", "gates"),
-            ("update gate shut", "gates"),
-            ("a loss at the last step alone", "gates"),
-            ("constant input", "gates"),
-        ],
+        first(
+            [("vanishing tanh", "start"), ("forget gate shut", "gates")],
+            [
+                ("vanishing tanh", "start"),
+                ("no recurrence", "start"),
+                ("one unit", "start"),
+                ("forget gate shut", "gates"),
+                ("update gate shut", "gates"),
+                ("a loss at the last step alone", "gates"),
+                ("constant input", "gates"),
+            ],
+        ),
     )
     def test_a_vanishing_one(self, name, about):
         """Of what a loss leans on at lag 0, at least ten times as much arrives at lag 12."""
@@ -91,13 +97,14 @@ class TestFollowedAdviceHelps:
         share = lambda flow: float(flow.adjoint.profile[12] / flow.adjoint.profile[0])
         assert share(tt.gradient_flow(model, batch)) > 10 * share(before)
 
+    @pytest.mark.slow
     def test_a_cell_with_a_gate_in_place_of_one_without(self):
         _, batch, before, advice = self.advised("vanishing tanh", "gates")
         cell, rule = eval(advice.python, {"nn": nn, "cells": cells})
         after = tt.gradient_flow(network(cell, rule), batch)
         assert after.verdict.horizon is None or after.verdict.horizon > 5 * before.verdict.horizon
 
-    @pytest.mark.parametrize("name", ["saturated tanh", "dead relu", "dead lower layer"])
+    @pytest.mark.parametrize("name", first(["saturated tanh"], ["saturated tanh", "dead relu", "dead lower layer"]))
     def test_a_saturated_start(self, name):
         model, batch, before, advice = self.advised(name, "start")
         self.started_as(model, advice.python)
@@ -111,6 +118,7 @@ class TestFollowedAdviceHelps:
         model.input.weight.data /= model.input.weight.data.std()
         assert tt.gradient_flow(model, batch).verdict.state != "saturated"
 
+    @pytest.mark.slow
     def test_a_stuck_gate(self):
         model, batch, before, advice = self.advised("update gate stuck", "gates")
         self.started_as(model, advice.python)
@@ -119,6 +127,7 @@ class TestFollowedAdviceHelps:
         through_time = lambda flow: sum(flow.lags.gradient[name] for name in flow.lags.gradient if name.startswith("recurrence"))
         assert through_time(after) > 1e3 * through_time(before)
 
+    @pytest.mark.slow
     def test_zero_weights(self):
         model, batch, _, advice = self.advised("zero weights", "start")
         self.started_as(model, advice.python)
@@ -126,6 +135,7 @@ class TestFollowedAdviceHelps:
             torch.nn.init.uniform_(p, -(H**-0.5), H**-0.5)
         assert tt.gradient_flow(model, batch).adjoint.profile[0] > 0
 
+    @pytest.mark.slow
     def test_a_clip_keeps_the_weights_finite_and_with_the_start_it_learns(self):
         """Relu units whose states grow 4.8 times a step: one unclipped step of 0.1 leaves no finite weight."""
         model, batch, before, clip = self.advised("exploding relu", "clip")
@@ -138,6 +148,7 @@ class TestFollowedAdviceHelps:
         self.started_as(model, start.python)
         assert train(model, batch, 60, 0.1, clip.value) < before.guess
 
+    @pytest.mark.slow
     def test_a_lower_rate_where_the_network_has_diverged(self):
         """Adam at a rate of 3 puts every guess out of reach; from weights of before, a tenth and a clip of 1 bring the loss below guessing."""
         batch, far = text(), network(GRU())

@@ -9,6 +9,7 @@ import pytest
 import torch
 from _chromium import browse
 from _flows import TEXT, made_up
+from _tables import first
 
 from throughtime import InputError
 from throughtime.flow.report._json import as_dict
@@ -62,9 +63,9 @@ class TestJson:
         assert parsed(flow)["text"]["inputs"] == [str(ord(c)) for c in TEXT[:24]]
 
     def test_a_large_map_keeps_every_so_many_steps(self):
-        found = as_dict(made_up(T=700))
-        every = math.ceil(4 * 700 * 700 / 300_000)
-        assert found["adjoint"]["steps"] == [t for t in range(700) if (699 - t) % every == 0]
+        found = as_dict(made_up(T=400))
+        every = math.ceil(4 * 400 * 400 / 300_000)
+        assert found["adjoint"]["steps"] == [t for t in range(400) if (399 - t) % every == 0]
         assert len(json.dumps(found)) < 5e6
 
 
@@ -92,8 +93,9 @@ class TestFrame:
             made_up().to_frame()
 
 
-@pytest.mark.parametrize("flow", [made_up(), made_up(T=1, B=1), made_up(L=3, K=5)], ids=["plain", "one step", "layers"])
-def test_the_figure_draws_what_was_measured(flow, tmp_path):
+@pytest.mark.parametrize("size", first([{"L": 3, "K": 5}], [{}, {"T": 1, "B": 1}, {"L": 3, "K": 5}]), ids=str)
+def test_the_figure_draws_what_was_measured(size, tmp_path):
+    flow = made_up(**size)
     figure = flow.plot()
     figure.savefig(tmp_path / "figure.png")
     titles = [axes.get_title() for axes in figure.axes]
@@ -129,16 +131,32 @@ def measured():
     return made_up(60, 4, 50, text=TEXT)
 
 
-@pytest.fixture
-def page(tmp_path, measured):
-    measured.to_html(tmp_path / "page.html", symbols=chr, title="A <b>bold</b> & title")
-    return tmp_path / "page.html"
+@pytest.fixture(scope="module")
+def page(tmp_path_factory, measured):
+    file = tmp_path_factory.mktemp("report") / "page.html"
+    measured.to_html(file, symbols=chr, title="A <b>bold</b> & title")
+    return file
+
+
+@pytest.fixture(scope="module")
+def seen(page):
+    """The page once opened: the map's size and the place of each pixel's colour on the scale, how wide it is, and the document."""
+    script = """
+        const canvas = document.querySelector('#heat canvas'), data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        const colours = [...Array(1001).keys()].map((i) => viridis(i / 1000));
+        const share = (r, g, b) => colours.map((c, i) => [Math.hypot(c[0] - r, c[1] - g, c[2] - b), i]).reduce((a, b) => (b[0] < a[0] ? b : a))[1] / 1000;
+        const shares = [...Array(canvas.width * canvas.height).keys()].map((i) => (data[4 * i + 3] ? share(...data.slice(4 * i, 4 * i + 3)) : null));
+        const wide = [document.documentElement.scrollWidth, innerWidth];
+        document.querySelectorAll('details').forEach((d) => (d.open = true));
+        return new Promise((done) => setTimeout(() => done([[canvas.width, canvas.height, shares], wide]), 200));
+    """
+    (coloured, wide), dom = browse(page, script, address="#t=40&k=7")
+    return coloured, wide, dom
 
 
 class TestInABrowser:
-    def test_the_numbers_of_the_charts_are_those_of_the_json(self, page, measured):
-        opened = "document.querySelectorAll('details').forEach((d) => (d.open = true)); return new Promise((done) => setTimeout(() => done(1), 200))"
-        _, dom = browse(page, opened, address="#t=40&k=7")
+    def test_the_numbers_of_the_charts_are_those_of_the_json(self, seen, measured):
+        _, _, dom = seen
         data = json.loads(dom.by_id("flow").text)
         assert data == parsed(measured, symbols=chr)
         assert read_line(dom, "profile", "mean over steps and streams") == pytest.approx(data["adjoint"]["profile"], rel=2e-3)
@@ -153,15 +171,9 @@ class TestInABrowser:
         assert read_table(dom, "bias")[1] == pytest.approx(data["bias"]["bias"], rel=1e-4)
         assert f"7 back: {data['adjoint']['maps']['state'][40][7]:g} " in dom.by_id("readout").text
 
-    def test_the_colours_of_the_map(self, page, measured):
+    def test_the_colours_of_the_map(self, seen, measured):
         """Every cell's pixel, put back through the colour scale, is its number to the scale's own resolution."""
-        script = """
-            const canvas = document.querySelector('#heat canvas'), data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
-            const colours = [...Array(1001).keys()].map((i) => viridis(i / 1000));
-            const share = (r, g, b) => colours.map((c, i) => [Math.hypot(c[0] - r, c[1] - g, c[2] - b), i]).reduce((a, b) => (b[0] < a[0] ? b : a))[1] / 1000;
-            return [canvas.width, canvas.height, [...Array(canvas.width * canvas.height).keys()].map((i) => (data[4 * i + 3] ? share(...data.slice(4 * i, 4 * i + 3)) : null))];
-        """
-        (width, height, shares), _ = browse(page, script)
+        (width, height, shares), _, _ = seen
         assert (width, height) == (60, 50)
         values = measured.adjoint.joint
         there = values[values > 0]
@@ -174,6 +186,7 @@ class TestInABrowser:
                 else:
                     assert share == pytest.approx((math.log(value) - low) / (high - low) if value > 0 else 0, abs=0.01)
 
+    @pytest.mark.slow
     def test_picking_a_symbol_shows_what_its_loss_leans_on(self, page, measured):
         script = """
             document.querySelector('#symbol-41').click();
@@ -197,9 +210,13 @@ class TestInABrowser:
         assert not any(shade[41:])
         assert dom.by_id("tokens").text == TEXT[:61].replace("\n", "↵\n")
 
-    @pytest.mark.parametrize("width", [500, 1280])
-    def test_nothing_is_wider_than_the_screen(self, page, width):
-        (wide, there), _ = browse(page, "return [document.documentElement.scrollWidth, innerWidth]", width=width)
+    def test_nothing_is_wider_than_the_screen(self, seen):
+        _, (wide, there), _ = seen
+        assert wide <= there
+
+    @pytest.mark.slow
+    def test_nothing_is_wider_than_a_narrow_screen(self, page):
+        (wide, there), _ = browse(page, "return [document.documentElement.scrollWidth, innerWidth]", width=500)
         assert wide <= there
 
     def test_a_text_that_would_be_markup(self, tmp_path):
@@ -217,11 +234,13 @@ class TestInABrowser:
         assert set(e.text for e in dom.all("span", "tokens")) <= set(evil.values())
         assert json.loads(dom.by_id("flow").text) == parsed(flow, symbols=lambda i: evil[i % 3])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("size", [{"T": 1, "B": 1, "H": 1}, {"T": 9, "K": 2, "L": 3}, {"T": 2, "B": 1}], ids=str)
     def test_small_ones(self, tmp_path, size):
         made_up(**size).to_html(tmp_path / "page.html")
         browse(tmp_path / "page.html")
 
+    @pytest.mark.slow
     def test_what_was_not_measured_is_not_drawn(self, tmp_path):
         from dataclasses import replace
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from _tables import name
+from _tables import first, name
 
 import throughtime as tt
 from throughtime.cells import GRU, LSTM, Elman
@@ -60,10 +60,10 @@ def test_a_carried_state():
             assert float((found[n] - wanted).norm()) <= 1e-12 * float(wanted.norm())
 
 
-@pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM()], ids=str)
+@pytest.mark.parametrize("cell", first([GRU()], [Elman(), GRU(), LSTM()]), ids=str)
 def test_the_claims_are_those_of_compare(cell):
     """The page, and ``throughtime compare-gradients`` on the same batch: sliding, chunked, (k, 2k), and the training's own."""
-    m, batch = model(cell), text(40)
+    m, batch = model(cell), text(28)
     by = TrainedBy(TruncatedBPTT(6, 9))
     bias = tt.gradient_flow(m, batch, jacobians=None, trained_by=by).bias
     claims = {"own": (by.method, bias.own.bias, bias.own.cosine)}
@@ -90,7 +90,7 @@ def test_the_advised_window_reaches_what_it_promises():
     assert advice.flags.split()[1] in (f"truncated:k1={method.k1},k2={method.reach}", str(method.k1))
 
 
-@pytest.mark.parametrize("steps", [4, 12])
+@pytest.mark.parametrize("steps", first([4], [4, 12]))
 def test_a_training_in_windows_is_what_its_calls_add_up_to(steps):
     """``full`` on windows of 4 steps is chunks of 4, whatever its name says; the carry of (3, 5) keeps history across the calls."""
     m, batch = model(GRU()), text(12, mask=torch.rand(12, B) < 0.7)
@@ -124,3 +124,11 @@ def test_least_of_the_windows_that_were_measured():
             later = [int(k) for k in curve.windows if int(k) > max(above, default=0)]
             assert least == (later[0] if later else None)
     assert not math.isnan(float(bias.overlapping.bias[-1]))
+
+
+def test_windows_may_be_left_out():
+    model, batch = tt.LanguageModel(5, hidden_size=4), tt.Batch(*torch.randint(5, (2, 12, 2)).unbind())
+    flow = tt.gradient_flow(model, batch, windows=False, jacobians=None)
+    assert flow.bias is not None
+    assert flow.bias.chunked is flow.bias.overlapping is None
+    assert flow.bias.least[0.1] is not None

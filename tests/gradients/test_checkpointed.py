@@ -8,7 +8,7 @@ import pytest
 import torch
 from _tables import Coupled, first
 from _truth import assert_close
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from throughtime import nn
@@ -31,6 +31,7 @@ METHODS = [
     CheckpointedBPTT(budget="9kB"),
     CheckpointedBPTT(budget="30kB"),
 ]
+KINDS = [METHODS[2], METHODS[5], METHODS[7]]  # every so many steps, so many snapshots, so many bytes
 
 
 def language_model(cell=GRU(), layers=2, initial=nn.Learnable(), **options):  # noqa: B008
@@ -65,7 +66,7 @@ def test_the_same_as_full_at_any_size(T, B, layers, method):
         agrees_with_full(CheckpointedBPTT(budget=6000 * B * layers), model, text_batch(T, B))
 
 
-@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("method", first(KINDS, METHODS), ids=str)
 def test_the_same_as_full_from_a_carry_with_fresh_streams_and_a_clip(method):
     model = language_model(LSTM())
     carry = FullBPTT().accumulate(model, text_batch()).carry
@@ -79,7 +80,7 @@ def test_a_random_initial_state_is_drawn_once(method):
     agrees_with_full(method, language_model(initial=nn.Random()), text_batch())
 
 
-@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("method", first(KINDS, METHODS), ids=str)
 @pytest.mark.parametrize("vectors", [False, True], ids=["indices", "vectors"])
 def test_other_stations_and_a_cell_of_ones_own(vectors, method):
     station, inputs = (Vectors(3), torch.randn(17, 4, 3)) if vectors else (OneHot(V), torch.randint(V, (17, 4)))
@@ -111,7 +112,7 @@ def unit_by_unit(model, batches, seed, carry=None):
     return loss.detach(), _checkpointed.Carry(tuple(s.detach() for s in state))
 
 
-@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("method", first(KINDS, METHODS), ids=str)
 @pytest.mark.parametrize("cell", [Elman(), LSTM()], ids=str)
 def test_dropout_falls_on_the_same_places_every_time_a_unit_is_run(cell, method):
     model, batch = language_model(cell, dropout=0.4), text_batch()
@@ -133,6 +134,7 @@ def test_chance_goes_on_from_the_same_place_whatever_the_plan():
     assert len(set(after)) == 1
 
 
+@settings(max_examples=8)
 @given(cuts=st.lists(st.integers(1, 16), max_size=9, unique=True), slots=st.integers(1, 4))
 def test_a_stream_of_pieces_is_one_batch(cuts, slots):
     model, batch = language_model(), text_batch()
@@ -162,10 +164,10 @@ def test_streams_that_start_anew_in_a_later_piece(slots, initial):
 
 def counted_steps(monkeypatch, model, run):
     """How many steps the recurrence was run forward, and the most steps that any station was given at once."""
-    from throughtime.nn import _trace
+    from throughtime.nn import _layer_trace
 
     seen, longest = [], [0]
-    forward, losses = _trace.forward, type(model).losses
+    forward, losses = _layer_trace.forward, type(model).losses
 
     def counting(cell, xs, *rest, **options):
         seen.append(len(xs))
@@ -175,13 +177,13 @@ def counted_steps(monkeypatch, model, run):
         longest[0] = max(longest[0], len(hs))
         return losses(self, hs, batch)
 
-    monkeypatch.setattr(_trace, "forward", counting)
+    monkeypatch.setattr(_layer_trace, "forward", counting)
     monkeypatch.setattr(type(model), "losses", watching)
     run()
     return sum(seen) // model.recurrence.num_layers, max(longest[0], *seen)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("method", first(KINDS, METHODS), ids=str)
 def test_the_plan_says_how_many_steps_it_costs(monkeypatch, method):
     model, batch = language_model(), text_batch(50)
     plan = method.plan(batch.T, batch.B, model)

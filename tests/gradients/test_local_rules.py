@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from _past import I, V, advance, calls, cut, language_model, ragged, randomised, text, vector_model, vectors, whole_past
-from _tables import name
+from _tables import first, name
 from _truth import assert_close
 
 from throughtime import InputError
@@ -166,7 +166,7 @@ def signals_at(model, one, state, matrices, scale):
     return [delta[0] @ m for m in matrices], alone
 
 
-@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("layers", first([3], [1, 3]))
 @pytest.mark.parametrize("cell", LOCAL, ids=name)
 def test_eprop_in_a_stack_with_masks_and_fresh_streams(cell, layers):
     model = vector_model(cell, layers)
@@ -228,7 +228,7 @@ def dense_snap(model, batch, order):
     return total
 
 
-@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("order", first([2], [1, 2, 3]))
 @pytest.mark.parametrize(("cell", "layers"), [(Elman(), 1), (GRU(), 1), (LSTM(), 1), (Elman(), 2), (LSTM(), 2)], ids=str)
 def test_snap_of_sparse_networks_is_its_definition(cell, layers, order):
     model = vector_model(cell, layers, initial=Zeros())

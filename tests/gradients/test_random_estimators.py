@@ -67,7 +67,7 @@ ENUMERATED = [
 @pytest.mark.parametrize(
     ("method", "cell", "layers", "H", "T", "signs"), ENUMERATED, ids=lambda x: name(x) if not isinstance(x, int) else str(x)
 )
-@pytest.mark.parametrize("kind", ["vectors", "indices"])
+@pytest.mark.parametrize("kind", first(["vectors"], ["vectors", "indices"]))
 def test_the_expectation_over_all_signs_is_the_exact_gradient(monkeypatch, method, cell, layers, H, T, signs, kind):
     model = vector_model(cell, layers, H=H) if kind == "vectors" else language_model(cell, layers, H=H)
     batch = vectors(T, 1) if kind == "vectors" else text(T, 1)
@@ -101,7 +101,7 @@ def dense_step(model, one, state):
     return torch.stack([f[0].flatten() for f in found]), torch.stack(own), into.flatten(), tuple(after.detach())
 
 
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("layers", first([2], [1, 2]))
 @pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM(), Coupled()], ids=name)
 def test_uoro_is_its_recursion(cell, layers):
     """The paper's, dense, for each stream, with the signs of the same generator."""
@@ -170,7 +170,7 @@ def test_the_mean_of_many_draws_is_within_five_standard_errors(method):
     assert_close([draws.mean(0)[~random]], [wanted[~random]])
 
 
-@pytest.mark.parametrize("cell", first(KINDS, CELLS), ids=name)
+@pytest.mark.parametrize("cell", first([KINDS[0], LSTM()], CELLS), ids=name)
 def test_one_call_or_many_and_the_seed(cell):
     for method, layers in ((UORO(3), 1), (UORO(3), 2), (KFRTRL(3), 1)):
         model = language_model(cell, layers)

@@ -41,7 +41,7 @@ def expectation(monkeypatch, method, model, batches):
 
 
 @pytest.mark.parametrize("cut", [(6,), (2, 3, 1)], ids=["one call", "three calls"])
-@pytest.mark.parametrize("cell", first([LSTM(), Coupled()], [Elman(), GRU(), LSTM(), Coupled()]), ids=lambda cell: type(cell).__name__)
+@pytest.mark.parametrize("cell", first([LSTM()], [Elman(), GRU(), LSTM(), Coupled()]), ids=lambda cell: type(cell).__name__)
 def test_its_expectation_is_the_exact_gradient(monkeypatch, cell, cut):
     """(1)–(4), over all 2^5 patterns; over calls too, the whole past."""
     model, whole = network(cell), series(6, 1, ragged=True)

@@ -19,7 +19,7 @@ from throughtime.nn import Learnable, Recurrence, Zeros
 EXACT = [RTRL(), BlockRTRL(4), BlockRTRL(100)]
 
 
-@pytest.mark.parametrize("method", [RTRL(), BlockRTRL(3), SnAp(100)], ids=str)
+@pytest.mark.parametrize("method", first([RTRL(), BlockRTRL(3)], [RTRL(), BlockRTRL(3), SnAp(100)]), ids=str)
 @pytest.mark.parametrize("layers", first([3], [1, 3]))
 @pytest.mark.parametrize("cell", first(KINDS, CELLS), ids=name)
 def test_many_calls_are_the_whole_past(cell, layers, method):

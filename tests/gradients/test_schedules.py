@@ -105,7 +105,7 @@ def test_binomial_against_the_published_optimum(T, c, extra):
 
 
 def test_the_published_formula_for_many_lengths():
-    for c in range(1, 12):
+    for c in range(1, 8):
         for r in range(1, 6):
             reach = comb(c + r, c)
             for T in {reach, reach - 1, comb(c + r - 1, c) + 1}:
@@ -180,7 +180,7 @@ def test_a_budget_never_does_worse_with_more():
         assert found == sorted(found, reverse=True)
 
 
-@pytest.mark.parametrize("c", first([1, 3, 5], range(1, 9)))
+@pytest.mark.parametrize("c", first([3], range(1, 9)))
 def test_online_is_optimal_at_first_and_near_it_after(c):
     """Algorithm I is optimal for T < (c+1)(c+2)/2 units that are run through; here the last one is recorded at once, which is one more.
 

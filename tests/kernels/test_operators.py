@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from _problems import problem
-from _tables import CELLS, name
+from _tables import CELLS, first, name
 from _truth import assert_close, unrolled
 
 from throughtime.cells import GRU, LSTM, Elman, Identity, Relu, Sigmoid
@@ -17,12 +17,13 @@ from throughtime.kernels._table import known
 
 PACKED = [Elman(), Elman(Relu()), Elman(Identity()), Elman(Sigmoid()), GRU(), LSTM()]
 SIZES = (5, 3, 2, 4)
+TINY = (3, 2, 2, 2)
 forward, backward = torch.ops.throughtime.recurrence, torch.ops.throughtime.recurrence_backward
 
 
-def arguments(cell, *, bias=True, walked=True, keep="fast", clip=None, dtype=torch.float64):
+def arguments(cell, sizes=SIZES, *, bias=True, walked=True, keep="fast", clip=None, dtype=torch.float64):
     """What the first operator is called with; everything that may need a gradient does."""
-    p = problem(cell, SIZES, bias=bias, lengths=walked, reset=walked, reverse=walked).to(dtype)
+    p = problem(cell, sizes, bias=bias, lengths=walked, reset=walked, reverse=walked).to(dtype)
     asking = lambda x: None if x is None else x.requires_grad_()
     key = known(cell).name
     restart = [asking(s) for s in p.traversal.restart or ()]
@@ -38,7 +39,7 @@ OPCHECKED = [
 ]
 
 
-@pytest.mark.parametrize(("cell", "options"), OPCHECKED, ids=str)
+@pytest.mark.parametrize(("cell", "options"), first([OPCHECKED[1]], OPCHECKED), ids=str)
 def test_opcheck(cell, options):
     given = arguments(cell, **options)
     torch.library.opcheck(forward.default, given)
@@ -115,14 +116,14 @@ def test_gradients_of_gradients_whichever_way(cell):
     assert_close([hv], [(forward_over_reverse.flatten(0, 2).flatten(1) @ v.flatten()).view_as(v)])
 
 
-@pytest.mark.parametrize("cell", [Elman(), GRU(), LSTM()], ids=str)
+@pytest.mark.parametrize("cell", first([LSTM()], [Elman(), GRU(), LSTM()]), ids=str)
 def test_every_tensor_has_a_second_derivative(cell):
     run, tensors, _ = function(cell, lengths=True, reset=True, reverse=True)
     assert torch.autograd.gradgradcheck(run, tuple(x.requires_grad_() for x in tensors))
 
 
 def test_the_library_has_second_derivatives_too():
-    given = arguments(GRU())
+    given = arguments(GRU(), TINY)
     leaves = [x for x in (given[1], *given[2], *given[3:7], *given[9])]
 
     def run(*t):

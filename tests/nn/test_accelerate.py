@@ -206,6 +206,7 @@ def test_an_accelerated_layer_is_copied_and_pickled(theirs, ours):
         assert torch.equal(other(xs)[0], layer(xs)[0])
 
 
+@pytest.mark.slow
 def test_distributed_over_gloo_is_one_process_on_both_halves(tmp_path):
     script = Path(__file__).with_name("distributed.py")
     subprocess.run([sys.executable, script, str(tmp_path / "meet")], check=True, timeout=120)

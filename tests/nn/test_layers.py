@@ -296,6 +296,7 @@ def test_one_gradient_a_sample_and_forward_mode(ours, dtype):
     assert_close([along], [wanted], rounding(path(T, 2 * H, 2), condition=10.0, dtype=dtype))
 
 
+@pytest.mark.slow  # tests/kernels/test_operators.py compiles the operator
 def test_compiles_to_one_node_a_layer():
     """In a process of its own: the checks of shapes in this one are not for torch.compile to see."""
     subprocess.run([sys.executable, Path(__file__).with_name("compiled.py")], check=True)

@@ -107,7 +107,7 @@ def test_the_clip_at_each_step_goes_to_the_method():
         with_clip(FullBPTT(0.1), 0.5)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in ("truncated", "sliding") else n for n in SHORT])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n != "random-truncated" else n for n in SHORT])
 def test_a_run_that_is_stopped_goes_on_to_the_same_bits(make_run, console, name):
     """The history, the draws and the window that a method keeps are saved with the run."""
     options = {"network": {"initial": "learnable", "dropout": 0.2}, "loop": {"gradient": name + SHORT[name], "steps": 14}}

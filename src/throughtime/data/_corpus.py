@@ -42,7 +42,7 @@ class Section:
     tokens: Tokens
     characters: int
     unknown: int  # how many ids are <unk>
-    unknown_bits: float | None = None  # to spell what they stand for; None: nobody has counted them
+    unknown_bits: float | None = None  # that spell the text of these ids; None: not counted
 
 
 @final

@@ -1,4 +1,4 @@
-"""Where a text comes from: files, plain or gzip; folders of them; a pipe or the standard input, which can be read once."""
+"""The sources of a text: files, plain or gzip; folders of files; and pipes or the standard input, which can be read only once."""
 
 import gzip
 import os
@@ -97,7 +97,7 @@ def _copy(path: Path, into: Path, progress: Callable[[int, int], None]) -> None:
     with _opened(path) as source, into.open("wb") as copy:
         while raw := source.read1(_CHUNK):
             copy.write(raw)
-            progress(copy.tell(), copy.tell() + 1)  # how much is to come nobody knows
+            progress(copy.tell(), copy.tell() + 1)  # the total is unknown
     if not into.stat().st_size:
         raise InputError(f"{'the standard input' if path == STDIN else path} is empty; expected text. Send some, or name a file.")
 

@@ -1,4 +1,4 @@
-"""How dL/dθ is found: one object a method, all behind ``accumulate(model, batch, carry)``."""
+"""Gradient methods. Each is one object, and all have the same call: ``accumulate(model, batch, carry)``."""
 
 from ._adaptive import AdaptiveBPTT as AdaptiveBPTT
 from ._base import (

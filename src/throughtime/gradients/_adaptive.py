@@ -1,25 +1,27 @@
-"""Truncated backpropagation through time that chooses its window, from an estimate of the bias that the window leaves.
+"""Truncated backpropagation through time with a window chosen by an estimate of its bias.
 
 With c_s = ∂ℓ_s/∂s_s, Φ(s, t) = J_s ⋯ J_{t+1}, I_t = ∂f_t/∂θ, g_K the gradient per loss with lags 0..K−1 and g with all of them:
 
     ψ_k = E_s ‖c_s Φ(s, s−k) I_{s−k}‖                                       (1)     the size of a loss's gradient at lag k
-    ψ_{k+1} ≤ β ψ_k  for k ≥ τ, β < 1                                       (2)     what is assumed
+    ψ_{k+1} ≤ β ψ_k  for k ≥ τ, β < 1                                       (2)     the assumption
     ‖E g_K − g‖ ≤ R(K) = Σ_{k≥K} ψ_k
         ≤ ψ_τ β^{K−τ} / (1 − β)                     K ≥ τ                   (3)
         ≤ Σ_{k=K}^{τ−1} ψ_k + ψ_τ / (1 − β)         K < τ                   (4)
     ‖g‖ ≥ max_K (‖E g_K‖ − R(K))                                            (5)
-    ρ(K) = R(K) / (5)                                                       (6)     bounds the relative bias, where (5) is above 0
+    ρ(K) = R(K) / (5)                                                       (6)     bounds the relative bias, if (5) is above 0
     the window is the least K with ρ(K) < tolerance, or ``max_lags``        (7)
 
-Where β ≥ 1, or (5) is not above 0, nothing is known: ρ = ∞ and the window is ``max_lags``.
+If β ≥ 1, or if (5) is not above 0, there is no bound: ρ = ∞ and the window is ``max_lags``.
 
-How it is estimated. Every so many calls the last step with a loss is taken back, stream by stream, over the batch and the steps kept
-before it, at most ``max_lags``; E_s is the mean over the streams. ln β is the slope of the least-squares line through ln ψ_k, k ≥ τ.
-It is an estimate: from one step, in the weights of the recurrence (the input station's are left out, the head's have no bias).
+The estimate. At every ``every``-th call, the adjoint of the last step with a loss is taken back for each stream, over the batch and the
+steps kept before it, at most ``max_lags`` steps. E_s is the mean over the streams. ln β is the slope of the least-squares line through
+ln ψ_k, k ≥ τ. The estimate uses one step only, and only the weights of the recurrence: those of the input station are left out, and the
+head's gradient has no bias.
 
-The paper bounds ‖c_s Φ(s, s−k)‖ and multiplies by M ≥ ‖I_t‖. Here the norm is taken in the space of the parameters itself, where one
-step's part of a weight's gradient is an outer product, and its norm a product of two: no M is needed, and (5) is a bound on ‖g‖. (The
-authors' code leaves M out, takes ‖g‖ in the space of h, fits every k, and counts φ_τ twice where K < τ; the mathematics is followed here.)
+The paper bounds ‖c_s Φ(s, s−k)‖ and multiplies by M ≥ ‖I_t‖. Here the norm is taken in the space of the parameters. There one
+step's part of a weight's gradient is an outer product, whose norm is a product of two norms, so that M is not needed and (5) bounds ‖g‖.
+(The authors' code leaves M out, takes ‖g‖ in the space of h, fits every k, and counts φ_τ twice if K < τ. This code follows the
+mathematics.)
 
 References: Aicher, Foti & Fox, *Adaptively truncating backpropagation through time to control gradient bias*, 2019
 (arXiv:1905.07473), theorem 1 and algorithm 2.
@@ -47,7 +49,7 @@ from ._truncated import Windows, back_through_windows
 
 
 class Bias(NamedTuple):
-    """What a window leaves out, for K = 1, 2, …, W (index K − 1)."""
+    """The estimated bounds on the bias of every window K = 1, 2, …, W (index K − 1)."""
 
     absolute: Tensor  # (W,) R(K)
     relative: Tensor  # (W,) ρ(K)
@@ -56,17 +58,18 @@ class Bias(NamedTuple):
 @final
 @dataclass(frozen=True)
 class AdaptiveBPTT(AbstractGradient):
-    """Truncated BPTT whose losses see K lags or more, K chosen so that the estimated relative bias stays under ``tolerance``.
+    """Truncated BPTT with a window K chosen so that the estimated relative bias is below ``tolerance``. Every loss sees K lags or more.
 
-    ``logged`` tells the window, K, and ``bias_bound``, its ρ(K), where that is finite.
+    Use it if you do not know how far dependencies reach. ``logged`` reports the window K and its ``bias_bound`` ρ(K), if that is finite.
 
     Args:
-        tolerance: δ in (0, 1) of the relative bias. SGD converges for any of them, if its steps are small enough (the paper's theorem 2).
-        max_lags: the largest window, and how far the estimate looks back.
+        tolerance: δ in (0, 1), the largest relative bias. SGD converges for any δ if its steps are small enough (the paper's theorem 2).
+        max_lags: the largest window, and the number of lags in the estimate.
         min_lags: the smallest window.
-        every: calls between two estimates. One runs the batch forward once more and goes back ``max_lags`` steps.
-        fit_from: τ; None: half of the lags that are seen.
-        k1: steps between windows, which then reach back k1 + K − 1. 1: every loss sees exactly K lags. None: K, so from K to 2K − 1.
+        every: calls between two estimates. An estimate runs the batch forward once more and goes back ``max_lags`` steps.
+        fit_from: τ; None: half of the lags in the estimate.
+        k1: steps between windows, which reach back k1 + K − 1 steps. With 1, every loss sees exactly K lags. None: K, so that losses see
+            K to 2K − 1 lags.
         clip_adjoint: as in ``FullBPTT``, in the estimate too.
 
     Raises:
@@ -118,14 +121,14 @@ class AdaptiveBPTT(AbstractGradient):
         keep_from = max(0, history.T - (self.max_lags - 1))
         found = self._go_back(model, history, window, keep_from)
         now = {"calls": torch.tensor(calls + 1), "window": torch.tensor(window), "bound": torch.tensor(bound)}
-        return Outcome(found.loss, Carry(found.last, history.kept_from(keep_from, found.entering) | now, repr(self)))
+        return Outcome(found.loss, Carry(found.last, history.kept_from(keep_from, found.kept_state) | now, repr(self)))
 
     def logged(self, carry: Carry) -> Mapping[str, float]:
         window, bound = float(carry.kept["window"]), float(carry.kept["bound"])
         return {"window": window} | ({"bias_bound": bound} if math.isfinite(bound) else {})
 
     def _go_back(self, model: AbstractModel, history: History, window: int, keep_from: int) -> Windows:
-        """Add the gradient with ``window`` lags, at least, for each loss."""
+        """Add the gradient with at least ``window`` lags for each loss."""
         if self.k1 == 1:
             trace = run_with_steps(model, history.steps(0, history.T), history.state, history.fresh, repr(self), clip=self.clip_adjoint)
             loss, c = model.loss_and_adjoint(trace.hs[history.offset :], history.batch)
@@ -135,14 +138,14 @@ class AdaptiveBPTT(AbstractGradient):
         return back_through_windows(model, history, k1, k1 + window - 1, keep_from=keep_from, clip=self.clip_adjoint)
 
     def choose(self, bias: Bias) -> tuple[int, float]:
-        """(7): the window, and its ρ."""
+        """(7): the window and its ρ."""
         for window in range(self.min_lags, self.max_lags):
             if float(bias.relative[window - 1]) < self.tolerance:
                 return window, float(bias.relative[window - 1])
         return self.max_lags, float(bias.relative[self.max_lags - 1])
 
     def estimate(self, model: AbstractModel, history: History) -> Bias | None:
-        """R and ρ for K up to ``max_lags``, from the last step that has a loss; None where there is none."""
+        """R and ρ for K up to ``max_lags``, from the last step that has a loss; None if no step has one."""
         steps = history.batch.counts().any(1).nonzero()
         if not len(steps):
             return None
@@ -154,12 +157,12 @@ class AdaptiveBPTT(AbstractGradient):
         return bias_bound(sizes, norms, self.max_lags, self.fit_from)
 
     def _measure(self, trace: Trace, c: Tensor, row: int) -> tuple[Tensor, Tensor]:
-        """(1) ψ_k and ‖E g_{k+1}‖ for every lag k that is there to be seen, of the loss at ``row`` whose ∂ℓ/∂h is ``c`` (B, H)."""
+        """(1) ψ_k and ‖E g_{k+1}‖ for every available lag k of the loss at ``row``, whose ∂ℓ/∂h is ``c`` (B, H)."""
         has_loss = c.abs().amax(1) > 0
-        reached = has_loss.clone()  # the streams that had begun by then
+        reached = has_loss.clone()  # the streams that had started before step t
         v, before, sizes, norms = trace.zeros(1), trace.zeros(1), [], []
         v[-1][0].copy_(c)
-        mean: list[Tensor] = []  # E g_K, as far as K has come
+        mean: list[Tensor] = []  # E g_K for the present K
         for t in range(row, max(-1, row - self.max_lags), -1):
             if not bool(reached.any()):
                 break
@@ -169,13 +172,13 @@ class AdaptiveBPTT(AbstractGradient):
             mean = parts if not mean else [m + p for m, p in zip(mean, parts, strict=True)]
             norms.append(torch.stack([m.square().sum() for m in mean]).sum().sqrt())
             if trace.fresh is not None:
-                reached = reached & ~trace.fresh[t]  # beyond its beginning a stream has no lag
+                reached = reached & ~trace.fresh[t]  # a stream has no lags before its start
             v, before = before, v
         return (torch.stack(sizes), torch.stack(norms)) if sizes else (c.new_zeros(0), c.new_zeros(0))
 
 
 def bias_bound(sizes: Tensor, norms: Tensor, max_lags: int, fit_from: int | None) -> Bias:
-    """(2)–(6), from ψ_k and ‖E g_{k+1}‖ at the lags that were seen.
+    """(2)–(6), from ψ_k and ‖E g_{k+1}‖ at the measured lags.
 
     >>> halves = 0.5 ** torch.arange(8.0, dtype=torch.float64)
     >>> bias_bound(halves, halves.cumsum(0), 4, None).absolute     # Σ_{k≥K} 2^−k = 2^{1−K}
@@ -197,7 +200,7 @@ def bias_bound(sizes: Tensor, norms: Tensor, max_lags: int, fit_from: int | None
 
 
 def _decay(sizes: Tensor) -> float:
-    """β: the slope of ln ψ_k against k. Sizes of 0 have no logarithm; where at most one is left, nothing lasts and β is 0."""
+    """β, from the slope of ln ψ_k against k. Sizes of 0 are left out; if at most one other is left, β is 0."""
     k = (sizes > 0).nonzero().flatten()
     if len(k) < 2:
         return 0.0
@@ -216,6 +219,6 @@ def _norm_per_stream(trace: Trace, t: int) -> Tensor:
 
 
 def _gradient(trace: Trace, t: int, streams: int) -> list[Tensor]:
-    """The mean over so many streams of v I_t, weight by weight."""
+    """The mean of v I_t over ``streams`` streams, for each weight."""
     rows = slice(t * trace.B, (t + 1) * trace.B)
     return [g / streams for layer in trace.layers for g in layer.weight_gradients.of(rows) if g is not None]

@@ -1,4 +1,4 @@
-"""What a gradient method owes, and what it carries from one call to the next.
+"""The interface of a gradient method, and the carry from one call to the next.
 
 T time · B batch · H hidden · L layers · S states.
 """
@@ -20,12 +20,20 @@ from ..models import AbstractModel
 @final
 @dataclass(frozen=True, eq=False)
 class Carry:
-    """What goes from one call to the next; all of it detached, all of it tensors, so that it can be saved.
+    """The state that one call passes to the next. All of it is detached tensors, so that it can be saved.
 
     Attributes:
         state: the recurrent state after the last step, S tensors (L, B, H).
-        kept: whatever else the method keeps, by name.
-        made_by: the repr of the method that keeps it.
+        kept: other tensors of the method, by name.
+        made_by: the repr of the method that made ``kept``.
+
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> loss, carry = tt.gradients.TruncatedBPTT(4, 8).accumulate(model, tt.Batch(text[:-1], text[1:]))
+    >>> carry.state[0].shape, carry.made_by
+    (torch.Size([1, 4, 8]), 'TruncatedBPTT(k1=4, k2=8, clip_adjoint=None)')
+    >>> carry.kept["inputs"].shape  # the last k2 − k1 steps
+    torch.Size([4, 4])
     """
 
     state: State
@@ -34,14 +42,41 @@ class Carry:
 
 
 class Outcome(NamedTuple):
-    """What a call gives back."""
+    """The result of a call.
+
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> outcome = tt.gradients.FullBPTT().accumulate(model, tt.Batch(text[:-1], text[1:]))
+    >>> outcome.loss.shape, outcome.loss.requires_grad
+    (torch.Size([]), False)
+    """
 
     loss: Tensor  # () the batch's loss as the model defines it, detached
-    carry: Carry  # pass it to the next call on the same streams
+    carry: Carry  # for the next call on the same streams
 
 
 class AbstractGradient(abc.ABC):
-    """A way to find dL/dθ. A frozen dataclass: its fields are its options, its repr is its name in logs."""
+    """A way to find dL/dθ. A method is a frozen dataclass: its fields are its options, and its repr is its name in logs.
+
+    ``agrees`` says how the result is related to the exact gradient.
+
+    A method of your own defines ``accumulate``:
+
+    >>> from dataclasses import dataclass
+    >>> import throughtime as tt
+    >>> @dataclass(frozen=True)
+    ... class Doubled(AbstractGradient):  # twice the exact gradient
+    ...     agrees = "approximately"
+    ...     def accumulate(self, model, batch, carry=None):
+    ...         state = starting_state(model, carried_state(carry, repr(self)), batch.fresh, batch.B)
+    ...         hs, last = model.recurrence(model.enter(batch), state)  # stations ② and ③
+    ...         loss = model.losses(hs, batch).sum() * model.scale(batch)  # station ④
+    ...         (2 * loss).backward()
+    ...         return Outcome(loss.detach(), Carry(tuple(s.detach() for s in last)))
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> loss, carry = Doubled().accumulate(model, tt.Batch(text[:-1], text[1:]))
+    >>> loss, carry = Doubled().accumulate(model, tt.Batch(text[:-1], text[1:]), carry)
+    """
 
     agrees: ClassVar[Literal["exactly", "within a window", "in expectation", "approximately"]]
 
@@ -50,9 +85,12 @@ class AbstractGradient(abc.ABC):
         """Add dL/dθ to every ``p.grad`` of the model.
 
         Args:
-            model: its three stations are used one by one.
+            model: the method uses its three stations one by one.
             batch: T steps of B streams. Streams marked ``fresh`` start from the model's initial state; no gradient crosses.
-            carry: the last call's, on the same streams; a bare state; or None, where every stream starts anew.
+            carry: that of the last call on the same streams; a bare state; or None, if every stream starts anew.
+
+        Returns:
+            The loss, detached, and the carry for the next call.
 
         Raises:
             InputError: a carry of another batch size or of another method.
@@ -60,11 +98,11 @@ class AbstractGradient(abc.ABC):
 
     @property
     def carry_owner(self) -> str:
-        """The repr that its carries are marked with: its own, or that of the method inside."""
+        """The name in ``made_by`` of its carries: its own repr, or that of the method that it wraps."""
         return repr(self)
 
     def logged(self, carry: Carry) -> Mapping[str, float]:
-        """What a report of training should tell of the call that gave this carry, by name; finite numbers only."""
+        """Numbers for the training log about the call that returned this carry, by name; all finite. None by default."""
         return {}
 
 
@@ -72,11 +110,14 @@ def carried_state(carry: Carry | State | None, owner: str) -> State | None:
     """The recurrent state in a carry.
 
     Args:
-        carry: as ``accumulate`` was given it.
-        owner: the repr of the method that asks.
+        carry: the argument of ``accumulate``.
+        owner: the repr of the method that uses it.
 
     Raises:
-        InputError: another method keeps things in it that would be lost.
+        InputError: the carry holds tensors of another method, which would be lost.
+
+    >>> carried_state(None, "FullBPTT()") is None
+    True
     """
     if not isinstance(carry, Carry):
         return carry
@@ -92,14 +133,20 @@ def starting_state(model: AbstractModel, state: State | None, fresh: Tensor | No
     """The state before the first step: the carried one, replaced by the model's initial one where a stream is fresh.
 
     Args:
-        model: whose initial state it is, with the graph of what made it.
-        state: carried, S tensors (L, B, H); None: every stream begins anew.
-        fresh: (B,); None: every stream goes on.
+        model: gives the initial state, with the graph of its parameters.
+        state: the carried state, S tensors (L, B, H); None: every stream starts anew.
+        fresh: (B,) True for streams that start anew; None: every stream continues.
         batch_size: B.
+
+    >>> import throughtime as tt
+    >>> model = tt.LanguageModel(9, hidden_size=8)
+    >>> (h,) = starting_state(model, (torch.ones(1, 2, 8),), torch.tensor([True, False]), 2)
+    >>> h[0, :, 0].tolist()  # the first stream starts from zeros, the second continues
+    [0.0, 1.0]
     """
     if state is None:
         return model.initial_state(batch_size)
     if fresh is None or not bool(fresh.any()) or state[0].shape[1] != fresh.shape[0]:
-        return state  # a carry of another batch size goes on to the recurrence, whose check says so
+        return state  # the recurrence raises an error for a carry of another batch size
     cut = fresh.view(1, -1, 1)
     return tuple(torch.where(cut, new, old) for new, old in zip(model.initial_state(batch_size), state, strict=True))

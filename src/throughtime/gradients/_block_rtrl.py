@@ -1,17 +1,17 @@
 """Backpropagation inside a block, the influence matrix from block to block (Schmidhuber 1992).
 
-A block runs over the steps a+1 … b. Inside it, λ goes back as ever; at its entry it meets the influence of all that came before:
+A block has the steps a+1 … b. Inside it, λ goes back as in BPTT. At its start, λ is multiplied by the influence of everything before it:
 
     dL/dθ += Σ_{t=a+1}^{b} λ_t I_t + (λ_{a+1} J_{a+1}) M_a                  (1)
     M_b = Φ(b, a) M_a + Σ_{u=a+1}^{b} Φ(b, u) I_u,    Φ(b, u) = J_b … J_{u+1}       (2)
 
-(1) is the recursion of the fast kernels and one matrix-vector product. In (2) the rows of Φ(b, u) are adjoints: those of the n states
-at b, one for each, taken back together through the block,
+(1) is the recursion of the fast kernels and one matrix-vector product. In (2) the rows of Φ(b, u) are adjoints, one for each of the n
+states at b. They are taken back together through the block,
 
     Λ_b = 1,   Λ_{u−1} = Λ_u J_u        (3)
 
-so that Λ_u I_u summed over the block is one matrix product, and Φ(b, a) = Λ_a meets M_a once a block, where RTRL's J_t meets M at
-every step.
+so that the sum of Λ_u I_u over the block is one matrix product. Φ(b, a) = Λ_a is multiplied by M_a once per block, while RTRL multiplies
+J_t by M at every step.
 """
 
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ from .forward._run import Entry, enter, run_forward
 @final
 @dataclass(frozen=True)
 class BlockRTRL(AbstractGradient):
-    """The same gradient as ``RTRL()``, exact over the whole past, in O(n³) a step where the block is about n = S·H steps long.
+    """The same gradient as ``RTRL()``, exact over the whole past, in O(n³) time per step for blocks of about n = S·H steps.
 
-    The memory of M is that of ``RTRL()``, and a block's adjoints (3) come on top: n·G·H numbers a step, layer and stream.
+    M takes as much memory as in ``RTRL()``. The adjoints (3) of a block take n·G·H numbers per step, layer and stream in addition.
 
     Args:
-        block: steps in a block; a batch whose T is no multiple of it ends in a shorter one.
+        block: steps in a block. If T is not a multiple of it, the batch ends in a shorter block.
 
     Raises:
         InputError: a block below 1; this machine cannot hold M.
@@ -70,19 +70,19 @@ class BlockRTRL(AbstractGradient):
             loss, c = model.loss_and_adjoint(run.trace.hs, block, scale=scale)
             losses.append(loss)
             with torch.no_grad():
-                entering = torch.stack(run.trace.backward(c, None))  # (S, L, B, H) λ_{a+1} J_{a+1}
+                at_start = torch.stack(run.trace.backward(c, None))  # (S, L, B, H) λ_{a+1} J_{a+1}
                 run.trace.finish()
-                influence.columns.add(model, run, _at_entry(influence, entering))  # (1)
+                influence.columns.add(model, run, _times_influence(influence, at_start))  # (1)
                 _advance(influence, block.T)  # (2)
             entry = Entry(run.trace.last, torch.zeros_like(entry.fresh), influence.kept())
         return Outcome(torch.stack(losses).sum(), Carry(entry.state, entry.kept, repr(self)))
 
 
-def _at_entry(influence: Influence, entering: Tensor) -> Tensor:
+def _times_influence(influence: Influence, adjoint: Tensor) -> Tensor:
     """The second half of (1), (columns,)."""
-    g = entering.new_zeros(influence.columns.count)
+    g = adjoint.new_zeros(influence.columns.count)
     for l, M in enumerate(influence.M):
-        g[: M.shape[2]] += _of_layer(entering[:, l].unsqueeze(1)).bmm(M).sum((0, 1))
+        g[: M.shape[2]] += _of_layer(adjoint[:, l].unsqueeze(1)).bmm(M).sum((0, 1))
     return g
 
 

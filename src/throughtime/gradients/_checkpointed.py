@@ -1,15 +1,15 @@
-"""Full backpropagation through time in less memory: some states are kept, the rest are computed again.
+"""Full backpropagation through time in less memory: some states are kept, and the rest are recomputed.
 
-The sequence is cut into segments of some steps. A schedule (``_schedules``, ``_budget``, ``_online``) says in which order segments are run
-forward for their last state alone, run with all that their backward needs, and gone back through; the adjoint
+The sequence is cut into segments. A schedule (``_schedules``, ``_budget``, ``_online``) gives the order in which segments are run
+forward for their last state only, run with everything that their backward needs, and reversed. The adjoint
 
     λ_t = ∂L_t/∂h_t + λ_{t+1} J_{t+1}       (1)
     dL/dθ += λ_t ∂f_t/∂θ                    (2)
 
-is handed from a segment to the one before it. The sum is that of ``FullBPTT``, in another order. Everything of a segment is made when it
+is passed from a segment to the one before it. The sum is that of ``FullBPTT``, in another order. Everything in a segment is made when it
 is needed and dropped afterwards: embedded inputs, gates, h, logits, and their gradients.
 
-Segments draw their dropout from seeds of their own, so that one that is run again is dropped in the same places.
+Each segment draws its dropout from a seed of its own, so that a second run of it has the same dropout.
 
 References: Chen, Xu, Zhang & Guestrin, *Training deep nets with sublinear memory cost*, 2016 (√T). Griewank & Walther 2000 (binomial).
 Gruslys et al. 2016 (a budget of memory).
@@ -41,22 +41,22 @@ from .checkpointing._schedules import Action, Advance, Free, Keep, Record, Resto
 @final
 @dataclass(frozen=True)
 class CheckpointedBPTT(AbstractGradient):
-    """The exact gradient of the batch's loss in a part of the memory, for about one more forward pass. The state is carried on, detached.
+    """The exact gradient of the batch's loss in less memory, for about one more forward pass. The state is carried on, detached.
 
-    Give one of ``every``, ``snapshots`` and ``budget``; without any, every ⌈√T⌉-th state is kept.
+    Give one of ``every``, ``snapshots`` and ``budget``. Without any, every ⌈√T⌉-th state is kept.
 
     Args:
-        every: keep every k-th state and recompute the segment between two of them; k steps.
-        snapshots: the most states kept at once, the first one included. With few of them, segments are recomputed several times, as few
+        every: k; keeps every k-th state and recomputes the segment of k steps between two of them.
+        snapshots: the most states kept at once, including the first. With few of them, segments are recomputed several times, as rarely
             as possible (binomial checkpointing).
-        budget: bytes that everything held may take, as a number or as "64MB" (kB MB GB, KiB MiB GiB), with as little recomputed as
-            possible. The weights, their gradients and the batch are there in any case and are not counted.
-        unit: with ``snapshots``: steps in a segment. None: about 512 rows (steps × streams), so that the overhead of a call does not
-            show. 1 is the schedule of the papers.
+        budget: the most bytes held at once, as a number or as "64MB" (kB MB GB, KiB MiB GiB). The plan with the fewest recomputed steps
+            within the budget is used. The weights, their gradients and the batch are not counted.
+        unit: steps in a segment, with ``snapshots``. None: about 512 rows (steps × streams), so that the overhead of a call is
+            small. 1 is the schedule of the papers.
         clip_adjoint: as in ``FullBPTT``.
 
     Raises:
-        InputError: more than one of the three; a number below 1; a budget that is no number of bytes, or ``unit`` without ``snapshots``.
+        InputError: more than one of the three; a number below 1; a budget that is not a number of bytes; ``unit`` without ``snapshots``.
 
     >>> from throughtime import LanguageModel
     >>> print(CheckpointedBPTT(every=32).plan(1000, 16, LanguageModel(65, hidden_size=128)))
@@ -88,11 +88,11 @@ class CheckpointedBPTT(AbstractGradient):
             _check.above_zero("clip_adjoint", self.clip_adjoint, remedy="None switches it off.")
 
     def plan(self, T: int, B: int, model: AbstractModel) -> Plan:
-        """What a batch of T steps of B streams will hold and cost.
+        """The plan for a batch of T steps of B streams: what it holds and what it recomputes.
 
         Raises:
-            InputError: a budget under the least that would do, which the message says.
-            NotImplementedError: a recurrence that is not a stack of cells, whose memory nobody knows.
+            InputError: a budget that is too small; the message gives the least.
+            NotImplementedError: a recurrence that is not a stack of cells, whose memory is unknown.
         """
         stack_of(model, repr(self))
         _check.positive("T", T)
@@ -114,14 +114,14 @@ class CheckpointedBPTT(AbstractGradient):
         return reversal.outcome()
 
     def accumulate_stream(self, model: AbstractModel, batches: Iterable[Batch], carry: Carry | State | None = None) -> Outcome:
-        """The same over one sequence that comes batch by batch, whose length nobody knows.
+        """As ``accumulate``, for one sequence that arrives batch by batch and whose length is not known in advance.
 
-        Each batch is a segment. At most ``snapshots`` states are held, chosen as the batches come (Stumm & Walther 2010, Wang & Moin 2009);
-        the batches themselves are kept as they are given, for they are gone through again. The loss, and the mean in it, are over all.
+        Each batch is a segment. At most ``snapshots`` states are held, chosen as the batches arrive (Stumm & Walther 2010, Wang & Moin
+        2009). The batches themselves are kept, since they are read again. The loss and its mean are over all batches.
 
         Args:
-            model: its three stations are used one by one.
-            batches: the segments in order. ``fresh`` in a later one marks streams that begin anew there, and no gradient crosses.
+            model: the method uses its three stations one by one.
+            batches: the segments in order. ``fresh`` in a later one marks streams that start anew there; no gradient crosses.
             carry: as in ``accumulate``.
 
         Raises:
@@ -152,12 +152,12 @@ class CheckpointedBPTT(AbstractGradient):
 
 
 class _Inputs:
-    """What each segment reads.
+    """The inputs of the segments.
 
     Args:
         model: the model.
-        batch: gives segment i; ``fresh`` where streams begin anew before it.
-        product: what the first layer makes of the embedding's table, once for all segments; None: each segment enters by itself.
+        batch: gives segment i, with ``fresh`` where streams start anew before it.
+        product: the first layer's product with the embedding's table, shared by all segments; None: each segment has its own input.
     """
 
     def __init__(self, model: AbstractModel, batch: Callable[[int], Batch], product: TableProduct | None = None) -> None:
@@ -165,7 +165,7 @@ class _Inputs:
 
     @classmethod
     def of(cls, model: AbstractModel, batch: Batch, steps: int) -> "_Inputs":
-        """A batch in segments of so many steps. Where its inputs are rows of a table, the table is multiplied by W once."""
+        """A batch in segments of ``steps`` steps. If its inputs are rows of a table, the table is multiplied by W once."""
         segment = lru_cache(2)(lambda i: batch.steps(i * steps, min((i + 1) * steps, batch.T)))  # each is asked for several times in a row
         first = model.enter(segment(0)) if model.enters_rows(batch.inputs[:steps]) else None
         if isinstance(first, Rows):
@@ -179,20 +179,20 @@ class _Inputs:
         return Rows(self.product.table, self.batch(i).inputs, self.product)
 
     def finish(self) -> None:
-        """All segments have gone back: hand the gradient of what they share on to what made it."""
+        """After all segments are reversed: backpropagate the gradient of the shared product."""
         if self.product is not None:
             self.product.finish()
 
 
 class _Reversal:
-    """Does what a schedule says.
+    """Carries out the actions of a schedule.
 
     Args:
         model: the model.
-        inputs: what the segments read.
-        start: state 0, through which the gradient goes on to what made it.
+        inputs: the inputs of the segments.
+        start: state 0, with the graph of its parameters.
         clip_adjoint: as in ``FullBPTT``.
-        slots: how many states will be held, where that is known.
+        slots: how many states will be held, if known.
     """
 
     def __init__(self, model: AbstractModel, inputs: _Inputs, start: State, clip_adjoint: float | None, slots: int = 0) -> None:
@@ -200,7 +200,7 @@ class _Reversal:
         self.scale = 1.0
         self._here = _detach(start)
         self._kept: dict[int, State] = {}
-        # made before anything else: small and long-lived, they would split the places that every segment's large arrays are put in again
+        # Allocated first: made later, these small long-lived tensors would split the memory that every segment's large arrays reuse.
         self._slots = [tuple(torch.empty_like(s) for s in self._here) for _ in range(slots)]
         self._recorded: dict[int, Segment] = {}
         self._last: State | None = None  # after the last segment, which is the first to be reversed
@@ -209,7 +209,7 @@ class _Reversal:
         self._seed = int(torch.randint(2**62, ()))
 
     def do(self, action: Action) -> None:
-        """Take one action."""
+        """Carry out one action."""
         match action:
             case Keep(i):
                 slot = self._slots.pop() if self._slots else tuple(torch.empty_like(s) for s in self._here)
@@ -228,7 +228,7 @@ class _Reversal:
                 self._reverse(i)
 
     def outcome(self) -> Outcome:
-        """All segments are reversed: hand the adjoint of state 0 on."""
+        """After all segments are reversed: backpropagate the adjoint of state 0."""
         assert self._adjoint is not None, "a schedule reverses one segment or more"
         assert self._last is not None, "as above"
         add_to_grads(self.start, self._adjoint)
@@ -250,13 +250,13 @@ class _Reversal:
         self._losses.append(loss)
 
     def _drawing(self, stream: int, *, always: bool = False) -> AbstractContextManager[None]:
-        """Random numbers from a seed of their own, the same each time; without ``always``, none where the model is not in training."""
+        """A seed of its own for a segment's random numbers. Without ``always`` it is set only in training."""
         return _seeded(self._seed + stream, self._here[0].device) if always or self.model.training else nullcontext()
 
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeded generators; afterwards the global ones go on where they were."""
+    """Seed torch's generators; restore their states afterwards."""
     generators = [torch.default_generator]
     if device.type == "cuda":
         generators.append(torch.cuda.default_generators[device.index or 0])

@@ -1,17 +1,17 @@
-"""Gradient methods side by side, on the same weights and batch: how right, how noisy, how fast, how large.
+"""A comparison of gradient methods on the same weights and batch: bias, variance, time and memory.
 
-With g the exact gradient (``FullBPTT``) of all parameters but the head's, end to end (the head's is exact with every method, and would
-hide the rest), and ĝ_1 … ĝ_n a method's draws (n = 1 where it draws nothing):
+Let g be the exact gradient (``FullBPTT``) of all parameters except the head's, concatenated (the head's gradient is exact with every
+method and would hide the others). Let ĝ_1 … ĝ_n be a method's draws (n = 1 for a method that is not random):
 
     ḡ = Σ_i ĝ_i / n                                 (1)
     cosine = ⟨ḡ, g⟩ / (‖ḡ‖ ‖g‖)                     (2)
     bias = ‖ḡ − g‖ / ‖g‖                            (3)
     variance = Σ_i ‖ĝ_i − ḡ‖² / ((n − 1) ‖g‖²)      (4)     of one draw
-    noise = √(variance / n)                         (5)     what (3) would be without any bias
+    noise = √(variance / n)                         (5)     the expected size of (3) for an unbiased method
 
-(1)–(5) are measured in float64. Time and memory are those of one call in the model's own type on a stream that goes on (the carry passed
-on, ``fresh`` left out): the least time of a few, and the peak of what torch's allocator holds beyond what it held before, by its
-profiler; scratch inside the packed kernels is not seen by it.
+(1)–(5) are measured in float64. Time and memory are those of one call in the model's own dtype on a stream that continues (the carry is
+passed on, ``fresh`` is left out): the least time of several calls, and the peak memory of torch's allocator above its level before the
+call, by torch's profiler. The profiler does not see scratch memory inside the packed kernels.
 """
 
 import copy
@@ -38,7 +38,14 @@ _REPEATS = 3  # calls that are timed
 @final
 @dataclass(frozen=True)
 class Compared:
-    """What was measured of one method; ``refused`` says why nothing was."""
+    """The measurements of one method; ``refused`` is the reason if the method cannot be used on this model.
+
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> (row,) = tt.gradients.compare(model, tt.Batch(text[:-1], text[1:]), {"chunks": tt.gradients.TruncatedBPTT(3)})
+    >>> row.name, row.agrees, row.draws, 0 < row.bias < 1
+    ('chunks', 'within a window', 1, True)
+    """
 
     name: str
     agrees: str
@@ -53,16 +60,26 @@ class Compared:
 
 
 def compare(model: AbstractModel, batch: Batch, methods: Mapping[str, AbstractGradient], *, draws: int = 20) -> Iterator[Compared]:
-    """Measure each method in turn, from the model's initial state; the model is left as it was, its gradients aside.
+    """Measure each method in turn, from the model's initial state. The model's weights are not changed; its gradients are set to None.
 
     Args:
-        model: its dropout is off meanwhile.
-        batch: T steps of B streams; no method sees further back than to its first.
-        methods: by the name that they are to have.
-        draws: of the methods that have a ``seed``, which counts up from their own.
+        model: the model; its dropout is off during the measurement.
+        batch: T steps of B streams. No method sees steps before the batch.
+        methods: the methods, by the names that they get in the results.
+        draws: how many seeds are used for a method that has a ``seed``; they count up from its own.
+
+    Returns:
+        An iterator over the measurements. Each method is measured when its row is asked for.
 
     Raises:
-        InputError: a draws below 2; an exact gradient that is 0, to which nothing can be compared.
+        InputError: draws below 2; an exact gradient of 0, to which nothing can be compared.
+
+    >>> import throughtime as tt
+    >>> from throughtime.gradients import SlidingBPTT, UORO, compare
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> rows = compare(model, tt.Batch(text[:-1], text[1:]), {"all lags": SlidingBPTT(12), "uoro": UORO()}, draws=2)
+    >>> [(row.name, row.draws, row.bias < 1e-9) for row in rows]
+    [('all lags', 1, True), ('uoro', 2, False)]
     """
     if draws < 2:
         raise InputError(f"draws is {draws}; expected at least 2: one draw has no variance. Give more.")
@@ -80,7 +97,7 @@ def compare(model: AbstractModel, batch: Batch, methods: Mapping[str, AbstractGr
 
 
 def _quality(model: AbstractModel, batch: Batch, draws: list[AbstractGradient], exact: Tensor) -> dict[str, Any]:
-    """(1)–(5), with the draws summed as they come: a network's gradient may be large."""
+    """(1)–(5), without keeping the draws, since a network's gradient may be large."""
     n, size = len(draws), exact.norm()
     mean, square = torch.zeros_like(exact), 0.0  # Welford: Σ ‖ĝ_i − ḡ‖² in one pass
     for i, method in enumerate(draws, 1):
@@ -95,7 +112,7 @@ def _quality(model: AbstractModel, batch: Batch, draws: list[AbstractGradient], 
 
 
 def _cost(model: AbstractModel, batch: Batch, method: AbstractGradient) -> dict[str, Any]:
-    """Of one call on a stream that goes on: with the carry of those before it."""
+    """Time and memory of one call on a stream that continues, with the carry of the calls before it."""
     was_training, batch, seconds = model.training, replace(batch, fresh=None), []
     model.eval()
     try:
@@ -104,7 +121,7 @@ def _cost(model: AbstractModel, batch: Batch, method: AbstractGradient) -> dict[
             started = time.perf_counter()
             carry = method.accumulate(model, batch, carry).carry
             seconds.append(time.perf_counter() - started)
-        model.zero_grad()  # what is held before and let go meanwhile would be missed
+        model.zero_grad()  # memory that is freed during the call would reduce the measured peak
         return {"milliseconds": 1e3 * min(seconds), "peak_bytes": peak_bytes(lambda: method.accumulate(model, batch, carry))}
     finally:
         model.zero_grad()
@@ -112,12 +129,12 @@ def _cost(model: AbstractModel, batch: Batch, method: AbstractGradient) -> dict[
 
 
 def peak_bytes(work: Callable[[], object]) -> int:
-    """The most bytes that torch's allocator held at any time during some work, beyond those before it.
+    """The peak memory of torch's allocator during ``work``, in bytes above the level before it.
 
     >>> peak_bytes(lambda: torch.empty(1000, dtype=torch.float64).clone())
     16000
     """
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would tell the terminal that it starts and stops
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise the profiler prints that it starts and stops
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         work()
     events = cast(Any, seen.profiler).kineto_results.events()  # torch's stubs know neither
@@ -129,7 +146,7 @@ def peak_bytes(work: Callable[[], object]) -> int:
 
 
 def _drawn(method: AbstractGradient, draws: int) -> list[AbstractGradient]:
-    """The method with one seed after another; alone where it has none."""
+    """The method with ``draws`` seeds; the method alone if it has no seed."""
     options = cast(Any, method)
     if not any(field.name == "seed" for field in fields(options)):
         return [method]
@@ -137,7 +154,7 @@ def _drawn(method: AbstractGradient, draws: int) -> list[AbstractGradient]:
 
 
 def _gradient(model: AbstractModel, batch: Batch, method: AbstractGradient) -> Tensor:
-    """Of every parameter but the head's, end to end."""
+    """The gradient of every parameter except the head's, concatenated."""
     model.zero_grad()
     method.accumulate(model, batch)
     head = {id(p) for p in model.head.parameters()} - {id(p) for p in model.input.parameters()}  # a tied table is the input's too

@@ -1,13 +1,13 @@
 """Eligibility propagation (Bellec et al. 2020).
 
-Unit j has a state s_j and shows h_j; all that enters through the recurrent weights, its own h included, is held fast:
+Unit j has the state s_j, of which h_j is its output. Everything that it receives through the recurrent weights is held constant:
 
     ε_{ji,t} = (∂s_{j,t}/∂s_{j,t−1}) ε_{ji,t−1} + ∂s_{j,t}/∂W_{ji}      (1)
     dL/dW_ji ≈ Σ_t ℓ_{j,t} ε_{ji,t}[h]                                  (2)
 
-The derivative in (1) is at fixed rh = R h + b: for LSTM f_t, from c to c and on to h; for GRU the update gate z_t; for a leaky unit 1 − α;
-for the simple network 0, so that only the loss of the step itself is seen. (The paper's e = (∂h/∂s) ε is the h-entry of ε here, which
-runs over all S states of the unit.)
+The derivative in (1) is at fixed rh = R h + b. For LSTM it is f_t, from c to c and through c to h; for GRU the update gate z_t; for a
+leaky unit 1 − α; for the simple network 0, so that each loss reaches its own step only. (The paper's e = (∂h/∂s) ε is the h-entry of ε
+here, which runs over all S states of the unit.)
 """
 
 from dataclasses import dataclass, field
@@ -25,10 +25,10 @@ from .forward._local import accumulate_local
 @final
 @dataclass(frozen=True)
 class EProp(AbstractGradient):
-    """A local rule: what a unit remembers by itself is followed for ever, what it tells other units not at all.
+    """A local rule: it follows the memory inside each unit without limit, and leaves out all paths from unit to unit.
 
-    Works with every cell whose step is unit by unit. In a stack each layer has traces of its own and a learning signal of its own, as
-    ``feedback`` gives it. O(P) time and memory for every stream; biased.
+    It works with every elementwise cell. In a stack each layer has its own traces and its own learning signal, given by
+    ``feedback``. It takes O(P) time and memory for every stream, P parameters, and is biased.
 
     Args:
         feedback: ``Symmetric()``, or ``RandomFeedback(seed)`` for the paper's random e-prop.

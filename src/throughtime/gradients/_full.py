@@ -21,14 +21,15 @@ from ._stations import stack_of
 class FullBPTT(AbstractGradient):
     """The exact gradient of the batch's loss. The state is carried on, detached.
 
-    Use it unless the batch is too long for memory, which grows with T: then ``CheckpointedBPTT`` finds the same in less.
+    Use it unless the batch is too long for memory, which grows with T. ``CheckpointedBPTT`` finds the same gradient in less memory.
 
     Args:
-        clip_adjoint: at every time step, each sample's λ_t of each layer is scaled to a norm of at most this. The gradient is then
-            no longer exact: far lags are bounded. None: never.
+        clip_adjoint: the most norm of each sample's λ_t of each layer; larger ones are scaled down at every time step. The gradient is
+            then no longer exact. None: no clipping.
 
     Raises:
         InputError: a clip_adjoint that is not above 0.
+        NotImplementedError: clip_adjoint for a recurrence that is not a stack of cells.
 
     >>> import torch
     >>> import throughtime as tt

@@ -1,4 +1,4 @@
-"""What a method with a memory runs over: the steps that it kept from earlier calls, and the batch, end to end.
+"""A batch together with the steps before it that a method kept from earlier calls.
 
 T time, kept steps included · B batch.
 """
@@ -16,13 +16,21 @@ from ._base import Carry, carried_state
 
 @final
 class History:
-    """The kept steps and the batch, rows 0..T−1; the losses stand at rows ``offset``..T−1.
+    """The kept steps and the batch after them, rows 0..T−1. Rows ``offset``..T−1 are the batch and have losses.
 
     Attributes:
-        batch: the last of them, with the losses.
-        inputs: (T, B) or (T, B, I).
-        fresh: (T, B), where a stream begins anew.
-        state: before row 0, S tensors (L, B, H); None: every stream begins anew there.
+        batch: the batch.
+        inputs: (T, B) or (T, B, I), the inputs of all rows.
+        fresh: (T, B) True where a stream starts anew.
+        state: the state before row 0, S tensors (L, B, H); None: every stream starts anew there.
+
+    >>> import throughtime as tt
+    >>> method, model, text = tt.gradients.SlidingBPTT(3), tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> batch = tt.Batch(text[:-1], text[1:])
+    >>> loss, carry = method.accumulate(model, batch)
+    >>> history = tt.gradients.History.of(batch, carry, repr(method))
+    >>> history.T, history.offset  # two kept steps before the twelve of the batch
+    (14, 2)
     """
 
     def __init__(self, batch: Batch, inputs: Tensor, fresh: Tensor, state: State | None) -> None:
@@ -31,7 +39,12 @@ class History:
 
     @classmethod
     def of(cls, batch: Batch, carry: Carry | State | None, owner: str) -> "History":
-        """What stands in the carry, which may keep no steps, and the batch after it.
+        """The steps in the carry, if it keeps any, and the batch.
+
+        Args:
+            batch: the batch.
+            carry: the argument of ``accumulate``.
+            owner: the repr of the method that uses it.
 
         Raises:
             InputError: a carry of another batch size, or of another method than ``owner``.
@@ -48,20 +61,25 @@ class History:
         return cls(batch, torch.cat((kept["inputs"], batch.inputs)), torch.cat((kept["fresh"], fresh)), past_state)
 
     def steps(self, start: int, stop: int) -> Batch:
-        """Rows start..stop−1 as a batch without targets, for the stations that read inputs alone."""
+        """Rows start..stop−1 as a batch without targets, for station ②, which reads inputs only."""
         return Batch(self.inputs[start:stop])
 
     def losses_at(self, start: int, stop: int) -> Batch:
-        """Rows start..stop−1, none before ``offset``, with all that their losses need."""
+        """Rows start..stop−1 as a batch with targets, mask and weights; start is at least ``offset``."""
         return self.batch.steps(start - self.offset, stop - self.offset)
 
     def restarts(self) -> list[int]:
-        """The rows at which some stream begins anew."""
+        """The rows at which some stream starts anew."""
         return self.fresh.any(1).nonzero().flatten().tolist()
 
-    def kept_from(self, start: int, entering: State) -> dict[str, Tensor]:
-        """What a carry keeps for the next call to reach back to row ``start``, which that state enters; nothing where that is the end."""
+    def kept_from(self, start: int, state: State) -> dict[str, Tensor]:
+        """The tensors that a carry keeps so that the next call can reach back to row ``start``; empty if start is T.
+
+        Args:
+            start: the first row to keep.
+            state: the state before that row, S tensors (L, B, H).
+        """
         if start == self.T:
             return {}
-        states = {f"state.{i}": s.detach() for i, s in enumerate(entering)}
+        states = {f"state.{i}": s.detach() for i, s in enumerate(state)}
         return {"inputs": self.inputs[start:].clone(), "fresh": self.fresh[start:].clone(), **states}

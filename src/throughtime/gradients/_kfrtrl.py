@@ -1,20 +1,20 @@
 """Kronecker-factored RTRL (Mujika, Meier & Steger 2018).
 
-In one layer the immediate influence of the weights is a Kronecker product: with Θ (G·H, X) and what it multiplies, û (X,),
+In one layer the immediate influence of the weights is a Kronecker product: with Θ (G·H, X) and its input û (X,),
 
     I_t = û_tᵀ ⊗ D_t,   D_t = ∂s_t/∂(Θ û) (n, G·H)                                          (1)
 
-and so M is followed as one, right in expectation over random signs σ, σ′ ∈ {±1}:
+M is approximated by one Kronecker product too. It is unbiased over random signs σ, σ′ ∈ {±1}:
 
     M_t ≈ u_tᵀ ⊗ A_t                                                                        (2)
     u_t = σ p1 u_{t−1} + σ′ p2 û_t                                                          (3)
     A_t = σ J_t A_{t−1} / p1 + σ′ D_t / p2                                                  (4)
-    p1 = √(‖J_t A_{t−1}‖ / ‖u_{t−1}‖),   p2 = √(‖D_t‖ / ‖û_t‖)                              (5)     1 where either norm is 0
+    p1 = √(‖J_t A_{t−1}‖ / ‖u_{t−1}‖),   p2 = √(‖D_t‖ / ‖û_t‖)                              (5)     1 if either norm is 0
     dL/dΘ ≈ Σ_t (c_t A_t)ᵀ u_tᵀ                                                             (6)
 
-Where W x and R h are added before anything else (simple network, leaky, LSTM) they are one Θ, û = (x̂; ĥ). Elsewhere (GRU, whose reset gate
-stands between) each has a product of its own, with signs of its own. An embedding is met through wx_v = W e_v + b, whose û is the one-hot
-of v beside x̂; the influence of a learnable initial state, J_t … J_1, is kept exactly.
+If the cell adds W x and R h first (simple network, leaky, LSTM), they are one Θ with û = (x̂; ĥ). Otherwise (GRU, whose reset gate
+multiplies R h) each has its own product and its own signs. An embedding enters through wx_v = W e_v + b, whose û is the one-hot vector of
+v in addition to x̂. The influence of a learnable initial state, J_t … J_1, is kept exactly.
 """
 
 from collections.abc import Sequence
@@ -37,12 +37,12 @@ from .forward._signs import Signs, balance
 @final
 @dataclass(frozen=True)
 class KFRTRL(AbstractGradient):
-    """An unbiased estimate of RTRL's gradient in O(n³) time and O(n²) memory for every stream, of less variance than ``UORO``.
+    """An unbiased estimate of RTRL's gradient, in O(n³) time per step and O(n²) memory for every stream of n states.
 
-    One layer of any cell. Exact in expectation over the whole past.
+    Its variance is lower than that of ``UORO``. It is exact in expectation over the whole past. It works with one layer of any cell.
 
     Args:
-        seed: of the signs. The same seed and the same streams give the same estimates; the generator travels in the carry.
+        seed: the seed of the signs. The same seed and streams give the same estimates; the carry holds the generator's state.
 
     Raises:
         NotImplementedError: several layers, whose I_t is no Kronecker product; dropout on an embedding.
@@ -88,7 +88,7 @@ class _Factors:
         self.adds = model.recurrence.cell.adds_halves
         self.learnable = learns_initial(model)
         wx, rh = unit_inputs(run, 0, method), self.layer.R_inputs
-        self.ends = rh.shape[2]  # where ĥ ends: it goes first, as x̂ may grow with the table
+        self.ends = rh.shape[2]  # where ĥ ends; it comes first because x̂ may grow with the table
         d = self.layer.derivative
         self.inputs = [torch.cat((rh, wx), 2)] if self.adds else [rh, wx]  # û of each pair, (T, B, X)
         self.by = [d.by_rh] if self.adds else [d.by_rh, d.by_wx]
@@ -99,13 +99,13 @@ class _Factors:
         self.initial_gradient = run.trace.hs.new_zeros(S, H)
 
     def step(self, t: int) -> None:
-        """From t − 1 to t."""
+        """Advance from t − 1 to t."""
         J, B = self.layer.at(t).jacobian(), self.run.trace.B
         signs = self.signs.draw(len(self.inputs), 2, B, like=J)
         for k, (x, by) in enumerate(zip(self.inputs, self.by, strict=True)):
             D = _dense(by.narrow(2, t * B, B), elementwise=self.layer.derivative.elementwise)
             self.u[k], self.A[k] = _combine(self.u[k], J @ self.A[k], x[t], D, *signs[k])
-        self.initial = J @ self.initial  # no columns where the initial state is no parameter
+        self.initial = J @ self.initial  # without columns unless the initial state is a parameter
 
     def add_loss(self, c: Tensor) -> None:
         """(6) at one step, for c (B, H)."""
@@ -116,14 +116,14 @@ class _Factors:
             self.initial_gradient += torch.bmm(c.unsqueeze(1), self.initial[:, :H]).sum(0).view_as(self.initial_gradient)
 
     def add(self, model: AbstractModel) -> None:
-        """The sums (6), to the parameters' gradients."""
+        """Add the sums (6) to the parameters' gradients."""
         whole = torch.cat(self.gradients, 1)
         add_unit_gradients(model, self.run, 0, whole[:, self.ends :], whole[:, : self.ends])
         if self.learnable:
             add_initial(model, 0, self.initial_gradient)
 
     def kept(self) -> dict[str, Tensor]:
-        """For the carry."""
+        """The tensors for the carry."""
         rows = {} if self.run.table is None else {"rows": self.run.table.rows}
         factors = {f"u.{k}": u for k, u in enumerate(self.u)} | {f"A.{k}": A for k, A in enumerate(self.A)}
         return rows | factors | {"initial": self.initial} | self.signs.kept()
@@ -142,7 +142,7 @@ class _Factors:
         self.initial = restart(self.initial, entry.fresh, torch.eye(n, dtype=like.dtype, device=like.device)[:, : self.initial.shape[2]])
 
     def _grown(self, u: Sequence[Tensor], entry: Entry) -> list[Tensor]:
-        """The one-hot part of the last u, with zeros for rows of the embedding that have come since."""
+        """The carried u, with zeros for rows of the embedding that are new in this call."""
         *others, last = u
         table = self.run.table
         if table is None:

@@ -1,4 +1,4 @@
-"""Pascanu's regulariser Ω, which keeps the gradient's norm as it travels back in time, on top of any gradient method.
+"""Pascanu's regulariser Ω, which keeps the norm of the adjoint constant through time; it is added to any gradient method.
 
 The state is the pre-activation a_t = W x_t + R φ(a_{t−1}) + b, as in the paper. With λ_t = ∂L/∂a_t (a row, of one stream):
 
@@ -6,14 +6,14 @@ The state is the pre-activation a_t = W x_t + R φ(a_{t−1}) + b, as in the pap
     r_t = ‖λ_{t+1} J_{t+1}‖ / ‖λ_{t+1}‖                 (2)
     Ω = s Σ_t Σ_b (r_t − 1)²                            (3)     over t = 1..T−1 and streams b with λ_{t+1} ≠ 0
 
-s is as the model's loss is reduced: 1 for "sum" (the paper's equation 9), one over the number of terms for "mean", so that a weight
-does not depend on T or B. The gradient is the immediate one: a and λ are constants, and Ω depends on R alone, through (1):
+s follows the reduction of the model's loss: 1 for "sum" (the paper's equation 9), one over the number of terms for "mean", so that the
+weight does not depend on T or B. The gradient is the immediate one: a and λ are constants, and Ω depends on R only, through (1):
 
     ∂⁺Ω/∂R = s Σ_t Σ_b 2 (r_t − 1) λᵀ (q ⊙ φ′(a_t)) / (‖q‖ ‖λ‖),  λ = λ_{t+1},  q = λ J_{t+1}      (4)
 
-Both (2) and (4) see the direction of λ alone; it is made of length 1 first, so that what has nearly vanished still counts.
-A stack of layers is regularised layer by layer, each along its own recurrence. An equation 10 with r² for r is printed in the paper,
-and used in its authors' program; this is equation 9.
+Both (2) and (4) depend on the direction of λ only. λ is scaled to length 1 first, so that a nearly vanished adjoint counts too.
+In a stack each layer is regularised along its own recurrence. The paper also prints an equation 10 with r² for r, which its authors'
+program uses; this is equation 9.
 
 T time · B batch · H hidden.
 
@@ -39,7 +39,14 @@ from ._stations import run_with_steps, stack_of
 
 
 class Omega(NamedTuple):
-    """What the regulariser finds on one batch."""
+    """The regulariser on one batch, from ``omega``.
+
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, cell=tt.cells.Elman(), hidden_size=8), torch.randint(9, (13, 4))
+    >>> found = tt.gradients.omega(model, tt.Batch(text[:-1], text[1:]))
+    >>> found.ratios[0].shape, found.gradients[0].shape  # (T − 1, B) and (H, H) of the only layer
+    (torch.Size([11, 4]), torch.Size([8, 8]))
+    """
 
     value: Tensor  # () Ω (3)
     ratios: tuple[Tensor, ...]  # a layer: (T−1, B) r_t (2), NaN where λ_{t+1} = 0
@@ -49,22 +56,23 @@ class Omega(NamedTuple):
 @final
 @dataclass(frozen=True)
 class WithOmega(AbstractGradient):
-    """The gradient of L + ``weight`` · Ω: any method's, and Pascanu's regulariser on the recurrent weights.
+    """The gradient of L + ``weight`` · Ω: any method's gradient plus that of Pascanu's regulariser on the recurrent weights.
 
-    For simple networks whose gradient vanishes over the lags that matter. λ is found by a pass of its own, back through the whole batch
-    and no further, so finding the gradient takes about three times as long. The loss that is told is L, without Ω.
+    Use it for simple networks whose gradient vanishes over the lags that matter. λ is found by a separate pass back through the whole
+    batch, so that a call takes about three times as long. The returned loss is L, without Ω.
 
     Args:
-        method: how dL/dθ is found.
-        weight: of Ω; the paper takes 4 on its temporal-order task, with gradients clipped to a norm of 1.
+        method: the method that finds dL/dθ.
+        weight: the factor of Ω. The paper uses 4 on its temporal-order task, with gradients clipped to a norm of 1.
 
     Raises:
         InputError: a weight that is negative or not finite.
         NotImplementedError: a cell other than the simple network.
 
-    >>> from throughtime.gradients import FullBPTT
-    >>> WithOmega(FullBPTT(), 4.0).weight
-    4.0
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, cell=tt.cells.Elman(), hidden_size=8), torch.randint(9, (13, 4))
+    >>> method = tt.gradients.WithOmega(tt.gradients.FullBPTT(), 4.0)
+    >>> loss, carry = method.accumulate(model, tt.Batch(text[:-1], text[1:]))
     """
 
     method: AbstractGradient
@@ -93,12 +101,12 @@ class WithOmega(AbstractGradient):
 
 
 def omega(model: AbstractModel, batch: Batch, state: State | None = None) -> Omega:
-    """Ω of a batch, its ratios r_t and its immediate gradient; the model's own gradients are left alone.
+    """Ω of a batch, its ratios r_t and its immediate gradient. The model's gradients are not changed.
 
     Args:
-        model: with a recurrence of ``cells.Elman``.
+        model: a model with a recurrence of ``cells.Elman``.
         batch: T steps of B streams.
-        state: that they start from, S tensors (L, B, H); None: the model's initial state.
+        state: the state that the streams start from, S tensors (L, B, H); None: the model's initial state.
 
     Raises:
         NotImplementedError: a cell other than the simple network.

@@ -1,22 +1,22 @@
 """Randomly truncated backpropagation through time without bias (ARTBP).
 
-Between each step t and the next a stream is cut, X_t = 1, or not, by a draw of its own:
+After each step t a random draw decides whether the stream is cut there, X_t = 1:
 
     q_t = P(X_t = 1 | the draws before) = (α − 1) / ((α − 2)·L0 + δ_t)          (1)     δ_t: steps since the last cut, t's own the last
     λ̂_t = c_t                                   where X_t = 1                   (2)
     λ̂_t = c_t + λ̂_{t+1} J_{t+1} / (1 − q_t)     where X_t = 0                   (3)
     ĝ   = Σ_t λ̂_t I_t                                                           (4)
 
-A loss at s reaches step t with the weight Π_{u=t}^{s−1} [X_u = 0]/(1 − q_u), whose expectation is 1 however far t is: E ĝ = dL/dθ. By
+A loss at s reaches step t with the weight Π_{u=t}^{s−1} [X_u = 0]/(1 − q_u), whose expectation is 1 for every t: E ĝ = dL/dθ. By
 (1) the mean length between cuts is L0 and P(length > ℓ) falls as ℓ^{−(α−1)}; a constant q would make the weights grow exponentially.
 
-Each loss counts once, in the call that brings it, and reaches back through all calls to the last cut: with the parameters unchanged,
-the expectation of the sum over the calls is the gradient of the whole stream. For that the carry keeps, from the earliest last cut among
-the streams, the inputs (run forward again with the present parameters), every δ_t, and the generator's state. A stream that is
-fresh is cut, and δ begins anew. What is kept has no bound, only a mean: a bound would bring the bias back.
+Each loss counts once, in its own call, and reaches back through earlier calls to the last cut. With unchanged parameters,
+the expectation of the sum over the calls is the gradient of the whole stream. The carry therefore keeps, from the earliest of the
+streams' last cuts on, the inputs (run forward again with the present parameters), every δ_t, and the generator's state. A fresh
+stream is cut, and its δ starts again at 1. The number of kept steps has a mean but no bound; a bound would make the estimate biased.
 
-References: Tallec & Ollivier, *Unbiasing truncated backpropagation through time*, 2017 (arXiv:1705.08209). They go back when a whole
-segment is there; here the losses of a call are not kept waiting.
+References: Tallec & Ollivier, *Unbiasing truncated backpropagation through time*, 2017 (arXiv:1705.08209). They go back once a whole
+segment is complete; here every call goes back from its own losses.
 """
 
 from collections.abc import Mapping
@@ -42,14 +42,14 @@ from ._stations import run_with_steps
 class RandomTruncatedBPTT(AbstractGradient):
     """Truncation at random places, weighted so that the expectation is the exact gradient over the whole past.
 
-    Unbiased, at the price of variance: where the gradient does not fade within a few L0, far lags are seen rarely and weigh much. The
-    carry holds the random generator. Pass it on even between sequences that have nothing in common (marking them ``fresh``): with
-    ``carry=None`` every call draws the same cuts.
+    It is unbiased, but has variance: if the gradient does not fade within a few L0, far lags are sampled rarely and with large weights.
+    The carry holds the random generator. Pass it on even between unrelated sequences (and mark them ``fresh``): with ``carry=None`` every
+    call draws the same cuts.
 
     Args:
         mean_length: L0, the mean number of steps between cuts; above 1.
-        alpha: α above 2, of the tail of that length; the authors use 4 and 6. Below 3 the length has no variance.
-        seed: of the draws.
+        alpha: α above 2, which sets the tail of that length. The authors use 4 and 6. Below 3 the variance of the length is infinite.
+        seed: the seed of the draws.
         clip_adjoint: as in ``FullBPTT``; it brings a bias back.
 
     Raises:
@@ -89,15 +89,15 @@ class RandomTruncatedBPTT(AbstractGradient):
         return Outcome(loss, Carry(trace.last, history.kept_from(keep_from, trace.state_after(keep_from)) | draws, repr(self)))
 
     def probability(self, since: Tensor) -> Tensor:
-        """(1): of a cut after a step, given its δ."""
+        """(1): the probability of a cut after a step, given its δ."""
         return (self.alpha - 1) / ((self.alpha - 2) * self.mean_length + since)
 
     def weight(self, since: Tensor) -> Tensor:
-        """Of the adjoint that leaves a step for the one before it, given δ of the step: 0 of (2) at a cut, or 1/(1 − q) of (3)."""
+        """The weight of the adjoint from a step to the one before it, given δ of the step: 0 at a cut (2), else 1/(1 − q) (3)."""
         return torch.where(since == 1, 0, 1 / (1 - self.probability((since - 1).clamp_min(1))))
 
     def _draw(self, history: History, kept: Mapping[str, Tensor]) -> tuple[Tensor, torch.Generator]:
-        """δ at every row, (T, B); it is 1 after a cut. Those of the kept rows were drawn with them."""
+        """δ of every row, (T, B); it is 1 after a cut. The carry holds those of the kept rows."""
         generator = torch.Generator().manual_seed(self.seed)
         if "generator" in kept:
             generator.set_state(kept["generator"].cpu())
@@ -111,7 +111,7 @@ class RandomTruncatedBPTT(AbstractGradient):
         return torch.cat(rows), generator
 
     def _go_back(self, trace: Trace, c: Tensor, since: Tensor) -> LayerStates:
-        """λ̂ at every row."""
+        """λ̂ of every row."""
         B, offset = trace.B, trace.T - len(c)
         total, v = trace.zeros(trace.T), trace.zeros(1)
         weights = self.weight(since.to(c)).unsqueeze(2)  # (T, B, 1)

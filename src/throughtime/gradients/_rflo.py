@@ -1,6 +1,6 @@
 """Random feedback local online learning (Murray 2019).
 
-For h_t = (1 − α) h_{t−1} + α φ(a_t), a_t = R h_{t−1} + W x_t + b, every path through R is left out of the Jacobian:
+For h_t = (1 − α) h_{t−1} + α φ(a_t), a_t = R h_{t−1} + W x_t + b, the Jacobian is taken without its paths through R:
 
     E_t = (1 − α) E_{t−1} + α φ′(a_t) ĥ_tᵀ,  ĥ = (h_{t−1}; x_t; 1)      (1)
     dL/dR_ij ≈ Σ_t ℓ_{i,t} E_{t,ij},   ℓ_t = δ_t B                      (2)
@@ -24,13 +24,13 @@ from .forward._local import accumulate_local
 @final
 @dataclass(frozen=True)
 class RFLO(AbstractGradient):
-    """A local rule for leaky networks: each trace fades with its unit's own leak.
+    """A local rule for leaky networks: each trace decays with its unit's own leak.
 
-    It is e-prop's recursion on a leaky unit, with random feedback; and so it is computed. For the simple network (α = 1) nothing is left
-    of the past: TruncatedBPTT(1), but for the feedback. O(P) time and memory for every stream; biased.
+    It is the recursion of ``EProp`` on a leaky unit, with random feedback. For the simple network (α = 1) no lag is left, so that apart
+    from the feedback it is ``TruncatedBPTT(1)``. It takes O(P) time and memory for every stream, P parameters, and is biased.
 
     Args:
-        feedback: ``RandomFeedback(seed)``, or ``Symmetric()`` for ℓ_t = ∂L_t/∂h_t. Stacks: as in ``EProp``.
+        feedback: ``RandomFeedback(seed)``, or ``Symmetric()`` for ℓ_t = ∂L_t/∂h_t. In a stack, as in ``EProp``.
 
     Raises:
         NotImplementedError: a cell other than ``Leaky`` or ``Elman`` with an elementwise activation; dropout on an embedding.

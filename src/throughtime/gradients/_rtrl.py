@@ -2,7 +2,7 @@
 
     M_t = J_t M_{t−1} + I_t         (1)         dL/dθ = Σ_t c_t M_t,  c_t = ∂L_t/∂h_t       (2)
 
-Nothing ever goes back in time, and nothing of the past is forgotten: M is carried from call to call.
+The method never goes back in time. M contains the whole past and is carried from call to call.
 """
 
 from dataclasses import dataclass
@@ -21,16 +21,17 @@ from .forward._run import enter, run_forward
 @final
 @dataclass(frozen=True)
 class RTRL(AbstractGradient):
-    """The exact gradient, forward in time: with fixed parameters, BPTT over the whole past of every stream, however it is cut into calls.
+    """The exact gradient, found forward in time.
 
-    With parameters that change between calls, M is a sum of terms each taken at the parameters of its own time.
+    With fixed parameters it is BPTT over the whole past of every stream, independent of how the stream is cut into calls.
+    With parameters that change between calls, M is a sum of terms, each at the parameters of its own call.
 
-    Several layers are one stacked state, whose Jacobian is block lower triangular within the step (``_influence``). An embedding's rows
-    take part once they have occurred. Any cell, any activation, dropout (its mask is part of the step). A bare state as carry, or another
-    method's, is a constant: nothing is known of what it came from.
+    It takes O(n²P) time per step and O(nP) memory for every stream, with n = S·L·H states and P = O(n²) parameters. Use it for small
+    networks. For larger ones use ``BlockRTRL``, which is exact too and O(n) times faster, or the approximations.
 
-    O(n²P) time a step and O(nP) memory, for every stream; n = S·L·H states, P = O(n²) parameters. For small networks; else
-    ``BlockRTRL``, as exact and O(n) times faster, or the approximations.
+    It works with any cell, activation and number of layers, and with dropout, whose mask is part of the step. Several layers are one
+    stacked state, whose Jacobian is block lower triangular within the step (``_influence``). An embedding's rows take part once they have
+    occurred. A bare state as carry, or another method's carry, is a constant.
 
     Raises:
         InputError: this machine cannot hold M.

@@ -1,4 +1,4 @@
-"""Truncated backpropagation through time with a window that slides: every loss sees exactly ``lags`` lags.
+"""Truncated backpropagation through time with a sliding window: every loss sees exactly ``lags`` lags.
 
 With c_s = ∂L_s/∂s_s and J_t = ∂s_t/∂s_{t−1} of the whole stack, I_t = ∂f_t/∂θ:
 
@@ -6,11 +6,11 @@ With c_s = ∂L_s/∂s_s and J_t = ∂s_t/∂s_{t−1} of the whole stack, I_t =
     λ_t   = Σ_{k<K} v_{t+k}^k                                   (2)
     dL/dθ = Σ_t λ_t I_t                                         (3)
 
-It is ``TruncatedBPTT(1, K)``, lag by lag, but (1) is one batched product for all losses at once: K of them in place of T windows, and
-(3) one product at the end. Arithmetic O(K·H²) a step; memory O((T + K)·H), whatever K. The losses are taken back a few steps of them at a
-time, so that what the K products work on stays in the processor's second cache.
+It finds the gradient of ``TruncatedBPTT(1, K)`` lag by lag. (1) is one batched product for all losses, so that there are K products in
+place of T windows; (3) is one product at the end. It takes O(K·H²) arithmetic per step and O((T + K)·H) memory. The losses are taken
+back in groups of a few steps, so that the K products work in the processor's second-level cache.
 
-Across calls the last K − 1 steps of input are kept with the state before them, and run forward again with the present parameters.
+Across calls, the last K − 1 steps of input are kept with the state before them, and run forward again with the present parameters.
 
 References: Williams & Peng, *An efficient gradient-based algorithm for on-line training of recurrent network trajectories*,
 1990 (BPTT(K) at every step). Marschall, Cho & Savin, *A unified framework of online learning algorithms for training recurrent
@@ -31,19 +31,19 @@ from ._base import AbstractGradient, Carry, Outcome
 from ._history import History
 from ._stations import run_with_steps
 
-_ROWS = 256  # losses (steps × streams) that are taken back together
+_ROWS = 256  # losses (steps × streams) in a group
 
 
 @final
 @dataclass(frozen=True)
 class SlidingBPTT(AbstractGradient):
-    """Every loss goes back over exactly ``lags`` steps, its own the first; the state is carried on, detached.
+    """Every loss is taken back over exactly ``lags`` steps, including its own. The state is carried on, detached.
 
-    Costs ``lags`` backward steps for each step, where ``TruncatedBPTT(k, 2·k)`` costs two: choose it where the window itself is
-    studied, or is short.
+    It costs ``lags`` backward steps for each step, while ``TruncatedBPTT(k, 2·k)`` costs two. Use it to study the window itself, or if
+    the window is short.
 
     Args:
-        lags: K; 1 is the gradient of each step alone.
+        lags: K; 1 is the gradient within each step alone.
         clip_adjoint: as in ``FullBPTT``, for each loss by itself.
 
     Raises:
@@ -80,7 +80,7 @@ class SlidingBPTT(AbstractGradient):
 
 
 def slide(trace: Trace, c: Tensor, lags: int) -> None:
-    """(1)–(3): add the gradient with so many lags of the losses whose ∂L/∂h are ``c`` (T', B, H), at the last T' steps of the trace."""
+    """(1)–(3): add the gradient with ``lags`` lags of the losses whose ∂L/∂h are ``c`` (T', B, H), at the trace's last T' steps."""
     total = trace.zeros(trace.T)
     offset, together = trace.T - len(c), max(1, _ROWS // trace.B)
     for first in range(offset, trace.T, together):
@@ -91,14 +91,14 @@ def slide(trace: Trace, c: Tensor, lags: int) -> None:
 
 def _take_back(trace: Trace, c: Tensor, first: int, lags: int, total: LayerStates) -> None:
     """(1), (2) for the losses of the steps from ``first`` on."""
-    start, stop = first, first + len(c)  # the steps where v stands
+    start, stop = first, first + len(c)  # the steps that v has reached
     v, before = trace.zeros(len(c)), trace.zeros(len(c))
     v[-1][0].copy_(c.flatten(0, 1))
     for _ in range(min(lags, stop)):
         trace.pull(start, stop, v, before)  # (1)
         _add(total, v, slice(start * trace.B, stop * trace.B))  # (2)
         v, before = before, v
-        if start == 0:  # what falls off the first step
+        if start == 0:  # drop the adjoints that have passed the first step
             v, before = ([tuple(s[trace.B :] for s in state) for state in adjoints] for adjoints in (v, before))
         start, stop = max(0, start - 1), stop - 1
 

@@ -1,18 +1,18 @@
 """Sparse n-step approximation of the influence matrix (Menick et al. 2021).
 
-Only those entries of M are kept that a parameter can reach within n steps:
+M keeps only the entries that a parameter can reach within n steps:
 
     S_1 = pat(I),   S_{m+1} = S_m or pat(J) S_m      (1)
     M̃_t = S_n ⊙ (J_t M̃_{t−1} + I_t)                (2)         dL/dθ ≈ Σ_t c_t M̃_t     (3)
 
-A unit counts whole: for LSTM the 2×2 block of (h_i, c_i) is kept. In one layer of a cell that works unit by unit S_1 is the unit itself,
-and (2) is a trace per parameter,
+The states of a unit belong together: for LSTM the 2×2 block of (h_i, c_i) is kept. In one layer of an elementwise cell S_1 is the unit
+itself, and (2) is a trace per parameter,
 
     ε_t = D_t ε_{t−1} + ∂s_{j,t}/∂θ,    D_t = the unit's own block of J_t, ∂f/∂s + (∂f/∂rh) R_jj        (4)
 
-as cheap as a step of backpropagation. With dense weights S_2 is everything, and SnAp-2 is RTRL. In a stack a parameter reaches within
-its own step, through the layers above, all of their units: S_1 is then the unit and those layers. Patterns are read off the weights'
-zeros at the start of each call.
+as cheap as a step of backpropagation. With dense weights S_2 is everything, and SnAp-2 is RTRL. In a stack a parameter reaches all units
+of the layers above within its own step: S_1 is then the unit and those layers. The patterns are found from the weights' zeros at the
+start of each call.
 """
 
 from dataclasses import dataclass
@@ -38,14 +38,15 @@ from .forward._run import ForwardRun, enter, run_forward
 @final
 @dataclass(frozen=True)
 class SnAp(AbstractGradient):
-    """RTRL with all but the nearest influences left out; ``SnAp(1)`` in O(P) time and memory where there is one layer.
+    """RTRL without all but the nearest influences. ``SnAp(1)`` of one layer takes O(P) time and memory, P parameters.
 
-    Higher orders, stacks and cells that mix their units keep M̃ as a dense matrix under a mask: the definition, at the price of ``RTRL()``.
-    The cheap rule for stacks is ``EProp()``, which SnAp-1 differs from by the unit's own recurrent weight. Order 1 of one layer meets an
-    embedding through wx_v = W e_v + b (``_local``); where M̃ is dense, an embedding's entry reaches what its column of W reaches.
+    Higher orders, stacks and cells that mix their units store M̃ as a dense matrix with a mask, which follows the definition but costs as
+    much as ``RTRL()``. For stacks the cheap rule is ``EProp()``; SnAp-1 differs from it by the unit's own recurrent weight. With order 1
+    of one layer, an embedding enters through wx_v = W e_v + b (``_local``). If M̃ is dense, an embedding's entry reaches what its column
+    of W reaches.
 
     Args:
-        order: n; biased, less so with every order, and exact once the pattern is full.
+        order: n. The bias decreases with the order, and is 0 once the pattern is full.
 
     Raises:
         InputError: an order below 1; this machine cannot hold M̃ where it is dense.
@@ -108,7 +109,7 @@ def _patterns(run: ForwardRun, columns: Columns, order: int) -> list[Tensor]:
 
 
 def _places(run: ForwardRun) -> int:
-    """Where a parameter can act: on an entry of the input (an embedding's), or in a unit of some layer."""
+    """The number of places where a parameter can act: an entry of the input (for an embedding), or a unit of a layer."""
     _, L, _, H = run.sizes
     return run.layers[0].weights.W.shape[2] + L * H
 

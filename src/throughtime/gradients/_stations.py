@@ -1,4 +1,4 @@
-"""Station ③ as gradient methods run it: a stack as its trace; anybody else's recurrence through autograd, or not at all.
+"""How gradient methods run station ③: a stack of cells as a trace, and any other recurrence through autograd.
 
 T time · B batch · I input · H hidden · L layers · S states.
 """
@@ -17,7 +17,7 @@ from ._base import starting_state
 
 @final
 class AutogradSegment:
-    """Any module from (xs, state) to (hs, state), run with its graph, cut off at both its borders."""
+    """A segment of any recurrence from (xs, state) to (hs, state), run with autograd's graph from its inputs to its outputs only."""
 
     def __init__(self, model: AbstractModel, xs: Tensor, state: State | None, fresh: Tensor | None) -> None:
         recurrence: nn.Module = model.recurrence
@@ -28,7 +28,7 @@ class AutogradSegment:
         self.hs, self.last = self._hs.detach(), tuple(s.detach() for s in self._last)
 
     def backward(self, dhs: Tensor | None, dlast: State | None) -> State:
-        """As ``Trace.backward``."""
+        """Take adjoints from the outputs back to the carried state, as ``Trace.backward`` does."""
         ends = [(self._hs, dhs), *zip(self._last, (None,) * len(self._last) if dlast is None else dlast, strict=True)]
         ends = [(y, dy) for y, dy in ends if dy is not None and y.requires_grad]
         if ends:
@@ -41,13 +41,13 @@ class AutogradSegment:
         return adjoint
 
     def finish(self) -> None:
-        """As ``Trace.finish``."""
+        """Backpropagate the gradient of the input, as ``Trace.finish`` does."""
         if self._source.requires_grad and self._leaf.grad is not None:
             self._source.backward(self._leaf.grad)
 
 
 Segment = Trace | AutogradSegment
-"""Some steps that were run forward and can be gone back through: ``hs``, ``last``, ``backward(dhs, dlast)``, ``finish()``."""
+"""Steps that were run forward and have a backward: ``hs``, ``last``, ``backward(dhs, dlast)``, ``finish()``."""
 
 
 def run(
@@ -59,15 +59,15 @@ def run(
     clip: float | None = None,
     keep: Literal["none"] | None = None,
 ) -> Segment:
-    """Run the model's recurrence over what station ② gave.
+    """Run the model's recurrence over the output of station ②.
 
     Args:
-        model: whose recurrence it is.
-        xs: ``model.enter`` of some steps, or ``model.embed``.
-        state: carried in, S tensors (L, B, H); None: every stream begins anew.
-        fresh: (B,), the streams that begin anew before the first step; None: none.
+        model: the model.
+        xs: ``model.enter`` or ``model.embed`` of some steps.
+        state: the carried state, S tensors (L, B, H); None: every stream starts anew.
+        fresh: (B,) True for streams that start anew before the first step; None: no stream.
         clip: as ``clip_adjoint`` of ``FullBPTT``.
-        keep: "none": nothing will go back through it.
+        keep: "none" if there will be no backward.
 
     Raises:
         NotImplementedError: a clip, for a recurrence that is not a stack of cells.
@@ -95,16 +95,16 @@ def run_with_steps(
     mask: Tensor | None = None,
     clip: float | None = None,
 ) -> Trace:
-    """Run stations ② and ③ so that adjoints and tangents can be taken through every single step.
+    """Run stations ② and ③ with a trace, so that adjoints and tangents can be taken through single steps.
 
     Args:
-        model: whose stations they are.
-        batch: whose inputs are read.
-        state: carried in; None: every stream begins anew.
-        fresh: (B,) or (T, B), where streams begin anew.
-        method: who asks.
-        mask: (T, B, I) what dropout multiplies ``xs`` by; None: nothing.
-        xs: what station ② gives; None: ``model.embed(batch)``.
+        model: the model.
+        batch: its inputs are read.
+        state: the carried state; None: every stream starts anew.
+        fresh: (B,) or (T, B), True where streams start anew.
+        method: the name of the method, for error messages.
+        xs: the output of station ②; None: ``model.embed(batch)``.
+        mask: (T, B, I) the dropout mask of ``xs``; None: no dropout.
         clip: as ``clip_adjoint`` of ``FullBPTT``.
 
     Raises:
@@ -130,5 +130,5 @@ def stack_of(model: AbstractModel, method: str) -> Recurrence:
 
 
 def _initial(model: AbstractModel, state: State | None, fresh: Tensor | None, batch_size: int) -> State | None:
-    """The state that streams begin from, made only where one does: making it may draw random numbers."""
+    """The initial state, made only if a stream starts anew, since making it may draw random numbers."""
     return model.initial_state(batch_size) if state is None or (fresh is not None and bool(fresh.any())) else None

@@ -1,4 +1,4 @@
-"""Truncated backpropagation through time, as Williams & Peng define it.
+"""Truncated backpropagation through time, as defined by Williams & Peng.
 
 At s = k1, 2·k1, …:
 
@@ -7,13 +7,13 @@ At s = k1, 2·k1, …:
         λ_t = [t > s − k1] ∂L_t/∂h_t + λ_{t+1} J_{t+1}                  (2)
         dL/dθ += λ_t ∂f_t/∂θ                                            (3)
 
-Every loss counts once and sees between k2 − k1 + 1 and k2 lags. k1 = k2 is the usual chunked form. (Adding the losses of
-all k2 steps at every s is another estimator, in which each loss counts k2/k1 times; this is not it.)
+Every loss counts once and sees between k2 − k1 + 1 and k2 lags. k1 = k2 is the usual chunked form. (Another estimator adds the losses
+of all k2 steps at every s, so that each loss counts k2/k1 times. This one does not.)
 
-How it runs. The sequence is cut into segments wherever a window begins or ends. Each segment is run forward once and keeps what its own
-backward needs; a window's adjoint is then handed from segment to segment, last to first, until k2 steps are done. A segment is dropped
-when no later window reaches it, so memory is O(k2), whatever T is. Across calls the last k2 − k1 steps of input are kept with the state
-before them, and run forward again with the present parameters; a random initial state among them is drawn anew.
+How it runs. The sequence is cut into segments where a window begins or ends. Each segment is run forward once and keeps what its
+backward needs. A window's adjoint is passed from segment to segment, last to first, for k2 steps. A segment is dropped
+when no later window reaches it, so memory is O(k2) for every T. Across calls, the last k2 − k1 steps of input are kept with the state
+before them, and run forward again with the present parameters. A random initial state among them is drawn anew.
 
 References: Williams & Peng, *An efficient gradient-based algorithm for on-line training of recurrent network trajectories*,
 1990 (BPTT(h; h′), h = k2, h′ = k1). Sutskever, *Training recurrent neural networks*, 2013 (§2.8.6).
@@ -41,10 +41,13 @@ from ._stations import Segment, run
 @final
 @dataclass(frozen=True)
 class TruncatedBPTT(AbstractGradient):
-    """Every ``k1`` steps, the last k1 losses go back ``k2`` steps; the state is carried on, detached.
+    """Every ``k1`` steps, the last k1 losses are taken back ``k2`` steps. The state is carried on, detached.
 
-    A batch whose T is no multiple of k1 ends in a shorter window, which reaches back k2 steps too, as far as the batch and the k2 − k1
-    steps kept from earlier ones go.
+    This is the usual choice for long or endless sequences. Its bias is the gradient at the lags that it leaves out. It depends on the
+    network as well as on the window; ``compare`` and ``gradient_flow`` measure it.
+
+    If T is not a multiple of k1, the batch ends in a shorter window. It reaches back k2 steps too, as far as the batch and the k2 − k1
+    steps kept from earlier batches go.
 
     Args:
         k1: steps between windows. ``TruncatedBPTT(64)`` means k1 = k2 = 64.
@@ -53,9 +56,6 @@ class TruncatedBPTT(AbstractGradient):
 
     Raises:
         InputError: k1 below 1, k2 below k1.
-
-    The usual choice for long or endless sequences. Its bias is that of the lags it leaves out, and depends on the network, not on the
-    window alone: ``compare`` and ``gradient_flow`` measure it.
 
     >>> import torch
     >>> import throughtime as tt
@@ -89,19 +89,19 @@ class TruncatedBPTT(AbstractGradient):
         history = History.of(batch, carry, repr(self))
         keep_from = max(0, history.T - (self.reach - self.k1))
         found = back_through_windows(model, history, self.k1, self.reach, keep_from=keep_from, clip=self.clip_adjoint)
-        return Outcome(found.loss, Carry(found.last, history.kept_from(keep_from, found.entering), repr(self)))
+        return Outcome(found.loss, Carry(found.last, history.kept_from(keep_from, found.kept_state), repr(self)))
 
 
 class Windows(NamedTuple):
-    """What the windows of a call have found, beside the gradients that they added."""
+    """The results of a call's windows, in addition to the gradients that they added."""
 
     loss: Tensor  # ()
     last: State  # after the last step
-    entering: State  # before row ``keep_from``
+    kept_state: State  # before row ``keep_from``
 
 
 class _Placed(NamedTuple):
-    """A segment and the rows that it covers."""
+    """A segment and its rows start..stop−1."""
 
     segment: Segment
     start: int
@@ -112,22 +112,22 @@ def back_through_windows(model: AbstractModel, history: History, k1: int, k2: in
     """(1)–(3) for every window of a history.
 
     Args:
-        model: whose gradients are added to.
-        history: rows before its batch have no losses of their own.
+        model: its gradients are added to.
+        history: the rows; those before its batch have no losses.
         k1: steps between windows.
         k2: steps that a window reaches back.
-        keep_from: the row before which the state is wanted.
+        keep_from: the row whose starting state is returned as ``kept_state``.
         clip: as ``clip_adjoint``.
     """
     scale, total = model.scale(history.batch), torch.zeros(())
     windows = list(_windows(history, k1))
     cuts = _cuts(history, windows, k2, keep_from)
     segments: deque[_Placed] = deque()  # those that a later window may reach
-    state = entering = history.state
+    state = kept_state = history.state
     done = 0
     for start, stop in windows:
         for a, b in _between(cuts, done, stop):
-            entering = state if a == keep_from else entering
+            kept_state = state if a == keep_from else kept_state
             segment = run(model, model.enter(history.steps(a, b)), state, history.fresh[a], clip=clip)
             segments.append(_Placed(segment, a, b))
             state, done = segment.last, b
@@ -137,14 +137,15 @@ def back_through_windows(model: AbstractModel, history: History, k1: int, k2: in
     for placed in segments:
         placed.segment.finish()
     assert state is not None, "T is at least 1, so there was a window"
-    entering = state if keep_from == history.T else starting_state(model, entering, None, history.batch.B)
-    return Windows(total, state, entering)
+    kept_state = state if keep_from == history.T else starting_state(model, kept_state, None, history.batch.B)
+    return Windows(total, state, kept_state)
 
 
 def _go_back(model: AbstractModel, history: History, segments: deque[_Placed], start: int, stop: int, scale: float) -> Tensor:
-    """One window: the losses of rows start..stop−1, and their adjoint handed back through ``segments``, the last k2 steps.
+    """One window: take the adjoint of the losses of rows start..stop−1 back through ``segments``, the last k2 steps.
 
-    Returns the loss.
+    Returns:
+        The loss.
     """
     hs = _join([placed.segment.hs for placed in segments if placed.start >= start])
     loss, dhs = model.loss_and_adjoint(hs, history.losses_at(start, stop), scale=scale)
@@ -155,24 +156,24 @@ def _go_back(model: AbstractModel, history: History, segments: deque[_Placed], s
 
 
 def _join(parts: list[Tensor]) -> Tensor:
-    """End to end in time; one part alone is not copied."""
+    """Concatenate in time; a single part is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _windows(history: History, k1: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of each window's losses."""
+    """(start, stop) of each window's own losses."""
     for start in range(history.offset, history.T, k1):
         yield start, min(start + k1, history.T)
 
 
 def _cuts(history: History, windows: list[tuple[int, int]], k2: int, keep_from: int) -> list[int]:
-    """Where segments end: where a window begins or ends, where a stream begins anew, where the kept steps begin."""
+    """The rows at which segments end: where a window begins or ends, a stream starts anew, or the kept steps begin."""
     edges = {edge for _, stop in windows for edge in (stop, stop - k2)}
     return sorted(cut for cut in edges | {*history.restarts(), history.offset, keep_from} if 0 < cut <= history.T)
 
 
 def _between(cuts: list[int], start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """The segments that make up rows start..stop−1."""
+    """(start, stop) of the segments that make up rows start..stop−1."""
     k = bisect_left(cuts, start + 1)
     while start < stop:
         yield start, cuts[k]

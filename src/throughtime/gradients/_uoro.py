@@ -1,16 +1,16 @@
 """Unbiased online recurrent optimisation (Tallec & Ollivier 2018).
 
-M_t, n × P, is followed as a product of one column and one row, right in expectation over random signs ν_t ∈ {±1}ⁿ:
+M_t, n × P, is approximated by the product of one column and one row. It is unbiased over random signs ν_t ∈ {±1}ⁿ:
 
     M_t ≈ s̃_t θ̃_tᵀ                                                                      (1)
     s̃_t = ρ0 J_t s̃_{t−1} + ρ1 ν_t                                                       (2)
     θ̃_t = θ̃_{t−1} / ρ0 + I_tᵀ ν_t / ρ1                                                  (3)
-    ρ0 = √(‖θ̃_{t−1}‖ / ‖J_t s̃_{t−1}‖),   ρ1 = √(‖I_tᵀ ν_t‖ / ‖ν_t‖)                      (4)     1 where either norm is 0
+    ρ0 = √(‖θ̃_{t−1}‖ / ‖J_t s̃_{t−1}‖),   ρ1 = √(‖I_tᵀ ν_t‖ / ‖ν_t‖)                      (4)     1 if either norm is 0
     dL/dθ ≈ Σ_t (c_t s̃_t) θ̃_tᵀ                                                           (5)
 
-As E[νᵢνⱼ] = δᵢⱼ and the cross terms change sign with ν, E[s̃_t θ̃_tᵀ] = J_t E[s̃_{t−1} θ̃_{t−1}ᵀ] + I_t; (4) balances the two factors' norms,
-which minimises the variance of each step. J_t is exact. All layers are one state, n = S·L·H. A learnable initial state is a step of its
-own, with J = 0 and I = 1. Streams are estimated each by itself.
+Since E[νᵢνⱼ] = δᵢⱼ and the cross terms change sign with ν, E[s̃_t θ̃_tᵀ] = J_t E[s̃_{t−1} θ̃_{t−1}ᵀ] + I_t. (4) balances the norms of the two
+factors, which minimises the variance of each step. J_t is exact. All layers form one state, n = S·L·H. A learnable initial state is an
+extra step with J = 0 and I = 1. Each stream has its own estimate.
 """
 
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ from .forward._signs import Signs, balance
 @final
 @dataclass(frozen=True)
 class UORO(AbstractGradient):
-    """An unbiased estimate of RTRL's gradient in O(P) time and memory for every stream, of high variance.
+    """An unbiased estimate of RTRL's gradient with high variance, in O(P) time per step and O(P) memory for every stream.
 
-    Exact in expectation over the whole past, as ``RTRL()`` is. Any cell, stack, activation and dropout.
+    It is exact in expectation over the whole past. It works with any cell, number of layers, activation and dropout.
 
     Args:
-        seed: of the signs. The same seed and the same streams give the same estimates; the generator travels in the carry.
+        seed: the seed of the signs. The same seed and streams give the same estimates; the carry holds the generator's state.
 
     Raises:
         NotImplementedError: an input station other than an ``Embedding`` that has parameters.
@@ -89,12 +89,12 @@ class _RankOne:
         self.row = restart(row, entry.fresh, first_row).clone()  # changed in place below
 
     def step(self, t: int) -> None:
-        """From t − 1 to t."""
+        """Advance from t − 1 to t."""
         S, L, B, H = self.run.sizes
         nu = self.signs.draw(S, L, B, H, like=self.row)
         step = self.run.trace.at(t)
         pushed = torch.stack(step.push(self.column.unbind(1)), 1)  # J_t s̃_{t−1}
-        own = step.pull(nu.unbind(1))  # I_tᵀ ν_t is an outer product of these with what entered
+        own = step.pull(nu.unbind(1))  # I_tᵀ ν_t is the outer product of these with the step's inputs
         rho_0 = balance(self.row.norm(dim=1), _norm(pushed))  # (4)
         rho_1 = balance(self._own_norm(t, own), _norm(nu))  # (4)
         self.column = rho_0.unsqueeze(1) * pushed + rho_1.unsqueeze(1) * nu  # (2)
@@ -102,12 +102,12 @@ class _RankOne:
         self._add_own(t, own, 1 / rho_1)  # (3)
 
     def kept(self) -> dict[str, Tensor]:
-        """For the carry."""
+        """The tensors for the carry."""
         rows = {} if self.run.table is None else {"rows": self.run.table.rows}
         return rows | {"column": self.column.movedim(2, 0).contiguous(), "row": self.row} | self.signs.kept()
 
     def _own_norm(self, t: int, own: list[StepAdjoints]) -> Tensor:
-        """‖I_tᵀ ν_t‖ (B,): that of an outer product is the product of the norms."""
+        """‖I_tᵀ ν_t‖ (B,): the norm of an outer product is the product of the norms."""
         squares = torch.zeros_like(self.row[:, 0])
         for layer, p in zip(self.run.layers, own, strict=True):
             for at, x in ((p.wx, layer.W_inputs[t]), (p.rh, layer.R_inputs[t])):
@@ -126,7 +126,7 @@ class _RankOne:
                 _add_outer(self.row[:, at], (adjoint * scale.unsqueeze(1)).transpose(0, 1).flatten(1), x)
 
     def _grown(self, entry: Entry) -> Tensor:
-        """θ̃ of the last call, with zeros for rows of the embedding that have come since."""
+        """The carried θ̃, with zeros for rows of the embedding that are new in this call."""
         row, table = entry.kept["row"], self.run.table
         if table is None:
             return row

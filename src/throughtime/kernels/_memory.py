@@ -14,7 +14,15 @@ from ._types import Memory
 
 
 class MemoryUse(NamedTuple):
-    """How many numbers one layer holds in addition to its input, its output, and their gradients."""
+    """How many numbers one layer holds in addition to its input, its output, and their gradients.
+
+    >>> import torch
+    >>> from throughtime.cells import GRU
+    >>> from throughtime.kernels import memory_use
+    >>> kept = {memory: memory_use(GRU(), torch.zeros(()), (1000, 16, 128), memory).residuals for memory in ("fast", "lean")}
+    >>> kept["lean"] <= kept["fast"]
+    True
+    """
 
     residuals: int  # from forward to backward
     backward: int  # while backward runs

@@ -13,7 +13,12 @@ from ..cells import GRU, LSTM, AbstractCell, Elman, Identity, Relu, Sigmoid, Tan
 @final
 @dataclass(frozen=True)
 class OnnxOperator:
-    """ONNX's operator for a cell: (1)–(3) of ``models/onnx.py``."""
+    """ONNX's operator for a cell: (1)–(3) of ``models/onnx.py``.
+
+    >>> from throughtime.kernels import known
+    >>> known(GRU()).onnx.gates  # ONNX's order z, r, h in terms of r, z, n
+    (1, 0, 2)
+    """
 
     name: str
     gates: tuple[int, ...]  # ONNX's k-th gate is our gates[k]-th

@@ -91,7 +91,7 @@ class LanguageModel(AbstractModel):
             length: how many symbols to draw.
             temperature: logits are divided by it; 0 takes the likeliest symbol.
             top_k: only the k likeliest symbols may be drawn; None: all.
-            generator: the source of chance; None: torch's global one.
+            generator: the random generator; None: torch's global one.
             never: indices that are not drawn, such as that of the unknown symbol.
 
         Raises:

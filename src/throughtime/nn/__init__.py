@@ -20,9 +20,9 @@ from ._initialisers import (
 from ._layers import GRU as GRU, LSTM as LSTM, RNN as RNN, Layers as Layers
 from ._rows import Rows as Rows, TableProduct as TableProduct
 from ._linearised import LinearisedStack as LinearisedStack, LinearisedStep as LinearisedStep, StepAdjoints as StepAdjoints
+from ._layer_trace import LayerTrace as LayerTrace
 from ._trace import (
     LayerStates as LayerStates,
-    LayerTrace as LayerTrace,
     Trace as Trace,
     add_to_grads as add_to_grads,
     drawn_mask as drawn_mask,

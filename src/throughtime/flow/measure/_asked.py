@@ -42,6 +42,7 @@ class Asked:
     step: int | None
     stream: int
     parameters: bool
+    windows: bool
     tensors: tuple[str, ...]
     inputs: bool
     jacobians: Spectra | None

@@ -71,7 +71,7 @@ def trace_batch(model: AbstractModel, batch: Batch, state: State | None) -> Trac
         xs = model.embed(batch)
         before = starting_state(model, state, batch.fresh, batch.B)
     _finite("the vector that enters the network", xs)
-    trace = model.recurrence.trace(xs.detach(), tuple(s.detach() for s in before))
+    trace = model.recurrence.trace(xs.detach(), tuple(s.detach() for s in before), keep="none")
     for ell, layer in enumerate(trace.layers):
         _finite(f"the hidden state of layer {ell}", layer.run.hs)
     hs = trace.hs.clone().requires_grad_()

@@ -38,7 +38,7 @@ _FAMILY = (FullBPTT, CheckpointedBPTT, TruncatedBPTT, SlidingBPTT)  # those that
 
 def with_windows(curve: BiasCurve, problem: Problem, traced: Traced, gradient: Named, own: Named | None) -> BiasCurve:
     """The curve of sliding windows, and beside it those of chunks, of overlapping windows, and of the network's own training."""
-    lengths = _lengths(curve, traced, problem.asked.trained_by)
+    lengths = _lengths(curve, traced, problem.asked.trained_by) if problem.asked.windows else []
     true = {name: gradient[name] for name in curve.parameters}
     found = [[_against(part, true) for part in truncated_gradients(problem.model, traced, k)] for k in lengths]
     chunked, overlapping = (_curve(lengths, [pair[i] for pair in found]) for i in (0, 1)) if found else (None, None)

@@ -294,8 +294,8 @@ def _no_window(at: Findings, bias: BiasCurve) -> Advice:
     T = len(at.found.losses)
     return Advice(
         "window",
-        f"{_own(bias)}No window that can be tried on these {T} steps finds the gradient to 1 %. Measure a longer batch to see how far back "
-        "it comes from, and train on windows as long as can be afforded.",
+        f"{_own(bias)}These {T} steps are too few to promise a window that finds the gradient to 1 % on a longer stream. Measure a longer "
+        "batch to see how far back it comes from, and train on windows as long as can be afforded.",
         None,
         {"steps": float(T)} | ({} if bias.own is None else {"own_bias": bias.own.bias}),
     )

@@ -1,1 +1,1 @@
-"""What to keep of a long sequence and what to run again: planners, without a tensor in them."""
+"""Plans for checkpointing: which states to keep and which segments to recompute. They use no tensors."""

@@ -1,13 +1,13 @@
-"""Reversal within a budget of memory, where a segment's inside may be held as well as its state: dynamic programming.
+"""Reversal within a memory budget that may hold recorded segments as well as states, by dynamic programming.
 
-There are m free places beside state 0 and one segment at work. A state takes 1 of them, the inside of a recorded segment (its gates and
-its end) takes a. D(t, m) is the fewest forward runs, recordings included, that reverse t segments: D(0, m) = 0, and D(t, m) is the least of
+In addition to state 0 and one active segment there are m free places. A state takes 1 place; a recorded segment (its gates and its last
+state) takes a. D(t, m) is the fewest forward runs, recordings included, that reverse t segments: D(0, m) = 0, and D(t, m) is the least of
 
     t + D(t−1, m)                                   run through to the last segment, record and reverse it         (1)
     min_{1≤y<t} y + D(t−y, m−1) + D(y, m)           keep state y, reverse what is right of it, then left        (2)
     min_{1≤y≤t} y + D(t−y, m−a) + D(y−1, m)         record segment y and hold it, reverse right of it, it, then left   (3)
 
-(2) where m ≥ 1, (3) where m ≥ a. With (t−1) a ≤ m that is t, plain backpropagation; with a beyond m it is revolve with m + 1 slots.
+(2) if m ≥ 1, (3) if m ≥ a. With (t−1) a ≤ m, D is t, which is plain backpropagation. With a > m it is revolve with m + 1 slots.
 
 References: Gruslys, Munos, Danihelka, Lanctot & Graves, *Memory-efficient backpropagation through time*, 2016 (§3.3, the mixed strategy
 MSM, restated: state 0 and the segment at work are not counted).
@@ -27,12 +27,12 @@ from ._schedules import AbstractSchedule, Action, Advance, Free, Keep, Record, R
 @final
 @dataclass(frozen=True)
 class Budgeted(AbstractSchedule):
-    """The fewest forward runs within ``places``. The table takes O(units² · places) once, and is remembered.
+    """The schedule with the fewest forward runs within ``places``. Its table takes O(units² · places) time once, and is cached.
 
     Args:
-        units: n.
-        places: m, beside state 0 and the segment at work.
-        inside: a, at least 1: the places of a recorded segment.
+        units: n, the number of segments.
+        places: m, in addition to state 0 and the active segment.
+        inside: a, the places of a recorded segment; at least 1.
 
     Raises:
         InputError: segments or inside below 1, places below 0.

@@ -1,14 +1,14 @@
-"""Checkpoints of a chain whose end is not known until it comes.
+"""Checkpoints of a chain whose length is not known in advance.
 
-c slots, state 0 in one of them for good. While the chain goes by:
+There are c slots; state 0 keeps one of them throughout. While the segments arrive:
 
-**Stumm–Walther I.** States 0..c−1 fill the slots. Then come phases j = 1..c of c + 1 − j states each: the first is let pass, and the next
-c − j go into slots c − j, 1, 2, …, c − j − 1. That covers all states i < (c+1)(c+2)/2 − 1, and is as good as a schedule that knows the
+**Stumm–Walther I.** States 0..c−1 fill the slots. Then follow phases j = 1..c of c + 1 − j states each: the first is not kept, and the next
+c − j go into slots c − j, 1, 2, …, c − j − 1. This covers all states i < (c+1)(c+2)/2 − 1, and is as good as a schedule that knows the
 length.
 
-**Wang–Moin** from there on. Every kept state has a level, state 0's is ∞, and one is dispensable if a later one has a higher level. A new
-state takes the place of a dispensable one, at level 0; where there is none, of the newest, at that one's level + 1. The states that
-Stumm–Walther leave are of level 0.
+**Wang–Moin** after that. Every kept state has a level; that of state 0 is ∞. A state is dispensable if a later one has a higher level. A
+new state replaces the latest dispensable state and has level 0. If no state is dispensable, it replaces the newest state and has that
+state's level + 1. The states kept by Stumm–Walther have level 0.
 
 At the end, the segments between kept states are reversed last to first, each by ``Binomial`` with the slots that have become free.
 
@@ -27,10 +27,10 @@ _PASS = -1  # in place of a slot: the state goes by and is not held
 
 @final
 class OnlineCheckpoints:
-    """Decides, segment by segment, which states are held; then how to go back.
+    """Decides which states to hold as the segments arrive, and then the order of the reversal.
 
     Args:
-        slots: c, the first state's included.
+        slots: c, including that of the first state.
 
     Raises:
         InputError: slots below 1.
@@ -55,7 +55,7 @@ class OnlineCheckpoints:
         return sorted(state for state in self._held if state is not None)
 
     def arrive(self) -> Iterator[Action]:
-        """One more segment is there, so the one before it was not the last: decide on its state, and run it through."""
+        """One more segment has arrived, so the one before it was not the last: decide whether to hold its state, and run it forward."""
         self.units += 1
         state = self.units - 2
         if state < 0:
@@ -67,7 +67,7 @@ class OnlineCheckpoints:
         yield Advance(state, state + 1)
 
     def finish(self) -> Iterator[Action]:
-        """No more segments: reverse those that came, all but the last of which have been run through."""
+        """There are no more segments: reverse them. All except the last have been run forward."""
         stop = self.units - 1
         yield Record(stop)
         yield Reverse(stop)

@@ -1,4 +1,4 @@
-"""What checkpointing will hold and recompute, known before it runs; and the choice of segments within a budget of bytes.
+"""The plan of a checkpointed pass, made before it runs: what it holds and recomputes; and the choice of segments within a budget.
 
 T time · B batch · I input · G gates · H hidden · V outputs · L layers · S states.
 """
@@ -25,14 +25,14 @@ _PLACES = 2048  # the finest division of a budget
 
 
 class Footprint(NamedTuple):
-    """Bytes, for one length of segment.
+    """The bytes that states and segments take, for one length of segment.
 
-    What is there whatever the method is not counted: the weights, their gradients, the batch.
+    The weights, their gradients and the batch are not counted, since every method holds them.
     """
 
     state: int  # a state: S (L, B, H)
     held: int  # a recorded segment: its vectors in, its hs, and what the kernels keep
-    working: int  # the segment that is gone back through: the same, its logits, and the gradients of each
+    working: int  # the segment that is being reversed: the same, its logits, and the gradients of both
 
     @classmethod
     def of(cls, model: AbstractModel, unit: int, B: int) -> "Footprint":
@@ -49,12 +49,12 @@ class Footprint(NamedTuple):
         return cls(stack.cell.states * L * B * H * size, held * size, (held + max(head, gradients) + _table(model, unit, B)) * size)
 
     def at_least(self) -> int:
-        """The least that reverses a chain: the first state, the current one, and a segment at work."""
+        """The fewest bytes that reverse a chain: the first state, the current one, and one active segment."""
         return 2 * self.state + self.working
 
 
 def _entered(model: AbstractModel, unit: int, B: int) -> int:
-    """How many numbers a step of one stream is when it enters the first layer."""
+    """How many numbers the first layer's input has per step and stream."""
     width = model.recurrence.input_size
     if _enters_rows(model, unit, B):
         return model.recurrence.cell.gates * model.recurrence.hidden_size
@@ -64,7 +64,7 @@ def _entered(model: AbstractModel, unit: int, B: int) -> int:
 
 
 def _table(model: AbstractModel, unit: int, B: int) -> int:
-    """How many numbers a table's product with the first layer's weights is, with its gradient, the sum of it so far, and what is added."""
+    """How many numbers the table's product with the first layer's weights has, with its gradient, the running sum, and the addend."""
     if not isinstance(model.input, Embedding) or not _enters_rows(model, unit, B):
         return 0
     return 4 * model.input.weight.shape[0] * model.recurrence.cell.gates * model.recurrence.hidden_size
@@ -77,17 +77,22 @@ def _enters_rows(model: AbstractModel, unit: int, B: int) -> bool:
 @final
 @dataclass(frozen=True)
 class Plan:
-    """What a checkpointed pass over one batch holds and recomputes.
+    """What a checkpointed pass over one batch holds and recomputes, from ``CheckpointedBPTT.plan``. ``str`` says it in two lines.
 
     Attributes:
         T: steps of the batch.
         unit: steps in a segment; the last one may be shorter.
-        schedule: in which order.
+        schedule: the order of the actions.
         snapshots: the most states held at once.
-        recorded: the most segments held at once with all that their backward needs.
-        stored: bytes of all that is held at the worst moment, the segment at work and its gradients included; what is there whatever the
-            method (the weights, their gradients, the batch) not.
+        recorded: the most recorded segments held at once.
+        stored: the peak of the bytes held, including the active segment and its gradients, without the weights, their gradients and
+            the batch.
         extra_steps: forward steps beyond the T of plain backpropagation.
+
+    >>> import throughtime as tt
+    >>> plan = tt.gradients.CheckpointedBPTT(snapshots=4, unit=10).plan(1000, 16, tt.LanguageModel(65, hidden_size=128))
+    >>> plan.snapshots, plan.extra_steps
+    (4, 3740)
     """
 
     T: int
@@ -133,10 +138,10 @@ def with_snapshots(slots: int, unit: int | None, T: int, B: int, model: Abstract
 
 
 def within(budget: int, T: int, B: int, model: AbstractModel) -> Plan:
-    """The fewest extra steps for which all that is held stays within ``budget`` bytes.
+    """The plan with the fewest extra steps that holds at most ``budget`` bytes.
 
     Raises:
-        InputError: not even single steps would do; the message says what would.
+        InputError: a budget that is too small even for single steps; the message gives the least.
     """
     least = Footprint.of(model, 1, B).at_least()
     if budget < least:
@@ -170,7 +175,7 @@ def _divisions(T: int) -> Iterator[int]:
 
 
 def _schedule(units: int, budget: int, footprint: Footprint) -> AbstractSchedule:
-    """Within what the budget leaves beside the least; holding recorded segments where there is room for some."""
+    """The schedule for the bytes beyond the least. It holds recorded segments if there is room for one."""
     free = budget - footprint.at_least()
     if units > _FINEST or free < footprint.held:
         return Binomial(units, 1 + min(units, free // footprint.state))

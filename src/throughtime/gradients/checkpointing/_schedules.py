@@ -1,7 +1,7 @@
-"""In which order to run forward, keep, and go back, so that a long chain is reversed in little memory.
+"""Schedules: the order of forward runs and reversals by which a long chain is reversed in little memory.
 
-A chain has n segments (each some time steps long), counted from 0; state i is the state before segment i. A schedule is a list of six
-actions that reverses segments n−1, …, 0, each once, each from the right state:
+A chain has n segments of some time steps each, counted from 0; state i is the state before segment i. A schedule is a list of six kinds
+of actions that reverses segments n−1, …, 0, each once and from the right state:
 
     Keep(i)        hold state i, the current one                       costs a slot
     Free(i)        hold it no more
@@ -10,7 +10,7 @@ actions that reverses segments n−1, …, 0, each once, each from the right sta
     Record(i)      run segment i forward with all that its backward needs; state i + 1 is current
     Reverse(i)     go back through the recorded segment i, and drop it
 
-**Binomial checkpointing** (revolve). With c slots, state 0 in one of them, and at most r forward runs of any segment before it is recorded,
+**Binomial checkpointing** (revolve). With c slots, one of them for state 0, and at most r forward runs of any segment before its recording,
 the longest chain has
 
     β(c, r) = C(c + r, c)                               (1)
@@ -19,8 +19,8 @@ segments, and the fewest advances for n of them are
 
     r n − C(c + r, c + 1),   r the least with n ≤ β(c, r)       (2)
 
-which is reached by keeping the state in the middle, reversing what lies right of it with the c − 1 slots left, and then what lies left of
-it with all c again, if each part obeys (1) for its own number of runs:
+To reach it, keep the state in the middle, reverse the segments after it with the other c − 1 slots, and then the segments before it with
+all c slots, where each part obeys (1) for its own number of runs:
 
     middle = min(β(c, r − 1), n − β(c − 1, r − 1))      (3)
 
@@ -89,20 +89,32 @@ Action = Keep | Free | Restore | Advance | Record | Reverse
 
 
 class AbstractSchedule(abc.ABC):
-    """A way to reverse a chain of known length. A frozen dataclass: its fields are the question, its actions the answer."""
+    """A way to reverse a chain of known length. A schedule is a frozen dataclass.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class KeepEverything(AbstractSchedule):
+    ...     units: int
+    ...     advances = 0
+    ...     def actions(self):
+    ...         yield from (Record(i) for i in range(self.units))
+    ...         yield from (Reverse(i) for i in reversed(range(self.units)))
+    >>> totals(KeepEverything(5).actions()).recorded
+    5
+    """
 
     @property
     @abc.abstractmethod
     def advances(self) -> int:
-        """How many segments are run forward beyond the one recording of each."""
+        """The number of forward runs of segments, without the one recording of each."""
 
     @abc.abstractmethod
     def actions(self) -> Iterator[Action]:
-        """From state 0, the current one at first, to the last segment reversed, segment 0; nothing is held at the end."""
+        """The actions, from state 0 as the current state to the reversal of segment 0. No state is held at the end."""
 
 
 class Totals(NamedTuple):
-    """What a list of actions comes to."""
+    """The cost of a list of actions."""
 
     advances: int  # segments run forward beyond the one recording of each
     kept: int  # the most states held at once
@@ -111,7 +123,7 @@ class Totals(NamedTuple):
 
 
 def totals(actions: Iterable[Action], state: int = 1, recorded: int = 1) -> Totals:
-    """Go through a list of actions; ``state`` and ``recorded`` are what one of each takes."""
+    """The cost of a list of actions, if a state takes ``state`` and a recorded segment ``recorded`` of memory."""
     advances = kept = held = most_kept = most_held = peak = 0
     for action in actions:
         match action:
@@ -134,11 +146,11 @@ def totals(actions: Iterable[Action], state: int = 1, recorded: int = 1) -> Tota
 @final
 @dataclass(frozen=True)
 class Binomial(AbstractSchedule):
-    """The fewest advances with ``slots`` states, the first one included, and one recorded segment.
+    """The schedule with the fewest advances for ``slots`` states, including the first, and one recorded segment.
 
     Args:
-        units: n.
-        slots: c.
+        units: n, the number of segments.
+        slots: c, the number of states held at once.
 
     Raises:
         InputError: either below 1.
@@ -156,7 +168,7 @@ class Binomial(AbstractSchedule):
 
     @property
     def advances(self) -> int:
-        """By the formula (2)."""
+        """The formula (2)."""
         c = min(self.slots, self.units)  # more change nothing
         r = _runs(self.units, c)
         return r * self.units - comb(c + r, c + 1)

@@ -1,1 +1,1 @@
-"""Forward in time: one walk with every layer linearised, and what is carried along it in place of the past."""
+"""The parts of the methods that run forward in time: the linearised run of a batch, and what is carried from step to step."""

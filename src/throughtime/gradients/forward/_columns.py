@@ -1,11 +1,11 @@
-"""Where each parameter's entries stand in a vector as long as all that the recurrent state depends on.
+"""The order of the columns of the influence matrix: the place of each parameter's entries.
 
 B batch · I input · H hidden · G gates · S states · L layers · r rows of the embedding that have occurred.
 
     [ E (r, I) | W⁰ b_ih⁰ (G, H, I+1) · R⁰ b_hh⁰ (G, H, H+1) · s_0⁰ (S, H) | W¹ b_ih¹ · R¹ b_hh¹ · s_0¹ | … ]
 
-Layer l depends on no column beyond its own, so what belongs to it is a prefix. Without biases the ones go; s_0 stands there where the
-initial state is a parameter.
+Layer l depends on no column after its own, so that its columns are a prefix. Without biases, I + 1 is I and H + 1 is H. The columns
+s_0 exist if the initial state is a parameter.
 """
 
 from typing import final
@@ -60,9 +60,9 @@ def add_layer(model: AbstractModel, l: int, wx: Tensor, rh: Tensor) -> None:
 
 
 def unit_inputs(run: ForwardRun, l: int, method: str) -> Tensor:
-    """What unit-local parameters of layer l multiply, (T, B, I + 1 + r): x̂, and in layer 0 which row of the embedding came.
+    """The inputs of layer l's parameters that reach one unit each, (T, B, I + 1 + r): x̂, and in layer 0 the embedding's row, one-hot.
 
-    wx = W e_v + b is itself a row of a table wx_v, each entry of which reaches one unit only, as those of W and b do.
+    wx = W e_v + b is a row of a table wx_v. Each entry of this table reaches one unit only, as the entries of W and b do.
 
     Raises:
         NotImplementedError: dropout on the embedding, after which wx_v is another table at every step.
@@ -79,7 +79,7 @@ def unit_inputs(run: ForwardRun, l: int, method: str) -> Tensor:
 
 
 def add_unit_gradients(model: AbstractModel, run: ForwardRun, l: int, wx: Tensor, rh: Tensor) -> None:
-    """As ``add_layer``, where layer 0's ``wx`` ends in the columns (G·H, r) of wx_v = W e_v + b: ∂L/∂e_v = Wᵀ ∂L/∂wx_v."""
+    """As ``add_layer``; layer 0's ``wx`` ends in the columns (G·H, r) of wx_v = W e_v + b, and ∂L/∂e_v = Wᵀ ∂L/∂wx_v."""
     layer, table = run.layers[l], run.table
     own = layer.W_inputs.shape[2]
     add_layer(model, l, wx[:, :own], rh)

@@ -1,4 +1,4 @@
-"""Learning signals: what each unit is told about the loss at its own step.
+"""Learning signals: the feedback ℓ_t that each unit gets from the loss at its own step.
 
 T time · B batch · H hidden · V outputs · L layers.
 """
@@ -16,17 +16,31 @@ from ._run import ForwardRun
 
 
 class AbstractFeedback(abc.ABC):
-    """Where ℓ_t comes from."""
+    """A rule for the learning signals ℓ_t.
+
+    >>> import throughtime as tt
+    >>> class Doubled(AbstractFeedback):
+    ...     def signals(self, model, run, batch):
+    ...         loss, signals = tt.gradients.Symmetric().signals(model, run, batch)
+    ...         return loss, [2 * signal for signal in signals]
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> loss, carry = tt.gradients.EProp(Doubled()).accumulate(model, tt.Batch(text[:-1], text[1:]))
+    """
 
     @abc.abstractmethod
     def signals(self, model: AbstractModel, run: ForwardRun, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """The loss, and ℓ_t of each layer, (T, B, H). The head's own gradient, which is exact, is added on the way."""
+        """The loss, and ℓ_t of each layer, (T, B, H). Adds the head's gradient, which is exact."""
 
 
 @final
 @dataclass(frozen=True)
 class Symmetric(AbstractFeedback):
-    """ℓ_t^l = ∂L_t/∂h_t^l with every state of step t − 1 held fast: back through the head and the layers above, within the step."""
+    """ℓ_t^l = ∂L_t/∂h_t^l with every state of step t − 1 held constant: back through the head and the layers above, within the step.
+
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> loss, carry = tt.gradients.EProp(Symmetric()).accumulate(model, tt.Batch(text[:-1], text[1:]))
+    """
 
     def signals(self, model: AbstractModel, run: ForwardRun, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         loss, signal = model.loss_and_adjoint(run.trace.hs, batch)
@@ -44,10 +58,17 @@ class Symmetric(AbstractFeedback):
 class RandomFeedback(AbstractFeedback):
     """ℓ_t^l = δ_t B^l, with δ_t = ∂L_t/∂o_t at the head's output and B^l (V, H) fixed, normal with variance 1/H.
 
-    No weight of the head or of a layer above is carried back: feedback alignment (Lillicrap et al. 2016).
+    The signal uses no weight of the head or of a layer above: feedback alignment (Lillicrap et al. 2016).
 
     Args:
-        seed: of B.
+        seed: the seed of B.
+
+    Raises:
+        NotImplementedError: a model with losses of its own, when it is used.
+
+    >>> import throughtime as tt
+    >>> model, text = tt.LanguageModel(9, hidden_size=8), torch.randint(9, (13, 4))
+    >>> loss, carry = tt.gradients.EProp(RandomFeedback(seed=0)).accumulate(model, tt.Batch(text[:-1], text[1:]))
     """
 
     seed: int = 0

@@ -2,18 +2,18 @@
 
 B batch · I input · H hidden · G gates · S states · L layers · P columns (``_columns``) · r rows of an embedding that have occurred.
 
-Over the joint state of all layers, for every stream by itself:
+For the joint state of all layers, separately for every stream:
 
-    M_t = J_t M_{t−1} + I_t,    M_0 = 0, but 1 in the columns of the initial state                  (1)
+    M_t = J_t M_{t−1} + I_t,    M_0 = 0, except for 1 in the columns of the initial state           (1)
 
-J_t is block lower triangular within the step, so it is taken a layer at a time, with M^l (B, S·H, columns up to layer l):
+J_t is block lower triangular within the step, so that the layers follow one another, with M^l (B, S·H, columns up to layer l):
 
     M_t^l = (∂s_t^l/∂s_{t−1}^l) M_{t−1}^l + (∂s_t^l/∂h_t^{l−1}) M_t^{l−1}[h rows] + own I_t^l       (2)
 
     I_t^l: ∂s_p/∂W_gji = (∂f_p/∂wx_g) x̂_i in row j alone where the cell works unit by unit          (3)     R, ĥ likewise
            ∂s/∂E_vi = (∂s/∂x_i) p_v, in the first layer                                             (4)
 
-The first product of (2) is one batched matrix product over all columns and nearly all of the cost.
+The first product of (2) is one batched matrix product over all columns. It is nearly all of the cost.
 """
 
 from typing import final
@@ -35,13 +35,13 @@ CHEAPER = (
 
 @final
 class Influence:
-    """M of every layer and stream. Tensors that it is given are not written to."""
+    """M of every layer and stream. The carry's tensors are not changed."""
 
     def __init__(self, model: AbstractModel, run: ForwardRun, entry: Entry, method: str) -> None:
-        """M before the first step: what was kept, and (1)'s M_0 for streams that start anew.
+        """M before the first step: that of the carry, and M_0 of (1) for streams that start anew.
 
         Raises:
-            InputError: this machine cannot hold it.
+            InputError: M does not fit into this machine's memory.
         """
         self.run, self.columns = run, Columns(model, run)
         S, L, B, H = run.sizes
@@ -68,7 +68,7 @@ class Influence:
         self.M = after
 
     def keep_only(self, patterns: list[Tensor]) -> None:
-        """Zeros in place of all that is outside of ``patterns``, (S·H, columns up to the layer) each."""
+        """Set everything outside of ``patterns``, (S·H, columns up to the layer) each, to zero."""
         for M, pattern in zip(self.M, patterns, strict=True):
             M *= pattern
 
@@ -78,7 +78,7 @@ class Influence:
         return torch.bmm(c.unsqueeze(1), self.M[-1][:, :H]).sum((0, 1))
 
     def kept(self) -> dict[str, Tensor]:
-        """For the carry."""
+        """The tensors for the carry."""
         rows = {} if self.run.table is None else {"rows": self.run.table.rows}
         return rows | {f"influence.{l}": M for l, M in enumerate(self.M)}
 
@@ -99,7 +99,7 @@ class Influence:
         return begin
 
     def _kept(self, entry: Entry, l: int) -> Tensor:
-        """M^l of the last call, with zeros for rows of the embedding that have come since."""
+        """M^l of the last call, with zeros for rows of the embedding that are new in this call."""
         M, table = entry.kept[f"influence.{l}"], self.run.table
         return M if table is None else table.grown_columns(M, entry.kept["rows"])
 

@@ -1,18 +1,18 @@
-"""Traces that stay in their own unit: what SnAp-1, e-prop and RFLO have in common.
+"""Traces within one unit, which SnAp-1, e-prop and RFLO have in common.
 
 T time · B batch · I input · H hidden · G gates · S states · L layers · r rows of the embedding that have occurred.
 
-Each parameter θ of unit j has a trace of S numbers, one for each state of the unit, and D_t (S, S) says how the unit passes them on:
+Each parameter θ of unit j has a trace of S numbers, one for each state of the unit. D_t (S, S) takes it from step to step:
 
     ε_t = D_t ε_{t−1} + ∂s_{j,t}/∂θ         (1)         dL/dθ ≈ Σ_t ℓ_t ε_t[h],  ℓ_t the learning signal at h_{j,t}     (2)
 
-The methods differ in D and ℓ alone. Over the T steps of one call (1) and (2) are summed in the other order, as in ``BlockRTRL``, which
-is the same numbers in two matrix products instead of T passes over all traces:
+The methods differ in D and ℓ only. Over the T steps of one call, (1) and (2) are summed in the other order, as in ``BlockRTRL``. This
+gives the same numbers in two matrix products instead of T passes over all traces:
 
     μ_t = ℓ_t + D_{t+1}ᵀ μ_{t+1}            (3)         Σ_t ℓ_t ε_t = Σ_t μ_t ∂s_t/∂θ + (D_1ᵀ μ_1) ε_0              (4)
     Ψ_T = 1,  Ψ_{t−1} = Ψ_t D_t             (5)         ε_T = Σ_t Ψ_t ∂s_t/∂θ + Ψ_0 ε_0                            (6)
 
-An embedding is met through wx_v = W e_v + b, a table whose entries reach one unit each: its traces are per unit and symbol, and
+An embedding enters through wx_v = W e_v + b, a table whose entries reach one unit each. It has a trace for each unit and symbol, and
 ∂L/∂e_v = Wᵀ ∂L/∂wx_v. A learnable initial state is a parameter of its unit, with ε_0 = 1.
 """
 
@@ -49,7 +49,7 @@ def accumulate_local(
     feedback: AbstractFeedback,
     passed_on: Callable[[LayerTrace], Tensor],
 ) -> Outcome:
-    """One call of a method whose traces stay in their unit.
+    """One call of a method whose traces stay within their unit.
 
     Args:
         name: the method's repr.
@@ -74,7 +74,7 @@ def accumulate_local(
 
 
 def _begin(run: ForwardRun, entry: Entry, l: int, xs: Tensor) -> _Traces:
-    """ε_0: what was kept, and for streams that start anew nothing but the initial state's 1."""
+    """ε_0: the carried traces; for streams that start anew zeros, except for the 1 of the initial state."""
     (S, _, B, H), layer, table = run.sizes, run.layers[l], run.table
     if entry.kept:
         wx, rh, initial = (entry.kept[f"{name}.{l}"] for name in _Traces._fields)

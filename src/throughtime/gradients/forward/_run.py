@@ -1,9 +1,9 @@
-"""What the methods that run forward in time start from: the carry, the batch run once with every step kept, and the embedding's rows.
+"""The start of a method that runs forward in time: the carry, the trace of the batch, and the embedding's rows.
 
 T time · B batch · I input · H hidden · S states · L layers.
 
-The layers together are one state, s_t = (s_t^0 … s_t^{L−1}). Its Jacobian J_t is block lower triangular within the step: layer l sees
-its own past, and by x_t^l all that the layers below have just become. Nothing here forms J_t whole; ``LayerTrace.at`` gives its blocks.
+The layers together are one state, s_t = (s_t^0 … s_t^{L−1}). Its Jacobian J_t is block lower triangular: layer l depends on its own
+past and, through x_t^l, on the layers below at the same step. The whole J_t is never formed; ``LayerTrace.at`` gives its blocks.
 """
 
 from collections.abc import Mapping
@@ -24,17 +24,17 @@ from ._table import Table
 
 
 class Entry(NamedTuple):
-    """Where a call starts."""
+    """The starting point of a call."""
 
-    state: State  # S tensors (L, B, H), detached; the initial one in place of what a fresh stream carried
-    fresh: Tensor  # (B,) which streams start here
-    kept: Mapping[str, Tensor]  # what the method kept; empty at a beginning, or after another method
+    state: State  # S tensors (L, B, H), detached; for fresh streams the initial state
+    fresh: Tensor  # (B,) True for streams that start here
+    kept: Mapping[str, Tensor]  # the method's tensors in the carry; empty for the first call and after another method
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class ForwardRun:
-    """A batch run once."""
+    """One run of a batch."""
 
     trace: Trace
     table: Table | None  # where the input station is an embedding
@@ -51,7 +51,7 @@ class ForwardRun:
 
 
 def enter(model: AbstractModel, batch: Batch, carry: Carry | State | None, method: str) -> Entry:
-    """The state to start from, and what the method kept of these streams.
+    """The state to start from, and the method's tensors in the carry.
 
     Raises:
         NotImplementedError: an initial state that is a subclass's own and depends on parameters.
@@ -89,7 +89,7 @@ def run_forward(model: AbstractModel, batch: Batch, entry: Entry, method: str) -
 
 
 def restart(kept: Tensor, fresh: Tensor, begin: Tensor | float = 0.0) -> Tensor:
-    """``kept`` (B, …), with ``begin`` in place of what belongs to streams that start anew."""
+    """``kept`` (B, …), with ``begin`` in the rows of streams that start anew."""
     if not bool(fresh.any()):
         return kept
     return torch.where(fresh.view(-1, *[1] * (kept.ndim - 1)), torch.as_tensor(begin, dtype=kept.dtype, device=kept.device), kept)

@@ -1,9 +1,9 @@
-"""An embedding's rows in the methods that run forward in time: only those that have occurred take part.
+"""An embedding's rows in the methods that run forward in time. Only rows that have occurred are stored.
 
 T time · B batch · I input · r rows that have occurred.
 
-x_t = Σ_v p_tv e_v, p_t one-hot where inputs are indices. A row that has not occurred in any stream has no influence on any state and
-takes no memory; where distributions come in, every row takes part.
+x_t = Σ_v p_tv e_v, with p_t one-hot if inputs are indices. A row that has not occurred in any stream has no influence on any state and
+takes no memory. If inputs are distributions, all rows are stored.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from ...data import Batch
 @final
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Which rows have occurred, and what each step's vector is made of."""
+    """The rows that have occurred, and the coefficients of each step's vector."""
 
     weight: nn.Parameter  # (V, I)
     rows: Tensor  # (r,) sorted
@@ -27,7 +27,7 @@ class Table:
 
     @staticmethod
     def of(weight: nn.Parameter, batch: Batch, kept: Mapping[str, Tensor]) -> "Table":
-        """An embedding's rows, those that the carry knows and those that the batch brings."""
+        """The rows in the carry and in the batch."""
         if batch.inputs.is_floating_point():
             every = torch.arange(len(weight), device=batch.inputs.device)
             return Table(weight, every, batch.inputs.to(weight.dtype))
@@ -41,7 +41,7 @@ class Table:
         return inputs if inputs.is_floating_point() else nn.functional.one_hot(inputs, len(self.rows)).to(self.weight.dtype)
 
     def grown(self, kept: Tensor, rows: Tensor, dim: int) -> Tensor:
-        """What was kept for ``rows`` along ``dim``, with zeros for rows that have come since."""
+        """The tensor kept for ``rows`` along ``dim``, with zeros for rows that are new."""
         if len(rows) == len(self.rows):
             return kept
         shape = list(kept.shape)

@@ -1,0 +1,180 @@
+"""One layer of a trace: its run, and the derivative of each of its steps. (4)–(6) are those of ``_trace``.
+
+T time · B batch · n rows of (t, b) · I input · H hidden · G gates · S states.
+"""
+
+from functools import cached_property
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .._shapes import State
+from ..cells import AbstractCell, AbstractPullback, StepDerivative, derivative
+from ..kernels import Gradients, Parameters, RecurrentParameters, Traversal, backward, forward, states
+from ._linearised import LinearisedStep
+from ._rows import Rows
+from ._weight_gradients import WeightGradients
+
+
+@final
+class LayerTrace:
+    """One layer of a trace, over all T steps. ``Trace.layers`` holds one for each layer of the stack.
+
+    Args:
+        cell: the layer's cell.
+        weights: W (G, H, I), R (G, H, H), b_ih, b_hh (G, H) or None, without gradient.
+        xs: (T, B, I) the layer's input after dropout; or rows of a table with its product.
+        mask: (T, B, I) the dropout mask of the input; None: no dropout.
+        start: the state before the first step, S tensors (B, H).
+        traversal: where streams start anew, and from which state.
+        keep: what is kept for ``backward``; with "none" only the output and the last state are available.
+        clip: as ``clip_adjoint`` of ``Recurrence.forward``.
+
+    Attributes:
+        run: the output and the last state.
+
+    >>> from throughtime import cells, nn
+    >>> layer = nn.Recurrence(cells.LSTM(), 3, 5).trace(torch.randn(7, 4, 3)).layers[0]
+    >>> [s.shape for s in layer.states], layer.wx.shape  # h and c around every step; W x + b of all steps
+    ([torch.Size([8, 4, 5]), torch.Size([8, 4, 5])], torch.Size([7, 4, 4, 5]))
+    >>> layer.at(3).jacobian().shape  # ∂s_3/∂s_2 of each stream, over (h, c)
+    torch.Size([4, 10, 10])
+    """
+
+    def __init__(
+        self,
+        cell: AbstractCell,
+        weights: Parameters,
+        xs: Tensor | Rows,
+        mask: Tensor | None,
+        start: State,
+        traversal: Traversal,
+        keep: Literal["fast", "lean", "none"],
+        clip: float | None,
+    ) -> None:
+        self.cell, self.weights, self.mask, self.start, self.traversal = cell, weights, mask, start, traversal
+        self.keep: Literal["fast", "lean", "none"] = keep
+        self.clip = clip
+        self._source = xs
+        if isinstance(xs, Rows):
+            self._given, self._given_weights = xs.input_half(cell.gates), RecurrentParameters(weights.R, weights.b_hh)
+        else:
+            self._given, self._given_weights = xs, weights
+        self.run = forward(cell, self._given, start, self._given_weights, traversal, clip=clip, keep=keep)
+
+    @cached_property
+    def xs(self) -> Tensor:
+        """(T, B, I) the input; rows of a table are looked up."""
+        return self._source.vectors().detach() if isinstance(self._source, Rows) else self._source
+
+    @cached_property
+    def states(self) -> State:
+        """S tensors (T + 1, B, H): row t is the state after t steps, before any stream starts anew there."""
+        return states(self.cell, self._given, self.start, self._given_weights, self.traversal, self.run, self.keep)
+
+    @cached_property
+    def before(self) -> State:
+        """S tensors (T, B, H): the state that each step starts from."""
+        reset, restart = self.traversal.reset, self.traversal.restart
+        if reset is None or restart is None:
+            return tuple(s[:-1] for s in self.states)
+        return tuple(torch.where(reset.unsqueeze(2), new, s[:-1]) for new, s in zip(restart, self.states, strict=True))
+
+    @cached_property
+    def wx(self) -> Tensor:
+        """(T, B, G, H) W x_t + b_ih."""
+        return self._given if isinstance(self._source, Rows) else _affine(self.xs, self.weights.W, self.weights.b_ih)
+
+    @cached_property
+    def rh(self) -> Tensor:
+        """(T, B, G, H) R h_{t−1} + b_hh, all steps in one product."""
+        return _affine(self.before[0], self.weights.R, self.weights.b_hh)
+
+    @cached_property
+    def W_inputs(self) -> Tensor:
+        """(T, B, I + 1) the inputs of (W, b_ih): x and 1; (T, B, I) without biases."""
+        return _with_one(self.xs, self.weights.b_ih)
+
+    @cached_property
+    def R_inputs(self) -> Tensor:
+        """(T, B, H + 1) the inputs of (R, b_hh): h_{t−1} and 1; (T, B, H) without biases."""
+        return _with_one(self.before[0], self.weights.b_hh)
+
+    @cached_property
+    def derivative(self) -> StepDerivative:
+        """The cell's derivative at all T·B points, time first."""
+        return derivative(self.cell, *self._points())
+
+    def everywhere(self) -> LinearisedStep:
+        """All steps as one linear map of T·B points."""
+        mask = None if self.mask is None else self.mask.flatten(0, 1)
+        return LinearisedStep(self.weights.W, self.weights.R, self.derivative, mask)
+
+    def at(self, t: int) -> LinearisedStep:
+        """Step t as a linear map of B points."""
+        B, d = self.run.hs.shape[1], self.derivative
+        by_wx, by_rh, by_state = (x.narrow(2, t * B, B) for x in (d.by_wx, d.by_rh, d.by_state))
+        mask = None if self.mask is None else self.mask[t]
+        return LinearisedStep(self.weights.W, self.weights.R, StepDerivative(by_wx, by_rh, by_state, d.elementwise), mask)
+
+    def at_points(self, t: Tensor, b: Tensor) -> LinearisedStep:
+        """The steps at N pairs (t, b) as a linear map in float64."""
+        wx, rh, before = self.wx[t, b].double(), self.rh[t, b].double(), tuple(s[t, b].double() for s in self.before)
+        mask = None if self.mask is None else self.mask[t, b].double()
+        return LinearisedStep(self.weights.W.double(), self.weights.R.double(), derivative(self.cell, wx, rh, before), mask)
+
+    @cached_property
+    def pullback(self) -> AbstractPullback:
+        """(4), with everything that does not depend on the adjoint computed once."""
+        return self.cell.pullback(*self._points())
+
+    @cached_property
+    def weight_gradients(self) -> WeightGradients:
+        """(6) for the result of the last ``pull``, in buffers allocated once."""
+        return WeightGradients(self.weights, self.xs, self.before[0], self.pullback)
+
+    def pull(self, rows: slice, adjoint: State, into: State, *, wants_dwx: bool) -> None:
+        """(4), (5) for some rows, from ā; ``into`` receives S tensors (n, H)."""
+        beta = int(self.pullback.apply(rows, adjoint, into, wants_dwx=wants_dwx))
+        drh = self.pullback.drh[rows].flatten(1)
+        torch.addmm(into[0], drh, self.weights.R.flatten(0, 1), beta=beta, out=into[0])  # (5)
+
+    def pull_input(self, rows: slice, into: Tensor, *, add: bool) -> None:
+        """Write m ⊙ Wᵀ dwx of the last pulled rows to ``into`` (n, I), or add it."""
+        dwx, W = self.pullback.dwx[rows].flatten(1), self.weights.W.flatten(0, 1)
+        if self.mask is None:
+            torch.addmm(into, dwx, W, beta=int(add), out=into)
+        else:
+            dx = torch.mm(dwx, W).mul_(self.mask.flatten(0, 1)[rows])
+            into.add_(dx) if add else into.copy_(dx)
+
+    def backward(self, dhs: Tensor | None, dlast: State, *, needs_dxs: bool) -> Gradients:
+        """The recursion over all steps. ``dxs`` is before the mask; for rows of a table it is the adjoint of wx."""
+        return backward(
+            self.cell, self._given, self._given_weights, self.run, dhs, dlast, self.traversal,
+            clip=self.clip, needs_dxs=needs_dxs, keep=self.keep,
+        )  # fmt: skip
+
+    def backward_to_wx(self, dhs: Tensor) -> Tensor:
+        """The adjoints of wx, (T, B, G, H), from those of every output, by the same recursion."""
+        half = RecurrentParameters(self.weights.R, self.weights.b_hh)
+        ends = tuple(torch.zeros_like(s) for s in self.start)
+        dwx = backward(self.cell, self.wx, half, self.run, dhs, ends, self.traversal, keep=self.keep).dxs
+        assert dwx is not None, "needs_dxs is True by default"
+        return dwx
+
+    def _points(self) -> tuple[Tensor, Tensor, State]:
+        """wx, rh (T·B, G, H) and the states before, S of (T·B, H)."""
+        return self.wx.flatten(0, 1), self.rh.flatten(0, 1), tuple(s.flatten(0, 1) for s in self.before)
+
+
+def _affine(xs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(T, B, K) by (G, H, K), plus (G, H), as (T, B, G, H)."""
+    flat = functional.linear(xs, weight.flatten(0, 1), None if bias is None else bias.flatten())
+    return flat.unflatten(2, weight.shape[:2])
+
+
+def _with_one(xs: Tensor, bias: Tensor | None) -> Tensor:
+    return xs if bias is None else functional.pad(xs, (0, 1), value=1.0)
