@@ -212,6 +212,7 @@ def growth(tmp_path: Path, mebibytes: int, level: str, window: int) -> float:
     return int(done.stdout) / 1024
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_text(tmp_path):
     assert growth(tmp_path, 48, "byte", 1 << 16) < 40
 
