@@ -60,7 +60,7 @@ def indices(name: str, values: Tensor, size: int) -> None:
     """
     if not values.numel() or values.device.type != "cpu":
         return
-    least, most = (int(end) for end in values.aminmax())
+    least, most = (int(end) for end in values.long().aminmax())  # torch finds no minimum of unsigned types
     if least < 0 or most >= size:
         raise InputError(
             f"{name} has indices from {least} to {most}; expected 0 to {size - 1}, the vocabulary's. "

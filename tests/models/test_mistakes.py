@@ -76,3 +76,11 @@ def test_indices_are_looked_at_where_that_costs_no_wait():
     _check.indices("inputs", torch.full((3, 2), 99, device="meta"), 9)
     with pytest.raises(InputError, match="inputs has indices from -1 to 99; expected 0 to 8"):
         _check.indices("inputs", torch.tensor([[99], [-1]]), 9)
+
+
+def test_ids_of_any_integer_type_are_looked_up():
+    """A vocabulary's ids are as narrow as they may be, and some of torch's operations know no unsigned types."""
+    model, ids = tt.LanguageModel(9, hidden_size=4), torch.tensor([[3], [1], [4]])
+    wanted = model(ids)[0]
+    for dtype in (torch.uint8, torch.int32, torch.uint16, torch.uint32):
+        assert torch.equal(model(ids.to(dtype))[0], wanted)

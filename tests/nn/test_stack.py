@@ -71,6 +71,7 @@ def test_initial_states(cell):
     assert not torch.equal(stacked(random), stacked(random))
     many = torch.stack(random.initial_state(4000))
     assert abs(float(many.std()) - 2) < 0.05
+    assert abs(float(many.mean())) < 5 * 2 / many.numel() ** 0.5  # five standard errors
     learnable = make(Learnable())
     stacked(learnable).sum().backward()
     assert torch.equal(learnable.initial.grad, torch.full((cell.states, 2, 6), 3.0))

@@ -55,7 +55,7 @@ class Embedding(AbstractInput):
             _distribution(inputs, self.weight.shape[0])
             return inputs.to(self.weight.dtype) @ self.weight
         _check.indices("inputs", inputs, self.weight.shape[0])
-        return nn.functional.embedding(inputs, self.weight)
+        return nn.functional.embedding(inputs.long(), self.weight)
 
     def is_small_for(self, inputs: Shaped[Tensor, "T B *I"]) -> bool:
         """Whether the inputs are indices, at least twice as many as the table has rows."""
@@ -64,7 +64,7 @@ class Embedding(AbstractInput):
     def rows(self, inputs: Shaped[Tensor, "T B"]) -> Rows:
         """The table and the indices into it, without the lookup."""
         _check.indices("inputs", inputs, self.weight.shape[0])
-        return Rows(self.weight, inputs)
+        return Rows(self.weight, inputs.long())
 
 
 @final

@@ -60,6 +60,8 @@ class Trained:
         Raises:
             InputError: a prompt that is empty or that the vocabulary does not know, numbers that mean nothing.
         """
+        if prompt is not None and not isinstance(prompt, str):
+            raise InputError(f'`prompt` is {prompt!r}; expected a text, as in generate("The "). Give one, or None to begin anew.')
         return "".join(self.write(prompt, length, temperature=temperature, top_k=top_k, seed=seed))
 
     def write(

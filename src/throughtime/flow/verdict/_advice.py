@@ -234,7 +234,7 @@ def _window(at: Findings) -> Advice | None:
         f"least_{100 * level:.0f}_percent": float(least) for level, least in bias.least.items() if least is not None and level >= 0.01
     }
     because |= {} if bias.own is None else {"own_bias": bias.own.bias}
-    sentence = f"{_own(bias)}{best.words} miss {_percent(best.bias)} of the gradient{until}."
+    sentence = f"{_own(bias)}{best.words} miss {_percent(best.bias)} of this batch's gradient{until}."
     return Advice("window", sentence, float(best.k1), because, python=best.python, flags=best.flags)
 
 
