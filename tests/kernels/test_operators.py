@@ -39,14 +39,25 @@ OPCHECKED = [
 ]
 
 
-@pytest.mark.parametrize(("cell", "options"), first([OPCHECKED[1]], OPCHECKED), ids=str)
-def test_opcheck(cell, options):
+def opcheck(cell, options, **tests):
+    """Both operators, by torch's own checks of what an operator owes."""
     given = arguments(cell, **options)
-    torch.library.opcheck(forward.default, given)
+    torch.library.opcheck(forward.default, given, **tests)
     with torch.no_grad():
         hs, *last, kept = forward(*given)
     arriving = (torch.randn_like(hs), [torch.randn_like(s) for s in last], True)
-    torch.library.opcheck(backward.default, (*given, hs, kept, *arriving))
+    torch.library.opcheck(backward.default, (*given, hs, kept, *arriving), **tests)
+
+
+@pytest.mark.parametrize(("cell", "options"), OPCHECKED, ids=str)
+def test_opcheck_of_schema_derivative_and_shapes(cell, options):
+    opcheck(cell, options, test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
+
+
+@pytest.mark.slow  # compiles both operators
+@pytest.mark.parametrize(("cell", "options"), OPCHECKED, ids=str)
+def test_opcheck(cell, options):
+    opcheck(cell, options)
 
 
 def called(cell, walk: Traversal, count: int, *tensors):
