@@ -217,6 +217,26 @@ def test_plain_and_packed_kernels_leave_the_same_steps(cell):
             assert_close([*a.states, *a.before, a.wx, a.rh], [*b.states, *b.before, b.wx, b.rh])
 
 
+@pytest.mark.parametrize("cell", [cells.Elman(), cells.GRU(), cells.LSTM()], ids=str)
+def test_torchs_own_kernels_serve_as_on_another_device(cell, monkeypatch):
+    """They keep a graph from x on, and no steps: what needs wx or the states must find its own."""
+    recurrence, xs, dhs = stack(cell), torch.randn(T, B, I), torch.randn(T, B, H)
+    state = random_state(recurrence)
+
+    def everything():
+        recurrence.zero_grad()
+        trace = recurrence.trace(xs, state)
+        start = trace.backward(dhs, None)
+        adjoint = [tuple(torch.ones_like(s).flatten(0, 1) for s in layer.before) for layer in trace.layers]
+        trace.pull(0, T, adjoint, into := trace.zeros(T))
+        return [trace.hs, *trace.last, *start, *grads(recurrence), *trace.input_half_adjoints(dhs), *(s for layer in into for s in layer)]
+
+    wanted = everything()
+    native = lambda cell, xs, parameters, *_: "native" if isinstance(parameters, kernels.Parameters) else "plain"
+    monkeypatch.setattr(kernels._dispatch, "kernels_for", native)
+    assert_close(everything(), wanted)
+
+
 def test_adjoints_are_clipped_where_they_pass():
     recurrence = stack(cells.LSTM(), 1)
     trace = recurrence.trace(torch.randn(T, B, I), clip_adjoint=0.5)

@@ -62,10 +62,9 @@ def forward(
     """
     kernels = kernels_for(cell, xs, parameters, traversal, clip)
     if kernels == "packed":
-        return _fast.forward(cell, xs, state, parameters, traversal, keep=keep, threads=get_threads())._replace(kernels="packed")
+        return _fast.forward(cell, xs, state, parameters, traversal, keep=keep, threads=get_threads())
     if kernels == "native":
-        run, graph = _native.forward(cell, xs, state, parameters, traversal.reverse)
-        return run._replace(kernels="native", graph=graph)
+        return _native.forward(cell, xs, state, parameters, traversal.reverse)
     return _plain.forward(cell, xs, state, parameters, traversal)
 
 

@@ -84,7 +84,7 @@ def forward(
     size = residual_numbers(cell, xs.dtype, (T, B, H), keep, arch)
     residuals = new(size) if size else None  # the simple network's output is enough
     _kernels.forward(_call(cell, xs, state, parameters, traversal, keep, threads, arch), (hs, last, residuals))
-    return Run(hs, last, state if residuals is None else (*state, residuals))
+    return Run(hs, last, state if residuals is None else (*state, residuals), "packed")
 
 
 def backward(

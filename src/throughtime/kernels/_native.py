@@ -35,7 +35,7 @@ def serves(cell: AbstractCell, parameters: LayerParameters, traversal: Traversal
     )
 
 
-def forward(cell: AbstractCell, xs: Tensor, state: State, parameters: LayerParameters, reverse: bool) -> tuple[Run, Graph]:
+def forward(cell: AbstractCell, xs: Tensor, state: State, parameters: LayerParameters, reverse: bool) -> Run:
     """As the plain loop's ``forward``, with a graph in place of residuals."""
     call = _call_of(cell)
     assert call is not None, "the caller has asked serves()"
@@ -48,7 +48,7 @@ def forward(cell: AbstractCell, xs: Tensor, state: State, parameters: LayerParam
         hs, *last = call(given, first if len(first) > 1 else first[0], weights, len(weights) > 2, 1, 0.0, True, False, False)
         outputs = [hs.flip(0) if reverse else hs, *(s.squeeze(0) for s in last)]
     hs, *last = (y.detach() for y in outputs)
-    return Run(hs, tuple(last), ()), Graph(leaves, outputs)
+    return Run(hs, tuple(last), (), "native", Graph(leaves, outputs))
 
 
 def backward(graph: Graph, parameters: LayerParameters, dhs: Tensor | None, dlast: tuple[Tensor | None, ...]) -> Gradients:

@@ -159,9 +159,11 @@ class LayerTrace:
 
     def backward_to_wx(self, dhs: Tensor) -> Tensor:
         """The adjoints of wx, (T, B, G, H), from those of every output, by the same recursion."""
-        half = RecurrentParameters(self.weights.R, self.weights.b_hh)
+        half, run, keep = RecurrentParameters(self.weights.R, self.weights.b_hh), self.run, self.keep
+        if run.kernels == "native":  # its graph begins at x, so that wx needs a run of its own
+            run, keep = forward(self.cell, self.wx, self.start, half, self.traversal), "fast"
         ends = tuple(torch.zeros_like(s) for s in self.start)
-        dwx = backward(self.cell, self.wx, half, self.run, dhs, ends, self.traversal, keep=self.keep).dxs
+        dwx = backward(self.cell, self.wx, half, run, dhs, ends, self.traversal, keep=keep).dxs
         assert dwx is not None, "needs_dxs is True by default"
         return dwx
 

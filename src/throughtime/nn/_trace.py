@@ -91,15 +91,14 @@ class Trace:
         clip_adjoint: float | None = None,
     ) -> None:
         self.stack, self._source, self.clip = stack, xs, clip_adjoint
-        self._keep: Literal["fast", "lean", "none"] = keep
         self.T, self.B = xs.shape[:2]
-        self.fresh = _where_fresh(fresh, state, self.T, self.B)
+        self.fresh = _where_fresh(fresh, state, self.T, self.B, stack.weights[0].R.device)
         self._fresh_steps = set() if self.fresh is None else set(self.fresh.any(1).nonzero().flatten().tolist())
         self._initial = initial if self._fresh_steps else None
         self._owned = TableProduct(stack.weights[0], xs.table) if isinstance(xs, Rows) and xs.product is None else None
         self._dxs: Tensor | None = None
         with torch.no_grad():
-            self.layers = self._run(self._first_input(mask), mask, state)
+            self.layers = self._run(self._first_input(mask), mask, state, keep)
         self.hs = self.layers[-1].run.hs
         self.last = tuple(torch.stack(parts) for parts in zip(*(layer.run.last for layer in self.layers), strict=True))
 
@@ -110,14 +109,16 @@ class Trace:
         xs = self._source.detach()
         return xs if mask is None else xs * mask
 
-    def _run(self, below: Tensor | Rows, mask: Tensor | None, state: State | None) -> list[LayerTrace]:
+    def _run(
+        self, below: Tensor | Rows, mask: Tensor | None, state: State | None, keep: Literal["fast", "lean", "none"]
+    ) -> list[LayerTrace]:
         stack, layers = self.stack, []
         for l in range(len(stack.weights)):
             if l > 0:
                 mask = drawn_mask(layers[-1].run.hs, stack.dropout)
                 below = layers[-1].run.hs if mask is None else layers[-1].run.hs * mask
             start, traversal = self._beginning(l, state)
-            layers.append(LayerTrace(stack.cell, stack.layer(l), below, mask, start, traversal, self._keep, self.clip))
+            layers.append(LayerTrace(stack.cell, stack.layer(l), below, mask, start, traversal, keep, self.clip))
         return layers
 
     def _beginning(self, l: int, state: State | None) -> tuple[State, Traversal]:
@@ -316,10 +317,10 @@ def clip_rows(adjoint: State, limit: float) -> None:
         s *= scale
 
 
-def _where_fresh(fresh: Tensor | None, state: State | None, T: int, B: int) -> Tensor | None:
+def _where_fresh(fresh: Tensor | None, state: State | None, T: int, B: int, device: torch.device) -> Tensor | None:
     """(T, B), from (B,) or (T, B). Without a carried state every stream starts at the first step."""
     if state is None or (fresh is not None and fresh.ndim == 1):
-        rows = torch.zeros(T, B, dtype=torch.bool) if fresh is None or fresh.ndim == 1 else fresh.clone()
+        rows = torch.zeros(T, B, dtype=torch.bool, device=device) if fresh is None or fresh.ndim == 1 else fresh.clone()
         rows[0] = True if state is None else fresh  # type: ignore[assignment]
         fresh = rows
-    return fresh if fresh is not None and bool(fresh.any()) else None
+    return fresh.to(device) if fresh is not None and bool(fresh.any()) else None
