@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from _pictures import empty_picture
+from _pictures import no_pictures as no_pictures, pictures as pictures
 from _shell import SMALL, TEXT
 
 from throughtime.cli import main
@@ -18,17 +18,6 @@ def as_in_a_shell(tmp_path, monkeypatch):
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def pictures():
-    """The test looks at curves.png."""
-
-
-@pytest.fixture(autouse=True)
-def _no_pictures(request, monkeypatch):
-    if "pictures" not in request.fixturenames:
-        monkeypatch.setattr("throughtime.training._loop.draw_curves", empty_picture)
 
 
 @pytest.fixture(scope="module")

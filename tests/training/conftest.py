@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from _pictures import empty_picture
+from _pictures import no_pictures as no_pictures, pictures as pictures
 from rich.console import Console
 
 from throughtime.data import Corpus
@@ -34,17 +34,6 @@ def _as_the_command_trains():
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def pictures():
-    """The test looks at curves.png."""
-
-
-@pytest.fixture(autouse=True)
-def _no_pictures(request, monkeypatch):
-    if "pictures" not in request.fixturenames:
-        monkeypatch.setattr("throughtime.training._loop.draw_curves", empty_picture)
 
 
 @pytest.fixture
