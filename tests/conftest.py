@@ -1,6 +1,7 @@
 """Types of shapes are checked while the tests run, in float64 unless a test says otherwise."""
 
 import os
+import signal
 
 import jaxtyping
 import pytest
@@ -16,6 +17,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 # that tests start as well; tests of threads ask for their own number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
+
+# A job in the background of a shell ignores Ctrl-C, and so would the programs that the tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

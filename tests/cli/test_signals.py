@@ -29,11 +29,24 @@ FLAGS = [
 RESUME = ["train", "text", "--out", "run", "--resume"]
 
 
+_started: list[subprocess.Popen] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_running():
+    yield
+    while _started:
+        process = _started.pop()
+        process.kill()
+        process.wait()
+
+
 def start(arguments: Sequence[str], folder: Path, files: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     for name, text in {"book.txt": TEXT, **(files or {})}.items():
         (folder / name).write_text(text)
     command = [sys.executable, "-m", "throughtime", *arguments]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    _started.append(subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    return _started[-1]
 
 
 def finish(arguments: Sequence[str], folder: Path) -> int:
