@@ -101,7 +101,8 @@ def _overview(words: list[str]) -> int:
     from difflib import get_close_matches
 
     verbs = [" ".join(v) for v in VERBS]
-    if (words and words[0] not in ("-h", "--help", "train")) or (words[:1] == ["train"] and words[1:2] not in ([], ["-h"], ["--help"])):
+    asks = ("-h", "--help", "--help-all")
+    if (words and words[0] not in (*asks, "train")) or (words[:1] == ["train"] and words[1:] and words[1] not in asks):
         typed = " ".join(words[:2] if words[0] == "train" else words[:1])
         near = get_close_matches(typed, verbs, 1, 0.5)
         raise InputError(
