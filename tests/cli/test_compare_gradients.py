@@ -52,7 +52,7 @@ def test_a_run(capsys, tmp_path):
     assert "run: GRU, 6 units, 20 steps of 3 streams" in capsys.readouterr().out
     assert Path("run/gradients.png").is_file()
     assert main(["compare-gradients", "run", "--length", "5000"]) == 2
-    assert "symbols; expected 80,001 for 16 streams of 5000 steps. Lower --length or --batch-size." in capsys.readouterr().err
+    assert "data is too short; expected 16 streams of 5000 steps. Lower --length or --batch-size." in capsys.readouterr().err
 
 
 def test_a_slow_method_comes_last_so_that_it_keeps_none_out():

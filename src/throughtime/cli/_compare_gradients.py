@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -135,15 +135,15 @@ def _check_choices(chosen: CompareGradients) -> None:
 def _of_run(path: Path, chosen: CompareGradients) -> tuple[AbstractModel, Batch, str]:
     """A run's best weights, and the first windows of its training text."""
     folder = RunFolder.open(path)
-    model = folder.load_model(folder.vocabulary(), torch.device("cpu"))
-    tokens = folder.corpus().sections["train"].tokens
-    needed = chosen.batch_size * chosen.length + 1
-    if len(tokens) < needed:
+    task = folder.task()
+    model = folder.load_model(task, torch.device("cpu"))
+    try:
+        batch = task.stream(replace(folder.config.loop, batch_size=chosen.batch_size, bptt=chosen.length))[0]
+    except InputError:
         raise InputError(
-            f"the run's training text has {len(tokens):,} symbols; expected {needed:,} for {chosen.batch_size} streams of {chosen.length} "
-            "steps. Lower --length or --batch-size."
-        )
-    batch = TokenStream(tokens, batch_size=chosen.batch_size, window=chosen.length)[0]
+            f"the run's training data is too short; expected {chosen.batch_size} streams of {chosen.length} steps. "
+            "Lower --length or --batch-size."
+        ) from None
     return model, batch, f"{path}: {_sizes(model, batch)}"
 
 
