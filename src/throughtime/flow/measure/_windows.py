@@ -143,7 +143,7 @@ def _own(problem: Problem, own: Named | None, true: Named) -> OwnBias | None:
     if not math.isfinite(bias):
         return None
     T = problem.batch.T
-    return OwnBias(_written(by.method), _window(by, T), by.steps or T, bias, cosine)
+    return OwnBias(_written(by.method), _in_words(by, T), _window(by, T), by.steps or T, bias, cosine)
 
 
 def _window(by: TrainedBy, T: int) -> int:
@@ -156,6 +156,19 @@ def _window(by: TrainedBy, T: int) -> int:
             return lags
         case _:
             return steps
+
+
+def _in_words(by: TrainedBy, T: int) -> str:
+    """How far back the method goes, and how long the last call is where the calls do not divide T."""
+    window, steps = _window(by, T), by.steps or T
+    rest = f", the last call of {T % steps}" if T % steps else ""
+    match by.method:
+        case TruncatedBPTT(k2=k2) if (k2 or 0) > window:
+            return f"windows of {k2} steps, a new one every {window}{rest}"
+        case SlidingBPTT():
+            return f"sliding windows of {window} steps{rest}"
+        case _:
+            return f"chunks of {window} step{'s' if window > 1 else ''}{rest}"
 
 
 def _written(method: Any) -> str:

@@ -346,7 +346,7 @@ function tiles() {
     ...(some ? [[String(verdict.half_lag), "lags hold half of the whole"]] : []),
     ...(finite(first) ? [[short(first), "nats a step, the greatest Lyapunov exponent"]] : []),
     ...(bias && flow.about.closes && K > 1 && verdict.state !== "exploding" ? [[bias.least["0.01"] === null ? `> ${bias.windows.length}` : String(bias.least["0.01"]), "lags that every loss must see for a bias of 1 %"]] : []),
-    ...(bias?.own && K > 1 && flow.about.closes ? [[percent(bias.own.bias), `missed as it is trained: ${bias.own.method}, ${steps(bias.own.steps)}`]] : []),
+    ...(bias?.own && K > 1 && flow.about.closes ? [[percent(bias.own.bias), `missed as it is trained: ${bias.own.words}`]] : []),
     ...(finite(lags.gradient_norm) ? [[short(lags.gradient_norm), "norm of the gradient, before any clip"]] : []),
   ];
   $("tiles").append(...all.map(([value, what]) => make("div", { class: "tile" }, make("b", {}, value), make("span", {}, what))));
