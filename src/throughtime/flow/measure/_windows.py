@@ -30,13 +30,13 @@ from ._problem import Problem
 from ._results import LEVELS, BiasCurve, OwnBias, WindowBias
 from ._traced import Traced
 
-Named = dict[str, Tensor]
+Gradients = dict[str, Tensor]
 
 _MOST = 5  # window lengths, each the double of the last; two passes forward and backward each
 _FAMILY = (FullBPTT, CheckpointedBPTT, TruncatedBPTT, SlidingBPTT)  # those that are neither random nor forward in time
 
 
-def with_windows(curve: BiasCurve, problem: Problem, traced: Traced, gradient: Named, own: Named | None) -> BiasCurve:
+def with_windows(curve: BiasCurve, problem: Problem, traced: Traced, gradient: Gradients, own: Gradients | None) -> BiasCurve:
     """The curve of sliding windows, and beside it those of chunks, of overlapping windows, and of the network's own training."""
     lengths = _lengths(curve, traced, problem.asked.trained_by) if problem.asked.windows else []
     true = {name: gradient[name] for name in curve.parameters}
@@ -45,7 +45,7 @@ def with_windows(curve: BiasCurve, problem: Problem, traced: Traced, gradient: N
     return replace(curve, chunked=chunked, overlapping=overlapping, own=_own(problem, own, true))
 
 
-def gradient_as_trained(problem: Problem) -> Named | None:
+def gradient_as_trained(problem: Problem) -> Gradients | None:
     """dL/dθ as the network's own training finds it, the weights held; None where that is unknown, random or forward in time."""
     by, batch, model = problem.asked.trained_by, problem.batch, problem.model
     if by is None or not isinstance(by.method, _FAMILY):
@@ -60,7 +60,7 @@ def gradient_as_trained(problem: Problem) -> Named | None:
     return total
 
 
-def truncated_gradients(model: AbstractModel, traced: Traced, k: int) -> tuple[Named, Named]:
+def truncated_gradients(model: AbstractModel, traced: Traced, k: int) -> tuple[Gradients, Gradients]:
     """(1), (2): dL/dθ by ``TruncatedBPTT(k)`` and ``TruncatedBPTT(k, 2 * k)``, k below T."""
     T = len(traced.counted)
     ends = [*range(k, T, k), T]
@@ -99,7 +99,7 @@ class _Stage:
         self._weights, self._dxs = dict(zip(trained, found[:n], strict=True)), found[n]
         self.before_adjoint = tuple(torch.zeros_like(s) if d is None else d for d, s in zip(found[n + 1 :], self.before, strict=True))
 
-    def gradients(self) -> Named:
+    def gradients(self) -> Gradients:
         """What ``back`` brought to every parameter; ``before_adjoint`` goes on only where the traced begins."""
         found = {name: g for name, g in self._weights.items() if g is not None}
         traced, W = self.traced, len(self.starts)
@@ -115,7 +115,7 @@ class _Stage:
         return found
 
 
-def _added(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Named:
+def _added(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Gradients:
     """Both together, by name."""
     return {**one, **{name: g + one[name] if name in one else g for name, g in other.items()}}
 
@@ -135,7 +135,7 @@ def _curve(lengths: Sequence[int], found: Sequence[tuple[float, float]]) -> Wind
     return WindowBias(torch.tensor(lengths, dtype=torch.float64), bias, cosine, least)
 
 
-def _own(problem: Problem, own: Named | None, true: Named) -> OwnBias | None:
+def _own(problem: Problem, own: Gradients | None, true: Gradients) -> OwnBias | None:
     by = problem.asked.trained_by
     if own is None or by is None:
         return None
@@ -177,7 +177,7 @@ def _written(method: Any) -> str:
     return f"{type(method).__name__}({', '.join(given)})"
 
 
-def _against(found: Mapping[str, Tensor], true: Named) -> tuple[float, float]:
+def _against(found: Mapping[str, Tensor], true: Gradients) -> tuple[float, float]:
     """Relative bias and cosine over the parameters of ``true``."""
     a = torch.cat([found.get(name, torch.zeros_like(g)).flatten() for name, g in true.items()]).double()
     b = torch.cat([g.flatten() for g in true.values()]).double()
