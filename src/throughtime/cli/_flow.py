@@ -6,19 +6,18 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from .. import _check
 from .._bar import bar
 from .._check import InputError
-from ..data import AbstractStream, encode_file
+from ..data import encode_file
 from ..flow import Flow, TrainedBy, gradient_flow
 from ..gradients import TruncatedBPTT
-from ..models import AbstractModel
 from ..training import RunFolder, TextTask, check_new_file, device, method_of, text_windows
 from ._app import Call
+from ._place import place, usual_steps
 from ._threads import use_threads
 from ._verbs import ShowFlow
 
@@ -34,7 +33,7 @@ def flow(chosen: ShowFlow, call: Call) -> int:
     folder = RunFolder.open(chosen.run)
     window, task = folder.config.loop.bptt, folder.task()
     model = folder.load_model(task, device(chosen.device))
-    steps = chosen.steps or 2 * window
+    steps = chosen.steps or usual_steps(folder)
     with ExitStack() as stack:
         if chosen.data is None:
             name, stream = task.windows(None, streams=chosen.streams, window=steps)
@@ -44,9 +43,10 @@ def flow(chosen: ShowFlow, call: Call) -> int:
             stream = text_windows(section, name, streams=chosen.streams, window=steps)
         else:
             raise InputError(f"--data is given for a run of train {folder.config.task}; expected its own data alone. Leave it out.")
+        batch, state = place(model, stream)
         with bar(Console(stderr=True)) as show:
             show(f"measuring {name}", 0, 1)
-            found = _measure(model, stream, _trained_by(folder))
+            found = gradient_flow(model, batch, carry=state, trained_by=_trained_by(folder))
 
     def spell(symbol: int) -> str:
         return task.vocabulary.decode([symbol]) if isinstance(task, TextTask) else str(symbol)
@@ -71,17 +71,6 @@ def _trained_by(folder: RunFolder) -> TrainedBy:
     loop = folder.config.loop
     method = TruncatedBPTT(loop.bptt) if loop.gradient is None else method_of(loop.gradient)
     return TrainedBy(method, loop.bptt)
-
-
-def _measure(model: AbstractModel, stream: AbstractStream, trained_by: TrainedBy) -> Flow:
-    """Of the second window, with the state that the first one leaves; of the first where the second is no whole one."""
-    at = next(model.parameters()).device
-    first = stream[0].to(at)
-    if len(stream) < 2 or stream[1].T < first.T:
-        return gradient_flow(model, first, trained_by=trained_by)
-    with torch.no_grad():
-        _, state = model.recurrence(model.enter(first))
-    return gradient_flow(model, stream[1].to(at), carry=state, trained_by=trained_by)
 
 
 def _table(found: Flow) -> Table:
@@ -123,8 +112,7 @@ def _biases(found: Flow) -> dict[str, str]:
     forms |= {"(k, 2k)": (bias.overlapping.least, int(bias.overlapping.windows[-1]))} if bias.overlapping is not None else {}
     rows = {f"window, {form}": _least(least, most) for form, (least, most) in forms.items()}
     if bias.own is not None:
-        steps = f"{bias.own.method}, {bias.own.steps} steps"
-        rows["the run's own"] = f"{steps}: bias {bias.own.bias:.2%}, cosine {bias.own.cosine:.4f}"
+        rows["the run's own"] = f"{bias.own.words}: bias {bias.own.bias:.2%}, cosine {bias.own.cosine:.4f}"
     return rows
 
 
