@@ -3,6 +3,7 @@
 T time · B batch · I input · H hidden · V outputs.
 """
 
+from dataclasses import replace
 from typing import final
 
 import torch
@@ -11,7 +12,17 @@ from torch import Tensor, nn
 
 from throughtime.cells import GRU, AbstractCell
 from throughtime.data import Batch
-from throughtime.models import AbstractModel, Embedding, Head, Linear, SquaredError, Vectors
+from throughtime.models import (
+    AbstractModel,
+    AbstractRegression,
+    Embedding,
+    Forecaster,
+    Head,
+    Linear,
+    MeanSquaredError,
+    SquaredError,
+    Vectors,
+)
 from throughtime.nn import Learnable, Recurrence
 
 H = 5
@@ -70,5 +81,19 @@ def own(kind: type[AbstractModel], cell: AbstractCell, layers: int) -> tuple[Abs
     return randomised(kind(cell, layers)), OWN[kind]()
 
 
+def forecaster(cell: AbstractCell, layers: int = 1, loss: AbstractRegression = MeanSquaredError(), horizon: int = 2) -> Forecaster:  # noqa: B008
+    """Two targets, ``horizon`` steps ahead."""
+    model = Forecaster(I, 2, horizon=horizon, cell=cell, hidden_size=H, num_layers=layers, loss=loss, initial=Learnable(), reduction="sum")
+    return randomised(model)
+
+
+def table_batch(horizon: int = 2) -> Batch:
+    """Vectors, and the targets of the next steps; some are missing."""
+    batch = vectors()
+    targets = torch.randn(batch.T, batch.B, 2 * horizon)
+    targets[torch.rand_like(targets) < 0.2] = torch.nan
+    return replace(batch, targets=targets)
+
+
 # every model of the library
-LIBRARY = [language_model(GRU()), vector_model(GRU())]
+LIBRARY = [language_model(GRU()), vector_model(GRU()), forecaster(GRU())]

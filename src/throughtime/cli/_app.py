@@ -29,7 +29,9 @@ class Verb:
 
 VERBS = {
     ("train", "text"): Verb("TrainText", "_train.train", "train a language model on a text"),
-    ("evaluate",): Verb("Evaluate", "_evaluate.evaluate", "measure a trained model on held-out text"),
+    ("train", "series"): Verb("TrainSeries", "_train.train", "train a forecaster on a table"),
+    ("evaluate",): Verb("Evaluate", "_evaluate.evaluate", "measure a trained model on held-out data"),
+    ("forecast",): Verb("MakeForecast", "_forecast.forecast", "what comes after the end of a table"),
     ("sample",): Verb("Sample", "_sample.sample", "let a trained model write"),
     ("export",): Verb("Export", "_export.export", "write a trained model for other runtimes"),
     ("flow",): Verb("ShowFlow", "_flow.flow", "see what the gradient does through time"),

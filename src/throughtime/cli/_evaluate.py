@@ -8,7 +8,7 @@ from rich.console import Console
 from .. import _check
 from .._bar import bar
 from .._check import InputError
-from ..training import evaluate as score, load
+from ..training import TrainedForecaster, evaluate as score, load
 from ._app import Call
 from ._table import show_scores
 from ._threads import use_threads
@@ -23,6 +23,8 @@ def evaluate(chosen: Evaluate, call: Call) -> int:
     if chosen.data is not None and chosen.section is not None:
         raise InputError("--data and --section are given together; expected one text to measure. Leave one out.")
     trained = load(chosen.run, device=chosen.device)
+    if isinstance(trained, TrainedForecaster):
+        return _backtest(trained, chosen)
     with bar(Console(stderr=True)) as show:
         if chosen.data is not None:
             name = chosen.data.name
@@ -38,4 +40,19 @@ def evaluate(chosen: Evaluate, call: Call) -> int:
         show_scores(Console(), {name: result})
         if result.unknown and result.unknown_bits is None:
             print(f"bits/character are not told: {result.unknown:,} symbols are unknown, and the run does not say how they are spelled")
+    return 0
+
+
+def _backtest(trained: TrainedForecaster, chosen: Evaluate) -> int:
+    """Of series: every origin of a part, and forecasts that need no model beside it."""
+    for flag, value in (("--data", chosen.data), ("--streams", chosen.streams)):
+        if value is not None:
+            raise InputError(f"{flag} is given for a run of train series; expected its own table alone. Leave it out.")
+    part = chosen.section or "test"
+    with bar(Console(stderr=True)) as show:
+        result = trained.evaluate(part, progress=partial(show, f"measuring {part}"))
+    if chosen.json:
+        print(json.dumps({"part": part, **result.as_dict()}))
+    else:
+        show_scores(Console(), {part: result})
     return 0

@@ -4,7 +4,7 @@ import sys
 
 from .. import _check
 from .._check import InputError
-from ..training import load
+from ..training import Trained, load
 from ._app import Call
 from ._threads import use_threads
 from ._verbs import Sample
@@ -20,6 +20,10 @@ def sample(chosen: Sample, call: Call) -> int:
         _check.positive("--top-k", chosen.top_k)
     use_threads(chosen.threads)
     trained = load(chosen.run, device=chosen.device)
+    if not isinstance(trained, Trained):
+        raise InputError(
+            f"{chosen.run} is a run of train {trained.options.task}; expected one of train text. Use throughtime forecast for a table."
+        )
     for i in range(chosen.count):
         seed = None if chosen.seed is None else chosen.seed + i
         for piece in trained.write(chosen.prompt, chosen.length, temperature=chosen.temperature, top_k=chosen.top_k, seed=seed):

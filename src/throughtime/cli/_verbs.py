@@ -5,7 +5,17 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 from ..training.flag import Flag
-from ..training.options import AnyRun, LoopOptions, NetworkOptions, OptimiserOptions, TextOptions, TextRun
+from ..training.options import (
+    AnyRun,
+    LoopOptions,
+    NetworkOptions,
+    OptimiserOptions,
+    SeriesOptions,
+    SeriesRun,
+    StackOptions,
+    TextOptions,
+    TextRun,
+)
 
 _Run = Annotated[Path, Flag("RUN", positional=True)]
 _Threads = Annotated[int | None, Flag("N", "as many as are idle", rare=True)]
@@ -72,8 +82,48 @@ class TrainText(Train):
 
 
 @dataclass(frozen=True)
+class TrainSeries(Train):
+    """Train a forecaster on the series of a table.
+
+    throughtime train series etth1.csv --time date --target OT --horizon 24 --out runs/oil
+
+    throughtime evaluate runs/oil
+
+    throughtime forecast runs/oil --out forecast.csv
+    """
+
+    series: SeriesOptions = field(default_factory=SeriesOptions)
+    network: StackOptions = field(default_factory=lambda: StackOptions(hidden=64))
+    optimiser: OptimiserOptions = field(default_factory=OptimiserOptions)
+    loop: LoopOptions = field(default_factory=lambda: LoopOptions(batch_size=16))
+    folder: FolderOptions = field(default_factory=FolderOptions)
+
+    kind = SeriesRun
+
+
+@dataclass(frozen=True)
+class MakeForecast:
+    """What comes after the end of a table: forecasts, intervals, times and a picture."""
+
+    run: _Run
+    """The run folder."""
+    data: Annotated[Path | None, Flag("FILE", "the run's own")] = None
+    """Another table with the same columns; rows at its end without a target say what is known beforehand."""
+    steps: Annotated[int | None, Flag("N", "the run's horizon")] = None
+    """How many steps; beyond the run's horizon the forecasts are read as if they had come, and there is no interval."""
+    interval: Annotated[float | None, Flag("X", "the run's own")] = None
+    """The probability that an interval is to hold, with --loss gaussian."""
+    out: Path = Path("forecast.csv")
+    """The table to write, which must not be there yet; the picture is beside it."""
+    threads: _Threads = None
+    """Threads of torch."""
+    device: _Device = "cpu"
+    """Where to compute."""
+
+
+@dataclass(frozen=True)
 class Evaluate:
-    """Nats, bits and perplexity of a trained model on a text."""
+    """How well a trained model predicts: a text in nats, bits and perplexity; series in a backtest beside naive forecasts."""
 
     run: _Run
     """The run folder."""

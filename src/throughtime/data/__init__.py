@@ -9,6 +9,19 @@ from ._corpus import (
     encode_file as encode_file,
     read_vocabulary as read_vocabulary,
 )
+from ._sequences import AbstractSequences as AbstractSequences, SequenceStream as SequenceStream, Steps as Steps
+from ._series import (
+    Columns as Columns,
+    Group as Group,
+    Origins as Origins,
+    Read as Read,
+    carried_on as carried_on,
+    SeriesTable as SeriesTable,
+    input_size as input_size,
+    inputs_of as inputs_of,
+    read_series as read_series,
+    write_series as write_series,
+)
 from ._stream import AbstractStream as AbstractStream, Tokens as Tokens, TokenStream as TokenStream
 from ._tasks import adding as adding, copying as copying, delayed_addition as delayed_addition, temporal_order as temporal_order
 from ._vocabulary import (

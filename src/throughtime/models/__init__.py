@@ -18,4 +18,13 @@ from ._losses import (
     Softmax as Softmax,
     SquaredError as SquaredError,
 )
+from ._regression import (
+    AbsoluteError as AbsoluteError,
+    AbstractRegression as AbstractRegression,
+    GaussianLikelihood as GaussianLikelihood,
+    Huber as Huber,
+    MeanSquaredError as MeanSquaredError,
+    Quantiles as Quantiles,
+)
+from ._forecaster import Forecaster as Forecaster
 from ._sequence import SequenceModel as SequenceModel

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from ._build import device as device_of
 from ._folder import RunFolder
+from ._forecasts import TrainedForecaster
 from ._report import read_rows
 from ._trained import Trained
 
 
-def load(path: Path | str, *, device: str = "cpu") -> Trained:
+def load(path: Path | str, *, device: str = "cpu") -> Trained | TrainedForecaster:
     """A run folder, ready to use: ``tt.load("runs/book").generate("The ")``.
 
     Args:

@@ -21,6 +21,8 @@ from .options import (
     LoopOptions as LoopOptions,
     NetworkOptions as NetworkOptions,
     OptimiserOptions as OptimiserOptions,
+    SeriesOptions as SeriesOptions,
+    SeriesRun as SeriesRun,
     StackOptions as StackOptions,
     TextOptions as TextOptions,
     TextRun as TextRun,
@@ -39,6 +41,8 @@ from .tasks import (
     check_run as check_run,
     text_windows as text_windows,
 )
+from ._backtest import Backtest as Backtest, backtest as backtest
+from ._forecasts import Forecast as Forecast, TrainedForecaster as TrainedForecaster, write_forecast as write_forecast
 from ._trained import Trained as Trained
 from ._load import load as load
 from ._step import Step as Step, step as step

@@ -1,12 +1,14 @@
 """The tasks by name, as config.json and the command call them."""
 
 from .._build import device, gradient_of
-from ..options import AnyRun, TextRun
+from ..options import AnyRun, SeriesRun, TextRun
 from ._base import AbstractTask
+from ._series import SeriesTask
 from ._text import TextTask
 
 TASKS: dict[str, tuple[type[AnyRun], type[AbstractTask]]] = {
     "text": (TextRun, TextTask),
+    "series": (SeriesRun, SeriesTask),
 }
 
 

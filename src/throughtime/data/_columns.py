@@ -1,0 +1,207 @@
+"""Columns of a table file: CSV or Parquet, read by polars; numbers, times and names, with what is wrong named by row and value."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+
+from .._check import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?"]
+_FEW = 12  # names that a message lists
+
+
+def polars() -> Any:
+    """The package that reads tables.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import polars
+    except ModuleNotFoundError as error:
+        if error.name != "polars":
+            raise
+        raise InputError(
+            "the package polars is not installed; expected it, as tables are read with it. Install it with: pip install "
+            "'throughtime[tables]'."
+        ) from None
+    return polars
+
+
+def listed(names: Sequence[str]) -> str:
+    """Some of the names, and how many more there are."""
+    few = ", ".join(names[:_FEW])
+    return few if len(names) <= _FEW else f"{few} and {len(names) - _FEW:,} more"
+
+
+@final
+@dataclass(frozen=True)
+class TableFile:
+    """A table that can be read column by column.
+
+    Raises:
+        InputError: the file cannot be read or has no row.
+
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name, "weather.csv")
+    >>> _ = path.write_text("day,rain\\n1,0.5\\n2,\\n")
+    >>> TableFile(path).numbers(["rain"]).tolist()
+    [[0.5], [nan]]
+    >>> folder.cleanup()
+    """
+
+    path: Path
+
+    @property
+    def _is_parquet(self) -> bool:
+        return self.path.suffix.lower() in (".parquet", ".pq")
+
+    def names(self) -> list[str]:
+        """The columns."""
+        return self._scan().collect_schema().names() if self._guarded(self._scan) is not None else []
+
+    def choose(self, flag: str, wanted: Sequence[str]) -> list[str]:
+        """The wanted columns.
+
+        Raises:
+            InputError: one is not there, or is wanted twice.
+        """
+        there = self.names()
+        for name in wanted:
+            if name not in there:
+                near = difflib.get_close_matches(name, there, 1, 0.6) or [n for n in there if n.lower() == name.lower()]
+                told = f"; perhaps {near[0]!r}" if near else ""
+                raise InputError(f"{flag} is {name!r}, which is no column of {self.path}; expected one of {listed(there)}{told}.")
+        if len(set(wanted)) < len(wanted):
+            raise InputError(f"{flag} names a column twice: {', '.join(wanted)}; expected each once. Leave one out.")
+        return list(wanted)
+
+    def numbers(self, names: Sequence[str]) -> np.ndarray:
+        """Columns as float64 (N, C), NaN where a value is missing.
+
+        Raises:
+            InputError: text or an infinite value, by row and column.
+        """
+        frame = self._frame(names)
+        return np.stack([self._number(frame[name]) for name in names], 1) if names else np.zeros((len(frame), 0))
+
+    def words(self, name: str) -> list[str]:
+        """A column as text; InputError where a value is missing."""
+        pl = polars()
+        column = self._frame([name])[name].cast(pl.String)
+        if column.null_count():
+            raise InputError(
+                f"{self._where(name, int(column.is_null().arg_max() or 0))} is missing; expected a name in every row. Fill it in."
+            )
+        return column.to_list()
+
+    def times(self, name: str) -> tuple[np.ndarray, str]:
+        """A column of times: microseconds since 1970 and "datetime", or numbers and "number".
+
+        Raises:
+            InputError: a value that is no time, by row.
+        """
+        pl = polars()
+        column = self._frame([name])[name]
+        if column.dtype == pl.String:
+            as_number = column.str.strip_chars().cast(pl.Float64, strict=False)
+            column = as_number if as_number.null_count() == column.null_count() else self._parsed(column)
+        if column.null_count():
+            raise InputError(
+                f"{self._where(name, int(column.is_null().arg_max() or 0))} is missing; expected a time in every row. Fill it in."
+            )
+        if column.dtype.is_temporal():
+            if column.dtype == pl.Datetime and getattr(column.dtype, "time_zone", None):
+                column = column.dt.convert_time_zone("UTC")
+            return column.cast(pl.Datetime("us")).cast(pl.Int64).to_numpy(), "datetime"
+        if not column.dtype.is_numeric():
+            raise InputError(f"{self.path}: column {name!r} is {column.dtype}; expected times or numbers. Name another column with --time.")
+        return column.cast(pl.Float64).to_numpy(), "number"
+
+    def _refuse_missing(self, column: "pl.Series", what: str) -> None:
+        if column.null_count():
+            row = int(column.is_null().arg_max() or 0)
+            raise InputError(f"{self._where(column.name, row)} is missing; expected {what} in every row. Fill it in.")
+
+    def _parsed(self, column: "pl.Series") -> "pl.Series":
+        pl = polars()
+        try:
+            found = column.str.strip_chars().str.to_datetime(strict=False, time_unit="us")
+        except pl.exceptions.PolarsError:
+            found = pl.Series(column.name, [None] * len(column), pl.Datetime("us"))
+        if found.null_count() > column.null_count():
+            row = int((found.is_null() & column.is_not_null()).arg_max() or 0)
+            raise InputError(
+                f"{self._where(column.name, row)} is {column[row]!r}; expected a time such as 2024-03-01 12:00, or a number. Mend that row."
+            )
+        return found
+
+    def _number(self, column: "pl.Series") -> np.ndarray:
+        pl = polars()
+        if column.dtype == pl.String:
+            words = column.str.strip_chars()
+            numbers = words.cast(pl.Float64, strict=False)
+            bad = numbers.is_null() & words.is_not_null() & ~words.is_in(_MISSING)
+            if bad.any():
+                row = int(bad.arg_max() or 0)
+                raise InputError(
+                    f"{self._where(column.name, row)} is {column[row]!r:.60}; expected a number. Mend that row, or leave the column out."
+                )
+            column = numbers
+        elif not (column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
+            raise InputError(f"{self.path}: column {column.name!r} is {column.dtype}; expected numbers. Leave it out.")
+        found = column.cast(pl.Float64).to_numpy()
+        if np.isinf(found).any():
+            row = int(np.isinf(found).argmax())
+            raise InputError(f"{self._where(column.name, row)} is infinite; expected a finite number, or nothing where it is missing.")
+        return found
+
+    def _where(self, name: str, row: int) -> str:
+        """A cell, for a person: rows are counted as a spreadsheet does, with the header as row 1."""
+        return f"{self.path}, row {row + (1 if self._is_parquet else 2):,}: {name!r}"
+
+    def _frame(self, names: Sequence[str]) -> "pl.DataFrame":
+        """Columns, as what they look like; as text where the first rows did not say what the later ones have."""
+        pl = polars()
+        lazy = self._scan().select(list(names))
+        try:
+            frame = lazy.collect()
+        except pl.exceptions.ComputeError:
+            frame = self._guarded(lambda: self._scan(text=True).select(list(names)).collect())
+        if not len(frame):
+            raise InputError(f"{self.path} has no row of values; expected a table with a line of names and rows below it.")
+        return frame
+
+    def _scan(self, *, text: bool = False) -> "pl.LazyFrame":
+        pl = polars()
+        if not self.path.is_file():
+            raise InputError(f"{self.path} cannot be read (no such file); expected a table, CSV or Parquet. Check the path.")
+        if self._is_parquet:
+            return pl.scan_parquet(self.path)
+        return pl.scan_csv(self.path, separator=self._separator(), null_values=_MISSING, infer_schema=not text, infer_schema_length=10_000)
+
+    def _separator(self) -> str:
+        with self.path.open("rb") as file:
+            head = file.readline(1 << 20)
+        return max((",", ";", "\t"), key=lambda s: head.count(s.encode()))
+
+    def _guarded(self, work: Any) -> Any:
+        pl = polars()
+        try:
+            found = work()
+            if hasattr(found, "collect_schema"):
+                found.collect_schema()
+            return found
+        except (pl.exceptions.PolarsError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"{self.path} cannot be read as a table ({reason:.100}); expected CSV with a line of names, or Parquet."
+            ) from None

@@ -1,0 +1,144 @@
+"""Many sequences as B streams side by side, in windows of T steps: sequences of like length together, each from a fresh start.
+
+T time · B batch · I input · V targets.
+"""
+
+import abc
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple, final
+
+import numpy as np
+import torch
+
+from .. import _check
+from .._check import InputError
+from ._batch import Batch
+from ._stream import AbstractStream
+
+
+class Steps(NamedTuple):
+    """Some steps of one sequence."""
+
+    inputs: np.ndarray  # (T, I)
+    targets: np.ndarray  # (T, V), or (T,) indices
+    counts: np.ndarray  # (T,) bool: which losses count
+
+
+class AbstractSequences(abc.ABC):
+    """Sequences that can be read in parts.
+
+    Attributes:
+        lengths: (N,) the steps of each.
+    """
+
+    lengths: np.ndarray
+
+    @abc.abstractmethod
+    def read(self, i: int, start: int, stop: int) -> Steps:
+        """Steps start..stop−1 of sequence i."""
+
+
+class Place(NamedTuple):
+    """What a stream of a batch reads."""
+
+    sequence: int
+    start: int
+    stop: int
+
+
+@final
+class SequenceStream(AbstractStream):
+    """Windows over sequences. B sequences of like length begin together and end together; shorter ones are padded, and masked there.
+
+    The first window of each such row of sequences marks every stream ``fresh``; the windows after it go on with the same sequences.
+
+    Args:
+        sequences: where the steps come from.
+        batch_size: B.
+        window: T, at most; a row of shorter sequences has windows as long as its longest.
+        seed: each pass has an order of its own, drawn from the seed and the number of the pass; None: the sequences' own order.
+
+    Raises:
+        InputError: there is no sequence, or none has a step.
+
+    >>> class Ramps(AbstractSequences):
+    ...     lengths = np.array([5, 2, 4])
+    ...     def read(self, i, start, stop):
+    ...         x = np.arange(start, stop, dtype=np.float32)[:, None]
+    ...         return Steps(x, x + 1, np.ones(stop - start, bool))
+    >>> stream = SequenceStream(Ramps(), batch_size=2, window=3)
+    >>> [(batch.T, batch.fresh.tolist(), batch.counted()) for batch in stream]
+    [(3, [True, True], 5), (1, [False, False], 1), (3, [True, True], 3), (2, [False, False], 2)]
+    """
+
+    def __init__(self, sequences: AbstractSequences, *, batch_size: int, window: int, seed: int | None = None) -> None:
+        self.sequences, self.seed = sequences, seed
+        self.batch_size = _check.positive("batch size", batch_size)
+        self.window = _check.positive("window", window)
+        longest = np.sort(sequences.lengths[sequences.lengths > 0])
+        if not len(longest):
+            raise InputError("there is no sequence with a step in it; expected at least one. Give more data.")
+        self._ends = [row[-1] for row in _rows(longest, batch_size)]  # the steps of each row of sequences
+        self._windows = np.array([-(-int(end) // window) for end in self._ends])
+        self._order = lru_cache(2)(self._drawn)
+
+    def __len__(self) -> int:
+        """Windows in one pass."""
+        return int(self._windows.sum())
+
+    def __getitem__(self, i: int) -> Batch:
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        return self.at(i)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[i] for i in range(len(self)))
+
+    def at(self, step: int) -> Batch:
+        """The batch of a training step: the same for the same seed and step."""
+        return self._batch(*self.layout(step))
+
+    def layout(self, step: int) -> tuple[list[Place], int]:
+        """What each stream reads in a step, and the step's T; fewer places than B where the sequences have come to an end."""
+        epoch, i = divmod(step, len(self))
+        rows, firsts = self._order(epoch if self.seed is not None else 0)
+        at = int(np.searchsorted(firsts, i, side="right")) - 1
+        start = (i - int(firsts[at])) * self.window
+        row = rows[at]
+        longest = int(self.sequences.lengths[row].max())
+        T = min(self.window, longest - start)
+        return [Place(int(s), start, min(start + T, int(self.sequences.lengths[s]))) for s in row], T
+
+    def _drawn(self, epoch: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """The rows of sequences of a pass, and the number of each one's first window."""
+        lengths = self.sequences.lengths
+        generator = None if self.seed is None else np.random.default_rng([self.seed, epoch])
+        order = np.arange(len(lengths)) if generator is None else generator.permutation(len(lengths))
+        order = order[lengths[order] > 0]
+        rows = _rows(order[np.argsort(lengths[order], kind="stable")], self.batch_size)
+        turn = np.arange(len(rows))[::-1] if generator is None else generator.permutation(len(rows))
+        firsts = np.concatenate(([0], np.cumsum(self._windows[turn])[:-1]))
+        return [rows[i] for i in turn], firsts
+
+    def _batch(self, places: list[Place], T: int) -> Batch:
+        inputs, targets, mask = None, None, np.zeros((T, self.batch_size), bool)
+        for b, place in enumerate(places):
+            if place.stop <= place.start:
+                continue
+            steps = self.sequences.read(place.sequence, place.start, place.stop)
+            if inputs is None or targets is None:
+                inputs = np.zeros((T, self.batch_size, *steps.inputs.shape[1:]), steps.inputs.dtype)
+                targets = np.zeros((T, self.batch_size, *steps.targets.shape[1:]), steps.targets.dtype)
+            n = place.stop - place.start
+            inputs[:n, b], targets[:n, b], mask[:n, b] = steps.inputs, steps.targets, steps.counts
+        assert inputs is not None, "a window has a step of the longest sequence of its row"
+        assert targets is not None
+        fresh = torch.full((self.batch_size,), places[0].start == 0)
+        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), mask=torch.from_numpy(mask), fresh=fresh)
+
+
+def _rows(order: np.ndarray, size: int) -> list[np.ndarray]:
+    """The longest first: the row that is not full has the shortest."""
+    first = len(order) % size
+    return ([order[:first]] if first else []) + [order[i : i + size] for i in range(first, len(order), size)]

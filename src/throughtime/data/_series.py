@@ -1,0 +1,414 @@
+"""Series of a table: rows in equal steps of time, standardised on their training part, memory-mapped; and windows to forecast from.
+
+The inputs of step t are (1) all columns at t, standardised, or their changes since t−1, 0 where missing; (2) for each of them a 1 where
+that is missing; (3) the columns that are known beforehand, at t+1 … t+K. Its targets are the target columns at t+1 … t+K, or their changes
+since the last known value, NaN where missing.
+
+N rows · C columns · V targets · K horizon.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from .. import _check
+from .._check import InputError
+from ._columns import TableFile
+from ._sequences import AbstractSequences, Steps
+from ._times import Calendar, calendar_of, in_order
+
+PARTS = ("train", "valid", "test")
+_MOST_FILLED = 20  # times as many steps as rows: beyond, the times are no series
+
+
+@final
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table are what.
+
+    Attributes:
+        target: what is forecast.
+        features: what else is read, up to the moment of the forecast.
+        known: what is known beforehand, such as a holiday.
+        group: the column that tells the series apart; None: there is one.
+        time: the column of times; None: a row is a step.
+    """
+
+    target: tuple[str, ...]
+    features: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+    group: str | None = None
+    time: str | None = None
+
+    @property
+    def read(self) -> list[str]:
+        """The columns of numbers, in the order of the values: targets, features, known."""
+        return [*self.target, *self.features, *self.known]
+
+
+@final
+@dataclass(frozen=True)
+class Group:
+    """One series: rows start..stop−1 of the values; validation and test begin at ``valid`` and ``test``, and end at ``end``."""
+
+    name: str
+    first: float  # its first time
+    start: int
+    valid: int
+    test: int
+    end: int
+    stop: int
+
+    def bounds(self, part: str) -> tuple[int, int]:
+        """The rows of a part."""
+        return {"train": (self.start, self.valid), "valid": (self.valid, self.test), "test": (self.test, self.end)}[part]
+
+
+@final
+class SeriesTable:
+    """Series in memory-mapped files, as ``write_series`` leaves them in a folder.
+
+    Attributes:
+        values: (N, C) float32, standardised; NaN where missing.
+        columns: which they are.
+        groups: the series.
+        mean: (G, C) of each series' training part.
+        scale: (G, C) the standard deviations there; 1 for a constant.
+        error: (G, V) mean |y_t − y_{t−m}| of the training part, standardised, m the season: what MASE divides by.
+        calendar: the step of time.
+        season: m.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        about = _check.json_file(folder / "series.json")
+        try:
+            assert isinstance(about, dict)
+            made = about["columns"]
+            self.columns = Columns(tuple(made["target"]), tuple(made["features"]), tuple(made["known"]), made["group"], made["time"])
+            self.groups = [Group(**group) for group in about["groups"]]
+            self.calendar = Calendar(**about["calendar"])
+            self.season, self.filled = int(about["season"]), int(about["filled"])
+            self.mean, self.scale, self.error = (np.array(about[name], np.float64) for name in ("mean", "scale", "error"))
+            G, C, V = len(self.groups), len(self.columns.read), len(self.columns.target)
+            assert (self.mean.shape, self.scale.shape, self.error.shape) == ((G, C), (G, C), (G, V))
+        except (AssertionError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{folder / 'series.json'} is not what throughtime wrote ({error!r:.60}). Restore it, or train again."
+            ) from None
+        self.folder = folder
+
+    def open_values(self) -> np.ndarray:
+        """The values (N, C), mapped.
+
+        Raises:
+            InputError: the file is missing, cut short or another one.
+        """
+        return self._opened("series.npy", len(self.columns.read))
+
+    def open_last(self) -> np.ndarray:
+        """(N, V) the last known value of each target up to each row, mapped; InputError as ``open_values``."""
+        return self._opened("last.npy", len(self.columns.target))
+
+    def _opened(self, name: str, C: int) -> np.ndarray:
+        path, N = self.folder / name, self.groups[-1].stop
+        try:
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{path} cannot be read ({error!s:.60}); expected the values of {N:,} steps. Train again with --overwrite."
+            ) from None
+        if values.shape != (N, C) or values.dtype != np.float32:
+            raise InputError(
+                f"{path} has {values.dtype} {values.shape}; expected float32 {(N, C)}: it was changed. Train again with --overwrite."
+            )
+        return values
+
+    def group(self, name: str) -> int:
+        """The number of a series.
+
+        Raises:
+            InputError: the run has not learned from it.
+        """
+        for g, group in enumerate(self.groups):
+            if group.name == name:
+                return g
+        raise InputError(f"the series {name!r} was not among those of training; expected one of them. Leave its rows out, or train again.")
+
+
+@final
+@dataclass(frozen=True)
+class Read:
+    """Series of a file in equal steps, not yet standardised."""
+
+    values: np.ndarray  # (N, C) float64
+    names: list[str]
+    firsts: list[float]
+    bounds: np.ndarray  # (G + 1,) the rows of each
+    places: list[int]  # of each one's first step after the first of all
+    calendar: Calendar
+    filled: int
+
+
+def read_series(path: Path, columns: Columns) -> Read:
+    """The series of a table in equal steps of time; a step that the table leaves out has no values.
+
+    Raises:
+        InputError: columns that are not there, text or infinities among numbers, times that fall, come twice or keep no step.
+    """
+    table = TableFile(path)
+    for flag, names in (("--target", columns.target), ("--features", columns.features), ("--known-future", columns.known)):
+        table.choose(flag, names)
+    for flag, name in (("--group", columns.group), ("--time", columns.time)):
+        table.choose(flag, [name] if name else [])
+    if twice := {n for n in columns.read if columns.read.count(n) > 1}:
+        raise InputError(
+            f"{sorted(twice)[0]!r} is a target, a feature or known beforehand more than once; expected one of them. Leave one out."
+        )
+    values = table.numbers(columns.read)
+    names, codes = _coded(table.words(columns.group)) if columns.group else ([""], np.zeros(len(values), np.int64))
+    order = np.argsort(codes, kind="stable")
+    cuts = np.concatenate(([0], np.cumsum(np.bincount(codes, minlength=len(names)))))
+    if columns.time is None:
+        return Read(values[order], names, [0.0] * len(names), cuts, [0] * len(names), Calendar("row", 1.0), 0)
+    times, kind = table.times(columns.time)
+    series = [times[order[a:b]] for a, b in pairwise(cuts)]
+    header = 1 if path.suffix.lower() in (".parquet", ".pq") else 2
+    for name, one, (a, b) in zip(names, series, pairwise(cuts), strict=True):
+        in_order(str(path), one, order[a:b] + header, kind, columns.time, name)
+    calendar = calendar_of(series, "datetime" if kind == "datetime" else "number")
+    if calendar is None:
+        raise InputError(
+            f"{path}: the times in {columns.time!r} come in unequal steps; expected equal ones, some of them left out perhaps. "
+            "Resample the table to equal steps."
+        )
+    return _filled(path, values[order], names, series, cuts, calendar)
+
+
+def _filled(path: Path, values: np.ndarray, names: list[str], series: list[np.ndarray], cuts: np.ndarray, calendar: Calendar) -> Read:
+    """Every step has a row."""
+    places = [calendar.places(times) for times in series]
+    sizes = [int(p[-1]) + 1 for p in places if p is not None]
+    if sum(sizes) > _MOST_FILLED * len(values) + 1000:
+        raise InputError(
+            f"{path}: the times leave out {sum(sizes) - len(values):,} of {sum(sizes):,} steps; expected most of them. Name the column of "
+            "times with --time, or resample the table."
+        )
+    bounds = np.concatenate(([0], np.cumsum(sizes)))
+    whole = np.full((int(bounds[-1]), values.shape[1]), np.nan)
+    for i, at in enumerate(places):
+        assert at is not None, "calendar_of has seen to it"
+        whole[bounds[i] + at] = values[cuts[i] : cuts[i + 1]]
+    firsts = [float(times[0]) for times in series]
+    earliest = calendar.places(np.array([min(firsts), *firsts]))
+    begins = [int(p) for p in earliest[1:]] if earliest is not None else [0] * len(firsts)
+    return Read(whole, names, firsts, bounds, begins, calendar, len(whole) - len(values))
+
+
+def _coded(words: list[str]) -> tuple[list[str], np.ndarray]:
+    """Each word's number, in the order in which they come first."""
+    numbers: dict[str, int] = {}
+    codes = np.array([numbers.setdefault(word, len(numbers)) for word in words])
+    return list(numbers), codes
+
+
+def write_series(
+    path: Path,
+    folder: Path,
+    columns: Columns,
+    *,
+    split: Sequence[float],
+    shortest: int,
+    season: int | None = None,
+    parent: SeriesTable | None = None,
+    told: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> SeriesTable:
+    """Read a table, standardise it on its training part, and keep it in a folder.
+
+    Args:
+        path: CSV or Parquet.
+        folder: for series.npy and series.json.
+        columns: which are what.
+        split: shares of the time for training, validation and test, or numbers of steps; what is beyond them is not used.
+        shortest: the steps that a series must have for training.
+        season: steps; None: what is usual for the step of time.
+        parent: keep its means and scales, as its weights expect them.
+        told: progress.
+
+    Raises:
+        InputError: as ``read_series``; a series that is too short, a target that is constant, a column without a value.
+    """
+    told("reading", 0, 2)
+    read = read_series(path, columns)
+    told("standardising", 1, 2)
+    groups = _groups(path, read, split, shortest)
+    m = season or read.calendar.season
+    means, scales, errors = [], [], []
+    for group in groups:
+        train = read.values[group.start : group.valid]
+        if parent is None:
+            mean, scale = _scales(path, columns, group, train)
+        else:
+            g = parent.group(group.name)
+            mean, scale = parent.mean[g], parent.scale[g]
+        read.values[group.start : group.stop] = (read.values[group.start : group.stop] - mean) / scale
+        y = read.values[group.start : group.valid, : len(columns.target)]
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(y[m:] - y[:-m]) if len(y) > m else np.abs(y[1:] - y[:-1])
+        errors.append([float(np.nanmean(e)) if np.isfinite(e).any() else 0.0 for e in apart.T])
+        means.append(mean.tolist())
+        scales.append(scale.tolist())
+    if parent is None:
+        _refuse_constant(path, columns, read.values, groups)
+    values = read.values.astype(np.float32)
+    np.save(folder / "series.npy", values, allow_pickle=False)
+    last = np.concatenate([carried_on(values[g.start : g.stop, : len(columns.target)]) for g in groups])
+    np.save(folder / "last.npy", last, allow_pickle=False)
+    about = {
+        "columns": asdict(columns), "groups": [asdict(g) for g in groups], "calendar": asdict(read.calendar), "season": m,
+        "filled": read.filled, "mean": means, "scale": scales, "error": errors,
+    }  # fmt: skip
+    (folder / "series.json").write_text(json.dumps(about))
+    return SeriesTable(folder)
+
+
+def _groups(path: Path, read: Read, split: Sequence[float], shortest: int) -> list[Group]:
+    """Where each series is cut: at the same times for all of them."""
+    steps = max(p + int(b - a) for p, a, b in zip(read.places, read.bounds, read.bounds[1:], strict=False))
+    ends = np.cumsum(split)
+    cuts = [min(steps, round(e * steps) if ends[-1] <= 1 + 1e-6 else int(e)) for e in ends]
+    found = []
+    for name, first, place, a, b in zip(read.names, read.firsts, read.places, read.bounds, read.bounds[1:], strict=False):
+        valid, test, end = (int(np.clip(a + cut - place, a, b)) for cut in cuts)
+        if valid - a < shortest:
+            what = f"the series {name!r}" if name else "the table"
+            raise InputError(
+                f"{path}: {what} has {b - a:,} steps, {max(0, valid - a):,} of them for training; expected {shortest:,} at least, "
+                "--context and --horizon together. Lower these, or give a longer series."
+            )
+        found.append(Group(name, first, int(a), valid, test, end, int(b)))
+    return found
+
+
+def _scales(path: Path, columns: Columns, group: Group, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means and standard deviations over what is known."""
+    known = np.isfinite(train)
+    if not known.any(0).all():
+        name = columns.read[int((~known.any(0)).argmax())]
+        of = f" of the series {group.name!r}" if group.name else ""
+        raise InputError(f"{path}: column {name!r}{of} has no value in the training part; expected some. Leave the column out.")
+    mean = np.nanmean(train, 0)
+    scale = np.nanstd(train, 0)
+    return mean, np.where(scale > 1e-12 * np.maximum(1, np.abs(mean)), scale, 1.0)
+
+
+def _refuse_constant(path: Path, columns: Columns, values: np.ndarray, groups: list[Group]) -> None:
+    """A target that never changes is not forecast but known."""
+    for v, name in enumerate(columns.target):
+        if all(np.nanmax(values[g.start : g.valid, v]) == np.nanmin(values[g.start : g.valid, v]) for g in groups):
+            raise InputError(
+                f"{path}: the target {name!r} is constant in the training part; expected values that change. Name another with --target."
+            )
+
+
+@final
+class Origins(AbstractSequences):
+    """The steps of a table from which forecasts are made, as sequences to read: each piece begins ``context`` steps early.
+
+    Args:
+        table: the series.
+        part: "train": every origin whose next step is in the part. "valid", "test": every origin whose K next steps are.
+        horizon: K.
+        context: steps that are read before a forecast counts.
+        pieces: a long series is cut into so many, as far as its length allows.
+        relative: the targets are changes since the last known value.
+        most: only so many origins from the part's start.
+    """
+
+    def __init__(
+        self, table: SeriesTable, part: str, *, horizon: int, context: int, pieces: int, relative: bool = True, most: int | None = None
+    ) -> None:
+        self.table, self.part, self.horizon, self.context = table, part, horizon, context
+        self.relative = relative
+        self.values, self.last = table.open_values(), table.open_last()
+        spans = [(g, *self._origins(group)) for g, group in enumerate(table.groups)]
+        spans = [(g, a, min(b, a + most) if most is not None else b) for g, a, b in spans if b > a]
+        longest = max(1, -(-sum(b - a for _, a, b in spans) // pieces))
+        self.pieces = [
+            (g, max(table.groups[g].start, a - context + 1), a, min(a + longest, b))
+            for g, first, b in spans
+            for a in range(first, b, longest)
+        ]
+        self.lengths = np.array([stop - start for _, start, _, stop in self.pieces], np.int64)
+
+    def _origins(self, group: Group) -> tuple[int, int]:
+        start, stop = group.bounds(self.part)
+        if self.part == "train":
+            return start + self.context - 1, stop - 1
+        return max(start - 1, group.start + self.context - 1), stop - self.horizon
+
+    def __len__(self) -> int:
+        """How many origins."""
+        return sum(stop - first for _, _, first, stop in self.pieces)
+
+    def read(self, i: int, start: int, stop: int) -> Steps:
+        g, begin, first, _ = self.pieces[i]
+        group = self.table.groups[g]
+        a, b, end = begin + start, begin + stop, group.bounds(self.part)[1]
+        rows = np.asarray(self.values[a : min(b + self.horizon, group.stop)])
+        targets = _ahead(rows[:, : len(self.table.columns.target)], b - a, self.horizon, stop=end - a)
+        if self.relative:
+            targets -= np.tile(self.last[a:b], self.horizon)
+        counts = (np.arange(a, b) >= first) & np.isfinite(targets).any(1)
+        before = np.asarray(self.values[a - 1]) if self.relative and a > group.start else None
+        inputs = inputs_of(rows, b - a, self.horizon, self.table.columns, relative=self.relative, before=before)
+        return Steps(inputs, targets, counts)
+
+
+def carried_on(rows: np.ndarray) -> np.ndarray:
+    """Missing values replaced by the last known one before them; 0, the mean, before the first."""
+    index = np.where(np.isfinite(rows), np.arange(len(rows))[:, None], -1)
+    last = np.maximum.accumulate(index, 0)
+    return np.where(last >= 0, np.take_along_axis(rows, np.maximum(last, 0), 0), 0).astype(rows.dtype)
+
+
+def inputs_of(
+    rows: np.ndarray, steps: int, horizon: int, columns: Columns, *, relative: bool, before: np.ndarray | None = None
+) -> np.ndarray:
+    """(1)–(3) of the first ``steps`` rows (·, C).
+
+    Args:
+        rows: those after the first ``steps`` are read for what is known beforehand.
+        steps: how many.
+        horizon: K.
+        columns: which they are.
+        relative: targets and features enter as changes since the row before.
+        before: that of the first row (C,); None: it is the start of the series, and there is no change.
+    """
+    now, known, moving = rows[:steps], len(columns.known), len(columns.target) + len(columns.features)
+    values = now.copy()
+    if relative:
+        earlier = np.concatenate([now[:1] if before is None else before[None], now[:-1]])
+        values[:, :moving] -= earlier[:, :moving]
+    parts = [np.nan_to_num(values), np.isnan(values).astype(np.float32)]
+    if known:
+        parts.append(np.nan_to_num(_ahead(rows[:, -known:], steps, horizon, stop=len(rows))))
+    return np.concatenate(parts, 1).astype(np.float32, copy=False)
+
+
+def _ahead(rows: np.ndarray, steps: int, horizon: int, *, stop: int) -> np.ndarray:
+    """(steps, K·C): each step's next K rows, NaN from row ``stop`` on."""
+    padded = np.full((steps + horizon, rows.shape[1]), np.nan, np.float32)
+    n = min(len(rows), steps + horizon, stop)
+    padded[:n] = rows[:n]
+    windows = np.lib.stride_tricks.sliding_window_view(padded[1:], horizon, axis=0)  # (steps, C, K)
+    return windows.transpose(0, 2, 1).reshape(steps, -1).copy()
+
+
+def input_size(columns: Columns, horizon: int) -> int:
+    """The numbers of (1)–(3)."""
+    return 2 * len(columns.read) + horizon * len(columns.known)

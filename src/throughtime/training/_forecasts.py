@@ -1,0 +1,257 @@
+"""A trained forecaster from Python: what comes after the end of a table, step by step, with intervals and times.
+
+T time · C columns · K horizon · V targets.
+"""
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import torch
+
+from .. import _check
+from .._check import InputError
+from .._shapes import State
+from ..data import Origins, Read, SeriesTable, carried_on, inputs_of, read_series
+from ..models import Forecaster
+from ._backtest import Backtest, backtest
+from ._files import write_text
+from .options import SeriesRun
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@final
+@dataclass(frozen=True)
+class Forecast:
+    """What comes after the end of some series.
+
+    Attributes:
+        group: the name of each row's series.
+        time: of each row, as text.
+        targets: the names of the values.
+        point: (N, V) the forecasts, in the table's units.
+        low, high: (N, V) the ends of the interval, NaN beyond the horizon; None: the loss has no interval.
+        level: the probability that the interval is to hold.
+        past: the last values of each series, (·, V) by name.
+    """
+
+    group: list[str]
+    time: list[str]
+    targets: tuple[str, ...]
+    point: np.ndarray
+    low: np.ndarray | None
+    high: np.ndarray | None
+    level: float
+    past: dict[str, np.ndarray] = field(repr=False)
+
+    def to_csv(self, group: str | None, time: str | None) -> str:
+        """A table: the series, the time, and for every target its forecast and the ends of its interval."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        names = [n for target in self.targets for n in ((target,) if self.low is None else (target, f"{target}_low", f"{target}_high"))]
+        writer.writerow([*([group] if group else []), time or "step", *names])
+        for i, when in enumerate(self.time):
+            ends = () if self.low is None or self.high is None else (self.low, self.high)
+            values = [x for v in range(len(self.targets)) for x in (self.point[i, v], *(end[i, v] for end in ends))]
+            writer.writerow([*([self.group[i]] if group else []), when, *("" if np.isnan(x) else f"{x:.9g}" for x in values)])
+        return out.getvalue()
+
+    def draw(self, path: Path) -> None:
+        """A picture of the first series: the last values, and the forecast with its interval."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9, 2.6 * min(4, len(self.targets))), layout="constrained")
+        self._draw(figure)
+        aside = path.with_name(f".{path.stem}.part{path.suffix}")
+        try:
+            figure.savefig(aside, dpi=120)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def _draw(self, figure: "Figure") -> None:
+        name = next(iter(self.past))
+        rows = np.array([g == name for g in self.group])
+        shown = self.targets[:4]
+        for axes, v in zip(np.atleast_1d(figure.subplots(len(shown), 1, sharex=True)), range(len(shown)), strict=True):
+            past = self.past[name][:, v]
+            ahead = np.arange(1, int(rows.sum()) + 1)
+            axes.plot(np.arange(1 - len(past), 1), past, color="#636363", linewidth=1, label="table")
+            axes.plot(ahead, self.point[rows, v], color="#08519c", linewidth=1.5, label="forecast")
+            if self.low is not None and self.high is not None:
+                ends = self.low[rows, v], self.high[rows, v]
+                axes.fill_between(ahead, *ends, color="#9ecae1", alpha=0.6, linewidth=0, label=f"{self.level:.0%} interval")
+            axes.set(ylabel=shown[v])
+            axes.spines[["top", "right"]].set_visible(False)
+        figure.axes[0].legend(frameon=False, loc="upper left")
+        figure.axes[0].set_title(f"{name + ': ' if name else ''}from {self.time[int(rows.argmax())]} on", fontsize=10)
+        figure.axes[-1].set_xlabel("steps from the table's end")
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TrainedForecaster:
+    """What ``throughtime train series`` has made; ``load`` opens it.
+
+    Attributes:
+        model: the best weights, in evaluation mode.
+        table: the series that it was trained on, with their means and scales.
+        options: all that was chosen.
+        metrics: the rows of metrics.jsonl, a dict a row.
+        folder: where it is.
+    """
+
+    model: Forecaster
+    table: SeriesTable
+    options: SeriesRun
+    metrics: list[dict[str, Any]] = field(repr=False)
+    folder: Path
+
+    def forecast(self, data: Path | str | None = None, *, steps: int | None = None, level: float | None = None) -> Forecast:
+        """What comes after the end of every series.
+
+        The state is rolled forward over the whole series. The first K steps are forecast at once; for more, the forecasts are read as if
+        they had come, with the other columns missing but those that are known beforehand.
+
+        Args:
+            data: a table with the run's columns, later than the run's own perhaps; None: the run's own. Rows at its end that have no
+                target but values of the columns that are known beforehand say what is known.
+            steps: how many; None: the run's horizon K.
+            level: of the interval; None: the run's own. Quantiles know their own alone.
+
+        Raises:
+            InputError: columns that are not there, a series that is shorter than the context, columns that are known beforehand and end
+                too early.
+        """
+        options, columns = self.options.series, self.table.columns
+        N = options.horizon if steps is None else _check.positive("`steps`", steps, most=1_000_000)
+        asked = options.interval if level is None else level
+        read = None if data is None else read_series(Path(data), columns)
+        rows = [self._series(g, read) for g in range(len(self.table.groups if read is None else read.names))]
+        found = [self._roll(values, known, N, asked, name) for name, values, known, _, _ in rows]
+        V = len(columns.target)
+        scale = np.concatenate([np.repeat(self.table.scale[self.table.group(name), None, :V], N, 0) for name, *_ in rows])
+        mean = np.concatenate([np.repeat(self.table.mean[self.table.group(name), None, :V], N, 0) for name, *_ in rows])
+        calendar = self.table.calendar if read is None else read.calendar
+        lows, highs = ([end for _, low, high in found if (end := (low, high)[i]) is not None] for i in (0, 1))
+        low, high = (np.concatenate(ends) * scale + mean if ends else None for ends in (lows, highs))
+        shown = max(2 * N, 48)
+        return Forecast(
+            [name for name, *_ in rows for _ in range(N)],
+            [calendar.at(first, size + k) for _, values, _, first, size in rows for k in range(N)],
+            columns.target,
+            np.concatenate([f[0] for f in found]) * scale + mean,
+            low,
+            high,
+            asked,
+            {
+                name: values[-shown:, :V] * self.table.scale[self.table.group(name), :V] + self.table.mean[self.table.group(name), :V]
+                for name, values, *_ in rows
+            },
+        )
+
+    def _series(self, g: int, read: Read | None) -> tuple[str, np.ndarray, np.ndarray, float, int]:
+        """A series: its name, its values standardised, what is known of the time after them, its first time, and its steps."""
+        columns = self.table.columns
+        if read is None:
+            group = self.table.groups[g]
+            name, first = group.name, group.first
+            values = np.array(self.table.open_values()[group.start : group.stop])
+        else:
+            name, first = read.names[g], read.firsts[g]
+            own = self.table.group(name)
+            raw = read.values[read.bounds[g] : read.bounds[g + 1]]
+            values = ((raw - self.table.mean[own]) / self.table.scale[own]).astype(np.float32)
+        V, N = len(columns.target), len(columns.known)
+        given = np.isfinite(values[:, :V]).any(1)
+        if not given.any():
+            raise InputError(f"the series {name!r} has no target; expected some steps to forecast from. Give them.")
+        size = int(np.flatnonzero(given)[-1]) + 1 if N else len(values)
+        if size < self.options.series.context:
+            raise InputError(
+                f"{f'the series {name!r}' if name else 'the table'} has {size:,} steps; expected {self.options.series.context:,} at "
+                "least, the run's --context. Give more of its past."
+            )
+        return name, values[:size], values[size:, -N:] if N else values[:0, :0], first, size
+
+    @torch.no_grad()
+    def _roll(
+        self, values: np.ndarray, known: np.ndarray, N: int, level: float, name: str
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+        """Forecasts (N, V) and the ends of their intervals, standardised."""
+        K, V, n = self.options.series.horizon, len(self.table.columns.target), len(self.table.columns.known)
+        blocks = -(-N // K)
+        told = int(np.cumprod(np.isfinite(known).all(1)).sum())  # steps without a gap
+        if n and told < N:
+            raise InputError(
+                f"{', '.join(self.table.columns.known)}: {told:,} steps are known after the last target{f' of {name!r}' if name else ''}; "
+                f"expected {N:,}. Give rows with these columns and no target, or lower --steps."
+            )
+        ahead = np.full((blocks * K, values.shape[1]), np.nan, np.float32)
+        if n:
+            ahead[: min(len(known), len(ahead)), -n:] = known[: len(ahead)]
+        rows = np.concatenate([values, ahead])
+        point = np.full((blocks * K, V), np.nan)
+        low, high = np.full((blocks * K, V), np.nan), np.full((blocks * K, V), np.nan)
+        state, done, intervals = None, 0, False
+        for block in range(blocks):
+            at = len(values) + block * K
+            o, state = self._read(rows[: at + K], done, at - done, state)
+            done = at
+            since = carried_on(rows[:at, :V])[-1].astype(np.float64) if self.options.series.relative else 0.0
+            point[block * K : (block + 1) * K] = self.model.point(o)[0].double().cpu().numpy() + since
+            rows[at : at + K, :V] = point[block * K : (block + 1) * K]
+            ends = self.model.interval(o, level)
+            if ends is not None and block == 0:
+                low[:K], high[:K], intervals = *(end[0].double().cpu().numpy() + since for end in ends), True
+        return point[:N], low[:N] if intervals else None, high[:N] if intervals else None
+
+    def _read(self, rows: np.ndarray, first: int, steps: int, state: State | None) -> tuple[torch.Tensor, State]:
+        """The head's output (1, ·) at the last of ``steps`` rows from ``first`` on, and the state after it; read in windows."""
+        device, K, o = self.model.head.weight.device, self.options.series.horizon, None
+        window = 4096
+        for start in range(0, steps, window):
+            n = min(window, steps - start)
+            at = first + start
+            inputs = inputs_of(
+                rows[at : at + n + K],
+                n,
+                K,
+                self.table.columns,
+                relative=self.options.series.relative,
+                before=rows[at - 1] if at else None,
+            )
+            hs, state = self.model.recurrence(torch.from_numpy(inputs).unsqueeze(1).to(device), state)
+            o = self.model.head(hs[-1])
+        assert o is not None, "a block has K ≥ 1 steps, and the first the context"
+        assert state is not None
+        return o, state
+
+    def evaluate(
+        self, part: str = "test", *, most: int | None = None, progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> Backtest:
+        """A backtest over every origin of a part, beside forecasts that need no model.
+
+        Args:
+            part: "train", "valid" or "test".
+            most: only so many origins of each series; None: all.
+            progress: told how much is done, and of how much.
+
+        Raises:
+            InputError: the part is too short for a forecast.
+        """
+        _check.one_of("part", part, ("train", "valid", "test"))
+        o = self.options.series
+        origins = Origins(self.table, part, horizon=o.horizon, context=o.context, pieces=64, relative=o.relative, most=most)
+        return backtest(self.model, origins, window=self.options.loop.bptt, level=o.interval, progress=progress)
+
+
+def write_forecast(forecast: Forecast, path: Path, group: str | None, time: str | None) -> None:
+    """The table, as a whole or not at all."""
+    write_text(path, forecast.to_csv(group, time))

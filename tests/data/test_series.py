@@ -1,0 +1,161 @@
+"""Series of a table: what is read, cut, standardised and handed on; and what is refused, by row."""
+
+import datetime
+
+import numpy as np
+import pytest
+
+from throughtime import InputError
+from throughtime.data import Columns, Origins, SequenceStream, SeriesTable, read_series, write_series
+
+
+def table(tmp_path, text, name="t.csv"):
+    (tmp_path / name).write_text(text)
+    return tmp_path / name
+
+
+def rows(n, start=0, step=1, of=lambda i: i % 7 + 0.5 * i):
+    at = datetime.datetime(2024, 1, 1)
+    return "".join(f"{at + datetime.timedelta(hours=start + step * i)},{of(i)},{i * i}\n" for i in range(n))
+
+
+HEADER = "when,y,x\n"
+PLAIN = Columns(("y",), ("x",), time="when")
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "words"),
+    [
+        (HEADER + rows(60), Columns(("z",)), r"--target is 'z', which is no column of .*; expected one of when, y, x"),
+        ("Oil,b\n1,2\n", Columns(("oil",)), "perhaps 'Oil'"),
+        (HEADER + rows(60), Columns(("y", "y")), "--target names a column twice"),
+        (HEADER + rows(60), Columns(("y",), ("y",)), "'y' is a target, a feature or known beforehand more than once"),
+        (HEADER + rows(3) + "2024-01-01 03:00,many,9\n" + rows(50, 4), PLAIN, r"row 5: 'y' is 'many'; expected a number"),
+        (HEADER + rows(3) + "2024-01-01 03:00,inf,9\n" + rows(50, 4), PLAIN, r"row 5: 'y' is infinite"),
+        (HEADER + rows(3) + "noon,3,9\n" + rows(50, 4), PLAIN, r"row 5: 'when' is 'noon'; expected a time such as"),
+        (HEADER + rows(3) + ",3,9\n" + rows(50, 4), PLAIN, r"row 5: 'when' is missing; expected a time in every row"),
+        (HEADER + rows(3) + rows(50, 2), PLAIN, r"row 5: the time 2024-01-01 02:00:00 comes a second time; .*--group"),
+        (HEADER + rows(3, 5) + rows(50), PLAIN, r"row 5: the time 2024-01-01 comes after 2024-01-01 07:00:00; expected rising times"),
+        (HEADER + rows(50) + "2024-01-03 03:20,3,9\n", PLAIN, "come in unequal steps; expected equal ones"),
+        (HEADER + rows(40) + "2034-01-03 03:00,3,9\n", PLAIN, r"leave out 8[\d,]+ of 8[\d,]+ steps"),
+        (HEADER + rows(60, of=lambda i: 4), PLAIN, "the target 'y' is constant in the training part"),
+        (HEADER + rows(60, of=lambda i: ""), PLAIN, "column 'y' has no value in the training part"),
+        (HEADER + rows(6), PLAIN, r"the table has 6 steps, 4 of them for training; expected 9 at least, --context and --horizon together"),
+        (HEADER, PLAIN, "has no row of values"),
+        ("", PLAIN, "cannot be read as a table"),
+        ("a\n1\n", Columns(("b",)), "expected one of a"),
+    ],
+)  # fmt: skip
+def test_one_sentence(tmp_path, text, columns, words):
+    path = table(tmp_path, text)
+    with pytest.raises(InputError, match=words):
+        write_series(path, tmp_path, columns, split=(0.7, 0.1, 0.2), shortest=9)
+    assert not (tmp_path / "series.json").exists()
+
+
+def test_ten_thousand_columns_are_listed_in_short(tmp_path):
+    names = [f"c{i}" for i in range(10_000)]
+    path = table(tmp_path, ",".join(names) + "\n" + ",".join("1" * 10_000) + "\n")
+    with pytest.raises(InputError, match=r"c11 and 9,988 more; perhaps 'c9999'") as error:
+        read_series(path, Columns(("c9999x",)))
+    assert len(str(error.value)) < 400
+
+
+def test_scales_are_those_of_the_training_part_alone(tmp_path):
+    path = table(tmp_path, HEADER + rows(100, of=lambda i: i if i < 70 else 10_000 + i))
+    made = write_series(path, tmp_path, PLAIN, split=(0.7, 0.1, 0.2), shortest=9)
+    y = np.arange(70.0)
+    assert (made.mean[0, 0], made.scale[0, 0]) == (y.mean(), y.std())
+    values = made.open_values()
+    given = np.array([*y, *(10_000 + np.arange(70, 100))])
+    error = np.abs(values[:, 0].astype(np.float64) * y.std() + y.mean() - given)
+    eps = np.finfo(np.float32).eps  # the values are rounded to float32 once, in standard deviations from the mean
+    assert (error <= eps * np.abs(given - y.mean())).all()
+    assert made.groups[0].bounds("test") == (80, 100)
+
+
+def test_steps_that_are_left_out_are_missing_values(tmp_path):
+    path = table(tmp_path, HEADER + rows(10) + rows(60, 13))
+    read = read_series(path, PLAIN)
+    assert (read.filled, len(read.values)) == (3, 73)
+    assert np.isnan(read.values[10:13]).all()
+    assert np.isfinite(np.delete(read.values, [10, 11, 12], 0)).all()
+    assert (read.calendar.season, read.calendar.at(read.firsts[0], 25)) == (24, "2024-01-02 01:00:00")
+
+
+def test_months_are_equal_steps(tmp_path):
+    text = "m,y\n" + "".join(f"{2020 + i // 12}-{1 + i % 12:02}-01,{i % 5}\n" for i in range(40))
+    read = read_series(table(tmp_path, text), Columns(("y",), time="m"))
+    assert (read.calendar.kind, read.calendar.season, read.filled) == ("months", 12, 0)
+    assert read.calendar.at(read.firsts[0], 40) == "2023-05-01"
+
+
+def test_series_are_cut_at_the_same_times(tmp_path):
+    """The second series begins 20 steps later: its training part is 20 steps shorter, and ends at the same moment."""
+    late = "".join(f"{i},b,{i % 3}\n" for i in range(20, 100))
+    text = "t,who,y\n" + "".join(f"{i},a,{i % 5}\n" for i in range(100)) + late
+    made = write_series(table(tmp_path, text), tmp_path, Columns(("y",), group="who", time="t"), split=(0.7, 0.1, 0.2), shortest=9)
+    a, b = made.groups
+    assert (a.valid - a.start, b.valid - b.start) == (70, 50)
+    assert made.group("b") == 1
+    with pytest.raises(InputError, match="the series 'c' was not among those of training"):
+        made.group("c")
+
+
+def test_no_target_of_training_lies_beyond_its_border(tmp_path):
+    """And every step of the part is forecast from exactly as many origins as there are pieces of the horizon that reach it."""
+    made = write_series(table(tmp_path, HEADER + rows(200)), tmp_path, PLAIN, split=(0.7, 0.1, 0.2), shortest=9)
+    y, K, context = made.open_values()[:, 0], 4, 5
+    seen = np.zeros(200, int)
+    origins = Origins(made, "train", horizon=K, context=context, pieces=3, relative=False)
+    for i, (_, begin, first, _) in enumerate(origins.pieces):
+        steps = origins.read(i, 0, int(origins.lengths[i]))
+        for n in np.flatnonzero(steps.counts):
+            t = begin + n
+            assert t >= first
+            known = np.isfinite(steps.targets[n])
+            np.testing.assert_array_equal(steps.targets[n][known], y[t + 1 : t + 1 + known.sum()])
+            seen[t + 1 : t + 1 + known.sum()] += 1
+    assert seen[140:].sum() == 0
+    first = context - 1
+    np.testing.assert_array_equal(seen[:140], [max(0, min(K, t - first)) for t in range(140)])
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_windows_are_the_sequence_in_parts(tmp_path, relative):
+    """Inputs and targets of a piece do not depend on where the windows cut it."""
+    text = HEADER + rows(30) + "2024-01-02 06:00,,7\n" + rows(90, 31)
+    made = write_series(table(tmp_path, text), tmp_path, PLAIN, split=(0.7, 0.1, 0.2), shortest=9)
+    origins = Origins(made, "train", horizon=3, context=4, pieces=2, relative=relative)
+    for i, n in enumerate(origins.lengths):
+        whole = origins.read(i, 0, int(n))
+        for window in (1, 7):
+            parts = [origins.read(i, a, min(a + window, int(n))) for a in range(0, int(n), window)]
+            for name in ("inputs", "targets", "counts"):
+                np.testing.assert_array_equal(np.concatenate([getattr(p, name) for p in parts]), getattr(whole, name))
+        assert np.isfinite(whole.inputs).all()
+
+
+def test_a_pass_has_every_origin_once_and_the_same_order_for_the_same_seed(tmp_path):
+    made = write_series(table(tmp_path, HEADER + rows(300)), tmp_path, PLAIN, split=(0.7, 0.1, 0.2), shortest=9)
+    origins = Origins(made, "train", horizon=3, context=4, pieces=7)
+    stream = SequenceStream(origins, batch_size=3, window=10, seed=1)
+    assert sum(batch.counted() for batch in stream) == len(origins) == 210 - 4
+    again = SequenceStream(origins, batch_size=3, window=10, seed=1)
+    step = 2 * len(stream) + 3
+    assert (stream.at(step).inputs == again.at(step).inputs).all()
+    orders = [[stream.layout(e * len(stream) + i) for i in range(len(stream))] for e in range(4)]
+    assert any(o != orders[0] for o in orders[1:])
+
+
+def test_a_stranger_in_the_folder(tmp_path):
+    made = write_series(table(tmp_path, HEADER + rows(60)), tmp_path, PLAIN, split=(0.7, 0.1, 0.2), shortest=9)
+    np.save(tmp_path / "series.npy", np.zeros((5, 2), np.float32))
+    with pytest.raises(InputError, match=r"has float32 \(5, 2\); expected float32 \(60, 2\): it was changed"):
+        made.open_values()
+    (tmp_path / "series.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(InputError, match="cannot be read"):
+        made.open_values()
+    (tmp_path / "series.json").write_text('{"columns": 5}')
+    with pytest.raises(InputError, match="is not what throughtime wrote"):
+        SeriesTable(tmp_path)

@@ -1,0 +1,169 @@
+"""A forecaster's run: the loop of texts, on a table. It is resumed to the same bits, and forecasts the same bytes."""
+
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import throughtime as tt
+from throughtime import InputError
+from throughtime.cli import main
+
+SIZES = ["--hidden", "6", "--batch-size", "4", "--bptt", "9", "--context", "6", "--horizon", "3", "--threads", "1"]
+CHOICE = ["--target", "sold", "--features", "price", "--known-future", "open", "--group", "shop", "--time", "day"]
+
+
+def shops(days, *, blank_from=10**9):
+    rows, chance = ["day,shop,sold,open,price"], random.Random(0)
+    for d in range(days):
+        for shop, level in (("a", 10), ("b", 200)):
+            sold = level * (1 + 0.3 * math.sin(d / 7 * 2 * math.pi)) + chance.random()
+            gap = d in (30, 31) or d >= blank_from
+            rows.append(f"{np.datetime64('2024-01-01') + d},{shop},{'' if gap else f'{sold:.3f}'},{int(d % 7 < 6)},{chance.random():.2f}")
+    return "\n".join(rows) + "\n"
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_shell(tmp_path, monkeypatch, no_pictures):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "shops.csv").write_text(shops(120))
+    torch.set_default_dtype(torch.float32)
+
+
+def train(*flags):
+    return main(["train", "series", "shops.csv", *CHOICE, *SIZES, *flags])
+
+
+def rows(run):
+    timed = ("seconds", "steps_per_second")
+    return [{k: v for k, v in json.loads(line).items() if k not in timed} for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_resumed_to_the_same_bits_and_rows(tmp_path):
+    assert train("--steps", "24", "--eval-every", "5", "--dropout", "0.2", "--out", "whole") == 0
+    assert train("--steps", "13", "--eval-every", "5", "--dropout", "0.2", "--out", "cut") == 0
+    assert main(["train", "series", "--out", "cut", "--resume", "--steps", "24"]) == 0
+    for file in ("model.safetensors", "state.safetensors"):
+        whole, cut = load_file(tmp_path / "whole" / file), load_file(tmp_path / "cut" / file)
+        assert whole.keys() == cut.keys()
+        assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    same = [row for row in rows(tmp_path / "cut") if row["step"] not in (13,)]  # where the first budget ended
+    assert [r for r in rows(tmp_path / "whole") if r["kind"] == "valid"][-1] == [r for r in same if r["kind"] == "valid"][-1]
+
+
+def test_from_the_shell_to_a_forecast(tmp_path, capsys):
+    assert train("--steps", "30", "--loss", "gaussian", "--out", "run") == 0
+    assert "2 series of 3 columns" in capsys.readouterr().out
+    (tmp_path / "later.csv").write_text(shops(120, blank_from=112))
+    for name in ("one.csv", "two.csv"):
+        assert main(["forecast", "run", "--data", "later.csv", "--steps", "5", "--out", name]) == 0
+    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
+    lines = [line.split(",") for line in (tmp_path / "one.csv").read_text().splitlines()]
+    assert lines[0] == ["shop", "day", "sold", "sold_low", "sold_high"]
+    assert [line[:2] for line in lines[1:]] == [[shop, f"2024-04-{22 + i}"] for shop in "ab" for i in range(5)]
+    for line in lines[1:4]:
+        assert float(line[3]) < float(line[2]) < float(line[4])
+    assert [line[3:] for line in lines[4:6]] == [["", ""], ["", ""]]  # beyond the horizon
+    assert abs(float(lines[1][2]) - 10) < 10
+    assert abs(float(lines[6][2]) - 200) < 100
+    for verb in (["evaluate", "run"], ["evaluate", "run", "--json"], ["flow", "run", "--streams", "2"], ["runs", "."]):
+        assert main(verb) == 0
+    out = capsys.readouterr().out
+    assert "test, last value" in out
+    assert "test, seasonal naive (7)" in out
+    assert "in the 80% interval" in out
+    assert main(["export", "run"]) == 0
+    assert main(["train", "series", "--from", "run", "--steps", "2", "--out", "child"]) == 0
+    assert main(["sample", "run"]) == 2
+    assert "is a run of train series; expected one of train text. Use throughtime forecast" in capsys.readouterr().err
+    assert main(["train", "text", "--out", "run", "--resume"]) == 2
+    assert "is a run of throughtime train series; expected one of throughtime train text" in capsys.readouterr().err
+
+
+def test_a_backtest_is_the_forecasts_one_by_one(tmp_path):
+    """Errors of the model and of the baselines, found again from forecasts of the table cut off at each origin."""
+    assert train("--steps", "5", "--no-relative", "--out", "run") == 0
+    trained = tt.load("run")
+    table, K = trained.table, 3
+    score = trained.evaluate("test")
+    values, error, naive, scaled = table.open_values().astype(float), [], [], []
+    for g, group in enumerate(table.groups):
+        start, stop = group.bounds("test")
+        y = values[group.start : group.stop] * table.scale[g] + table.mean[g]
+        for t in range(start - 1, stop - K):
+            at = t - group.start
+            rows = values[group.start : t + 1].astype(np.float32)
+            rows = rows[max(0, len(rows) - 6 - (t - start + 1)) :]
+            known = values[t + 1 : t + 1 + K, -1:].astype(np.float32)
+            piece = next(p for p in _origins(trained).pieces if p[0] == g and p[2] <= t < p[3])
+            point, _, _ = trained._roll(values[piece[1] : t + 1].astype(np.float32), known, K, 0.8, "x")
+            truth = y[at + 1 : at + 1 + K, 0]
+            error += list(truth - (point[:, 0] * table.scale[g, 0] + table.mean[g, 0]))
+            naive += list(truth - y[at, 0])
+            scaled += list(np.abs(truth - y[at, 0]) / table.scale[g, 0] / table.error[g, 0])
+    eps = float(torch.finfo(torch.float32).eps)  # the network's sums in float32: 6 units, 20 steps, values up to 300
+    tolerance = 4 * eps * 20 * (6 + 10) * 300
+    assert score.origins == len(error) // K
+    assert abs(score.model["rmse"][0] - np.sqrt(np.mean(np.square(error)))) < tolerance
+    last = score.errors["last value"].numbers()
+    assert abs(last["rmse"][0] - np.sqrt(np.mean(np.square(naive)))) < tolerance
+    assert abs(last["mase"] - np.mean(scaled)) < tolerance
+
+
+def _origins(trained):
+    from throughtime.data import Origins
+
+    return Origins(trained.table, "test", horizon=3, context=6, pieces=64, relative=False)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (
+            ["--target", "sole"],
+            "--target is 'sole', which is no column of shops.csv; expected one of day, shop, sold, open, price; perhaps 'sold'",
+        ),
+        (["--context", "200"], "has 120 steps, 84 of them for training; expected 203 at least, --context and --horizon together"),
+        (["--split", "0.5,0.2,0.2"], "split is 0.5,0.2,0.2"),
+        (["--interval", "1"], "--interval is 1.0; expected a probability"),
+        (["--horizon", "0"], "--horizon is 0"),
+        (["--time", "shop"], "row 2: 'shop' is 'a'; expected a time"),
+        (["--sample-every", "5"], "--sample-every is given with train series"),
+        (["--loss", "hubber"], "--loss is 'hubber'"),
+    ],
+)
+def test_one_sentence_and_nothing_is_left(tmp_path, capsys, flags, words):
+    assert train(*flags, "--out", "runs/x") == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["shops.csv"]
+
+
+def test_a_forecast_that_cannot_be(tmp_path, capsys):
+    assert train("--steps", "2", "--out", "run") == 0
+    assert main(["forecast", "run", "--out", "x.csv"]) == 2
+    assert "open: 0 steps are known after the last target of 'a'; expected 3" in capsys.readouterr().err
+    (tmp_path / "short.csv").write_text(shops(4))
+    assert main(["forecast", "run", "--data", "short.csv", "--out", "x.csv"]) == 2
+    assert "has 4 steps; expected 6 at least, the run's --context" in capsys.readouterr().err
+    assert main(["forecast", "run", "--interval", "0.5", "--out", "x.csv"]) == 2
+    assert "expected a run with --loss gaussian" in capsys.readouterr().err
+    with pytest.raises(InputError, match="part is 'all'"):
+        tt.load("run").evaluate("all")
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_a_model_from_plain_values():
+    config = {"input_size": 3, "targets": 2, "cell": "lstm", "loss": "quantiles", "horizon": 4, "hidden_size": 5}
+    model = tt.models.Forecaster.from_config(json.loads(json.dumps(config)))
+    assert model.head.weight.shape == (3 * 4 * 2, 5)
+    with pytest.raises(InputError, match="loss is 'cubed'; expected 'squared'"):
+        tt.models.Forecaster.from_config({**config, "loss": "cubed"})
+    with pytest.raises(InputError, match="unexpected keyword argument 'wide'"):
+        tt.models.Forecaster.from_config({**config, "wide": 1})
