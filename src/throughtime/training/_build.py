@@ -70,7 +70,7 @@ def check_memory(network: NetworkOptions, vocabulary_size: int, batch_size: int,
     _check.memory(
         4 * weights + 4 * kept_a_step * batch_size * window,
         f"training {weights // 4:,} weights with {batch_size} streams of {window} steps",
-        "Lower --hidden, --layers, --vocab-size, --batch-size or --bptt.",
+        "Lower --hidden, --layers, --vocab-size, --batch-size or --bptt; --gradient checkpointed:budget=64MB keeps less of a long window.",
     )
 
 

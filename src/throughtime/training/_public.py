@@ -32,6 +32,7 @@ from ._build import (
     device as device,
     text_source as text_source,
 )
-from ._report import number as number, read_rows as read_rows
+from ._report import number as number
+from ._rows import read_rows as read_rows
 from ._trained import Trained as Trained, load as load
 from ._step import Step as Step, step as step

@@ -16,7 +16,7 @@ from ..models import LanguageModel
 from ._build import device as device_of
 from ._evaluate import Score, evaluate
 from ._folder import RunFolder
-from ._report import read_rows
+from ._rows import read_rows
 from .options import TextRun
 
 
