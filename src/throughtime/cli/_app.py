@@ -28,7 +28,7 @@ class Verb:
 
 
 VERBS = {
-    ("train", "text"): Verb("TrainText", "_train.train_text", "train a language model on a text"),
+    ("train", "text"): Verb("TrainText", "_train.train", "train a language model on a text"),
     ("evaluate",): Verb("Evaluate", "_evaluate.evaluate", "measure a trained model on held-out text"),
     ("sample",): Verb("Sample", "_sample.sample", "let a trained model write"),
     ("export",): Verb("Export", "_export.export", "write a trained model for other runtimes"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from ._files import write_text
+from ._unit import BITS
 
 
 @final
@@ -18,10 +19,11 @@ class Rows:
     Args:
         path: the file.
         step: rows after this one, of a run that went further and was killed, are dropped.
+        drawn: as of ``read_rows``.
     """
 
-    def __init__(self, path: Path, step: int) -> None:
-        write_text(path, "".join(json.dumps(row) + "\n" for row in read_rows(path) if row["step"] <= step))
+    def __init__(self, path: Path, step: int, drawn: str = BITS.drawn) -> None:
+        write_text(path, "".join(json.dumps(row) + "\n" for row in read_rows(path, drawn) if row["step"] <= step))
         self._path, self._file = path, os.open(path, os.O_WRONLY | os.O_APPEND)
         self._waiting, self._size = b"", os.fstat(self._file).st_size
 
@@ -58,22 +60,20 @@ class Rows:
         self._waiting, self._size = b"", self._size + len(self._waiting)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl, up to a line that was cut short."""
+def read_rows(path: Path, drawn: str = BITS.drawn) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl, up to a line that was cut short; ``drawn`` is the number of a loss that its rows have."""
     rows = []
     for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
             rows.append(json.loads(line))
         except ValueError:
             break
-    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int) and _is_whole(row)]
+    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int) and _is_whole(row, drawn)]
 
 
-def _is_whole(row: dict[str, Any]) -> bool:
+def _is_whole(row: dict[str, Any], drawn: str) -> bool:
     """Whether a row has the numbers that the picture shows; others may have been written by something else."""
-    wanted = {"train": ("bits_per_token", "gradient_norm"), "valid": ("bits_per_token",), "flow": ("profile",)}.get(
-        str(row.get("kind")), ()
-    )
+    wanted = {"train": (drawn, "gradient_norm"), "valid": (drawn,), "flow": ("profile",)}.get(str(row.get("kind")), ())
     return all(isinstance(row.get(name), int | float | list) for name in wanted)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._check import InputError, NonFinite
 from ..gradients import Carry
-from ..models import LanguageModel
+from ..models import AbstractModel
 from ._files import load_parameters, read_tensors, write_tensors
 from ._generators import set_generator_states
 from ._step import Step
@@ -43,7 +43,7 @@ class Progress:
     clipped: int = 0  # steps whose gradient a clip changed
     seconds: float = 0.0  # spent in training, over all resumptions
     since: Since = field(default_factory=Since)
-    best: float | None = None  # nats a symbol on validation
+    best: float | None = None  # the loss on validation
     best_step: int = 0
     validated: int = 0  # the step of the last validation
     waited: int = 0  # validations since the best
@@ -68,7 +68,7 @@ class Progress:
         self.skipped, self.skipped_in_a_row = self.skipped + 1, self.skipped_in_a_row + 1
 
 
-def refuse_non_finite(model: LanguageModel) -> None:
+def refuse_non_finite(model: AbstractModel) -> None:
     """Raises NonFinite where a weight is not a finite number: such a model is never saved."""
     for name, p in model.named_parameters():
         if not torch.isfinite(p).all():
@@ -77,7 +77,7 @@ def refuse_non_finite(model: LanguageModel) -> None:
 
 def save_state(
     path: Path,
-    model: LanguageModel,
+    model: AbstractModel,
     optimizer: torch.optim.Optimizer,
     carry: Carry | None,
     generators: Mapping[str, Tensor],
@@ -101,7 +101,7 @@ def save_state(
     write_tensors(path, tensors, asdict(progress), previous)
 
 
-def load_state(path: Path, model: LanguageModel, optimizer: torch.optim.Optimizer) -> tuple[Carry | None, Progress]:
+def load_state(path: Path, model: AbstractModel, optimizer: torch.optim.Optimizer) -> tuple[Carry | None, Progress]:
     """Put everything back, torch's generators too.
 
     Raises:
