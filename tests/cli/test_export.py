@@ -56,7 +56,7 @@ def test_the_file_is_in_the_run_folder_where_no_name_is_given(trained):
 
 
 def test_a_full_disk_leaves_no_file(trained, tmp_path, monkeypatch, capsys):
-    def full(aside, path):
+    def full(aside, path, previous):
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr("throughtime.training._files._into_place", full)

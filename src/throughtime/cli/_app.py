@@ -140,7 +140,10 @@ def _outcome(work: Callable[[], int], interruption: Interruption) -> int:
         return say(_about_file(error))
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or any(word in str(error) for word in _NO_MEMORY):
-            return say("there is not enough memory for these sizes. Lower --hidden, --layers, --batch-size or --bptt.")
+            return say(
+                "there is not enough memory for these sizes. Lower --hidden, --layers, --batch-size or --bptt, "
+                "or keep less of a long window: --gradient checkpointed:budget=64MB."
+            )
         raise
 
 

@@ -42,7 +42,7 @@ _PLAIN: Any = {"soft_wrap": True, "highlight": False, "markup": False}
 
 _MAY_CHANGE = {
     *("lr", "momentum", "weight_decay", "schedule", "warmup", "decay", "decay_after", "clip", "clip_value", "clip_step", "omega"),
-    *("epochs", "steps", "minutes", "patience", "eval_every", "eval_tokens", "save_every", "sample_every", "watch_flow"),
+    *("epochs", "steps", "minutes", "patience", "eval_every", "eval_tokens", "save_every", "sample_every", "watch_flow", "on_nonfinite"),
     *("threads", "kernels", "device"),
 }
 

@@ -49,7 +49,7 @@ def check_memory(build: Callable[[], AbstractModel], loop: LoopOptions, remedy: 
     _check.memory(
         4 * weights + 4 * kept_a_step * loop.batch_size * loop.bptt,
         f"training {weights // 4:,} weights with {loop.batch_size} streams of {loop.bptt} steps",
-        f"Lower --hidden, --layers, {remedy}--batch-size or --bptt.",
+        f"Lower --hidden, --layers, {remedy}--batch-size or --bptt; --gradient checkpointed:budget=64MB keeps less of a long window.",
     )
 
 

@@ -4,6 +4,7 @@ config.json         every choice                    tokens/         of a text: i
 vocabulary.json     of a text: the symbols          metrics.jsonl   a line a report
 model.safetensors   the best weights so far         events.*        the same for TensorBoard
 state.safetensors   all that --resume needs         curves.png      the same as a picture
+state.previous.…    the same, one save before
 """
 
 import json
@@ -43,6 +44,10 @@ class RunFolder:
     @property
     def state(self) -> Path:
         return self.path / "state.safetensors"
+
+    @property
+    def previous_state(self) -> Path:
+        return self.path / "state.previous.safetensors"
 
     @property
     def metrics(self) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 from ._build import device as device_of
 from ._folder import RunFolder
 from ._forecasts import TrainedForecaster
-from ._report import read_rows
+from ._rows import read_rows
 from ._trained import Trained
 
 

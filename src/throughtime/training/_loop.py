@@ -21,6 +21,7 @@ from ..kernels import get_kernels, set_kernels
 from ..models import AbstractModel
 from ._build import device, gradient_of
 from ._clip import AbstractClip, ClipNorm, ClipValue
+from ._faults import MOST_ROLLBACKS, MOST_SKIPPED, RECENT, SLOWER, runs_away, usual
 from ._files import load_parameters, read_tensors, write_tensors
 from ._folder import RunFolder
 from ._generators import generator_states, set_generator_states
@@ -30,6 +31,7 @@ from ._schedule import learning_rate
 from ._score import AbstractScore
 from ._state import Progress, load_state, refuse_non_finite, save_state
 from ._step import step
+from ._unit import number
 from ._watch import look
 from .options import LoopOptions, OptimiserOptions
 
@@ -112,8 +114,8 @@ def train(folder: RunFolder, *, console: Console, stop: Callable[[], bool] = lam
 
     Raises:
         InputError: a state that does not belong here.
-        NonFinite: the loss or gradient is no longer finite. The last good state is saved.
-        OSError: the disk is full. The last state that was saved is whole.
+        NonFinite: the loss or gradient is no longer finite, and the run's options say to stop. The last good state is saved.
+        OSError: what came of it cannot be written. The last state that was saved is whole.
     """
     with resumed(folder) as training:
         return training.run(console, stop)
@@ -168,18 +170,46 @@ class Training:
         self.generators = generator_states()  # after the last step, or the last validation
         self.report: Report | None = None
         self.saved_at, self.saved_step, self.last_loss = time.monotonic(), 0, 0.0
+        self.mended: list[str] = []  # what was damaged, and what has taken its place
+        self.unsaved = ""  # why the last save failed
         self._gate, self._inside = threading.Lock(), False
         self.optimizer.register_step_pre_hook(lambda *_: self._enter_gate())
 
     def go_on(self) -> None:
-        """Take up the state that is saved."""
-        self.carry, self.progress = load_state(self.folder.state, self.model, self.optimizer)
-        self.saved_step, self.generators = self.progress.step, generator_states()
+        """Take up the state that is saved; the one before it where that is damaged."""
+        try:
+            self._take(self.folder.state)
+        except InputError:
+            try:
+                self._take(self.folder.previous_state)
+            except InputError:
+                previous = None
+            else:
+                previous = self.progress.step
+            if previous is None:
+                raise
+            self.mended.append(
+                f"{self.folder.state} is damaged or missing; the run goes on from the save before it, after step {previous:,}"
+            )
         if self.carry is not None and self.carry.kept and self.carry.made_by != self.gradient.carry_owner:
             raise InputError(
                 f"the run was saved by {self.carry.made_by} and is to go on with {self.gradient!r}; expected the same, since it keeps more "
                 "than the state from step to step. Give --clip-step as before."
             )
+        self._mend_best()
+
+    def _take(self, path: Path) -> None:
+        self.carry, self.progress = load_state(path, self.model, self.optimizer)
+        self.saved_step, self.generators = self.progress.step, generator_states()
+
+    def _mend_best(self) -> None:
+        """Where the best weights are damaged, the latest take their place until a validation finds better ones."""
+        try:
+            read_tensors(self.folder.model)
+        except InputError:
+            self.progress.best = None
+            self.save_model()
+            self.mended.append(f"{self.folder.model} is damaged or missing; the latest weights take its place until the next validation")
 
     @property
     def finished(self) -> bool:
@@ -195,6 +225,8 @@ class Training:
                 soft_wrap=True, highlight=False,
             )  # fmt: skip
         with Report(self.folder, console, step=p.step) as self.report:
+            for sentence in self.mended:
+                self.report.tell(sentence)
             self.model.train()
             if self.due():  # a validation that was stopped
                 stopped = not self.validate(self.report, stop)
@@ -203,7 +235,7 @@ class Training:
                 due = self.due()
                 stopped = (due and not self.validate(self.report, stop)) or (stop() and not self.finished)
                 if due or stopped or time.monotonic() - self.saved_at >= self.loop.save_every:
-                    self.save()
+                    self.save_if_possible(self.report, last=stopped or self.finished)
         if stopped:
             return Ended("interrupted", p.step, {})
         draw_curves(self.folder, self.optimiser.clip)
@@ -214,7 +246,7 @@ class Training:
         """A step from the stream's next window, and a row now and then. A step that is not finite leaves the state before it saved."""
         p, started = self.progress, time.monotonic()
         epoch = p.step / len(self.stream)
-        rate = learning_rate(self.optimiser, step=p.step, epoch=epoch, progress=min(1.0, self.budget.spent(p)))
+        rate = learning_rate(self.optimiser, step=p.step, epoch=epoch, progress=min(1.0, self.budget.spent(p))) * SLOWER**p.rollbacks
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         batch, before = self.stream.at(p.step).to(self.device), self.carry
@@ -225,9 +257,11 @@ class Training:
             if p.step % _ROW_EVERY == 0 or self.finished:
                 row = TrainRow.of(p, p.step / len(self.stream), rate, self.gradient.logged(done.carry), self.task.unit)
                 report.train(row, done=self.budget.spent(p), seconds_left=self.budget.seconds_left(p))
+                self.watch_loss(report, row.loss)
             self.generators = generator_states()
         except NonFinite as first:
-            raise self.give_up(first) from None
+            self.go_on_without(first, report, time.monotonic() - started)
+            return
         finally:
             self._leave_gate()
         if self.loop.watch_flow and p.step % self.loop.watch_flow == 0:
@@ -257,11 +291,53 @@ class Training:
         with torch.random.fork_rng():
             return self.task.written(self.model, torch.Generator().manual_seed(self.progress.step))
 
+    def watch_loss(self, report: Report, loss: float) -> None:
+        """Say so once when the loss runs away from what it was."""
+        p = self.progress
+        if (away := runs_away(loss, p.recent)) and not p.diverging:
+            quantile = usual(p.recent) or 0.0
+            sentence = f"the loss runs away: {number(loss, 3)}, where nine in ten reports before had at most {quantile:.3f}"
+            report.event("diverging", p.step, sentence, loss=loss, quantile=quantile)
+        p.diverging, p.recent = away, (*p.recent, loss)[-RECENT:]
+
+    def go_on_without(self, first: NonFinite, report: Report, seconds: float) -> None:
+        """After a step that is not finite: what --on-nonfinite says, as long as there is hope.
+
+        Raises:
+            NonFinite: it says to stop, or it was done too often.
+        """
+        p = self.progress
+        match self.loop.on_nonfinite:
+            case "skip" if p.skipped_in_a_row < MOST_SKIPPED:
+                with self._gate:
+                    p.skip(seconds)
+                    self.carry, self.generators = None, generator_states()  # the state may be what went wrong: the streams begin anew
+                report.event("skipped", p.step, f"skipped: {first} was the first that is not finite", first=str(first))
+            case "rollback" if p.rollbacks < MOST_ROLLBACKS:
+                self.roll_back(first, report)
+            case _:
+                raise self.give_up(first) from None
+
+    def roll_back(self, first: NonFinite, report: Report) -> None:
+        """The state that was saved last, with half the learning rate from there on."""
+        p, at, rollbacks = self.progress, self.progress.step + 1, self.progress.rollbacks + 1
+        with self._gate:
+            self.carry, saved = load_state(self.folder.state, self.model, self.optimizer)
+            vars(p).update(vars(saved))  # in place: the loop holds it
+            p.rollbacks, self.generators = rollbacks, generator_states()
+        report.back_to(p.step)
+        sentence = (
+            f"back from step {at:,}, where {first} was the first that is not finite; on with {SLOWER**rollbacks:g} of the learning rate"
+        )
+        report.event("rollback", p.step, sentence, first=str(first), rate_factor=SLOWER**rollbacks)
+        with self._gate:
+            self._save()
+
     def give_up(self, first: NonFinite) -> NonFinite:
         """Save what is still good, and say what went wrong."""
         at = self.progress.step
         try:
-            save_state(self.folder.state, self.model, self.optimizer, self.carry, self.generators, self.progress)
+            self._write_state()
             self.saved_step = at
         except NonFinite:
             pass  # the weights are gone too: what was saved before them stands
@@ -291,11 +367,21 @@ class Training:
             best = p.best is None or score.loss < p.best
             p.waited = 0 if best else p.waited + 1
             if best:
-                p.best, p.best_step = score.loss, p.step
-                self.save_model()
+                self.keep_best(score.loss, report)
             p.validated, self.last_loss, self.generators = p.step, score.loss, generator_states()
             report.valid(p.step, score, p.seconds, best=best and self.diverged() is None)
         return True
+
+    def keep_best(self, loss: float, report: Report) -> None:
+        """``model.safetensors`` and what it costs; where it cannot be written, the best that was written remains the best."""
+        p = self.progress
+        before = p.best, p.best_step
+        p.best, p.best_step = loss, p.step
+        try:
+            self.save_model()
+        except OSError as error:
+            p.best, p.best_step = before
+            report.tell(f"step {p.step:,}  cannot save the best weights ({error.strerror or error}); training goes on")
 
     def _measured(self, model: AbstractModel, name: str, most: int, progress: Callable[[int, int], None]) -> AbstractScore:
         return self.task.evaluate(model, name, window=self.loop.bptt, most=most, progress=progress)
@@ -305,11 +391,13 @@ class Training:
         return self.last_loss if self.last_loss > _HOPELESS * self.task.guess else None
 
     def refuse_non_finite(self) -> None:
-        """Stop before weights that are not finite are taken for a model."""
+        """Stop, or go back, before weights that are not finite are taken for a model."""
         try:
             refuse_non_finite(self.model)
         except NonFinite as first:
-            raise self.give_up(first) from None
+            if self.report is None or self.loop.on_nonfinite != "rollback":
+                raise self.give_up(first) from None
+            self.go_on_without(first, self.report, 0.0)
 
     def save_model(self) -> None:
         """``model.safetensors``, from the weights as they are."""
@@ -322,13 +410,39 @@ class Training:
         with self._gate:
             self._save()
 
+    def save_if_possible(self, report: Report, *, last: bool) -> None:
+        """Save; where that fails, say so, go on, and try again later.
+
+        Raises:
+            OSError: it fails at the last chance.
+        """
+        try:
+            self.save()
+            if self.unsaved:
+                report.tell(f"step {self.progress.step:,}  saved again")
+            self.unsaved = ""
+        except OSError as error:
+            if last:
+                raise
+            reason, self.saved_at = str(error.strerror or error), time.monotonic()
+            if reason != self.unsaved:
+                report.tell(
+                    f"step {self.progress.step:,}  cannot save ({reason}); training goes on, the state after step {self.saved_step:,} "
+                    f"stands, and the next try is in {self.loop.save_every:g} s"
+                )
+            self.unsaved = reason
+
     def _save(self) -> None:
         if self.report is not None:
             self.report.flush()  # before the state: the next resume drops a row too many, and cannot bring back one too few
         if self.progress.best is None:
             self.save_model()
-        save_state(self.folder.state, self.model, self.optimizer, self.carry, self.generators, self.progress)
+        self._write_state()
         self.saved_at, self.saved_step = time.monotonic(), self.progress.step
+
+    def _write_state(self) -> None:
+        folder = self.folder
+        save_state(folder.state, self.model, self.optimizer, self.carry, self.generators, self.progress, folder.previous_state)
 
     def rescue(self) -> int:
         """Save the state after the last whole step, from another thread, and let no step end any more; the step that is saved.

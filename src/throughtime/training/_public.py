@@ -31,7 +31,7 @@ from ._build import (
     build_cell as build_cell,
     device as device,
 )
-from ._report import read_rows as read_rows
+from ._rows import read_rows as read_rows
 from ._unit import BITS as BITS, Unit as Unit, number as number
 from ._score import AbstractScore as AbstractScore
 from .tasks import (

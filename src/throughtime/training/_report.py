@@ -1,8 +1,6 @@
 """Station ⑧: what a person sees of a run: a live line, metrics.jsonl, TensorBoard events, curves.png."""
 
-import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,18 +11,17 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress as Bar, TextColumn
 from rich.text import Text
 
-from ._files import write_text
 from ._folder import RunFolder
+from ._rows import Events, Rows, read_rows
 from ._score import AbstractScore
 from ._state import Progress, Since
-from ._unit import BITS, Unit
+from ._unit import Unit
 from ._watch import FlowRow
 from .options import AnyRun, LoopOptions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from torch.utils.tensorboard import SummaryWriter
 
 _PLAIN_EVERY = 5.0  # seconds between two lines where there is no terminal
 
@@ -95,18 +92,17 @@ class Report:
     """
 
     def __init__(self, folder: RunFolder, console: Console, *, step: int = 0) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # a second to import: only where it is used
-
         self._folder, self._console, self._spoken = folder, console, -math.inf
-        _drop_after(folder.metrics, step, folder.unit)
-        self._metrics = folder.metrics.open("a", encoding="utf-8")
-        purge = step + 1 if step else None
-        self._events = SummaryWriter(folder.path, purge_step=purge)
-        self._valid_events = SummaryWriter(folder.path / "valid", purge_step=purge)  # a log of its own: TensorBoard lays it over the other
+        self._open(step)
         if not step:
-            self._events.add_text("options", _as_table(folder.config))
+            self._events.text("options", _as_table(folder.config))
         self._bar = _Live(BarColumn(None), TextColumn("{task.fields[left]}"), console=console, disable=not console.is_terminal, expand=True)
         self._task = self._bar.add_task("training", total=1.0, left="")
+
+    def _open(self, step: int) -> None:
+        self._rows = Rows(self._folder.metrics, step, self._folder.unit.drawn)
+        self._events = Events(self._folder.path, step, self.tell)
+        self._valid_events = Events(self._folder.path / "valid", step, self.tell)  # a log of its own: TensorBoard lays it over the other
 
     def __enter__(self) -> "Report":
         self._bar.start()
@@ -114,9 +110,26 @@ class Report:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
-        self._metrics.close()
+        self._close()
+
+    def _close(self) -> None:
+        self._rows.close()
         self._events.close()
         self._valid_events.close()
+
+    def back_to(self, step: int) -> None:
+        """Forget what was reported after a step."""
+        self._close()
+        self._open(step)
+
+    def tell(self, sentence: str) -> None:
+        """Something that whoever trains should know."""
+        self._console.print(sentence, soft_wrap=True, highlight=False, markup=False)
+
+    def event(self, kind: str, step: int, sentence: str, **numbers: float | str) -> None:
+        """Something that happened at a step: a row of its kind, and a sentence."""
+        self._rows.add({"kind": kind, "step": step, **numbers})
+        self.tell(f"step {step:,}  {sentence}")
 
     def train(self, row: TrainRow, *, done: float, seconds_left: float) -> None:
         """A row of training; ``done`` is the share of the budget spent."""
@@ -140,27 +153,26 @@ class Report:
 
     def flow(self, row: FlowRow) -> None:
         """A look at the gradient's way through time."""
-        self._metrics.write(json.dumps(row.as_dict()) + "\n")
+        self._rows.add(row.as_dict())
         for name, value in row.scalars().items():
-            self._events.add_scalar(f"flow/{name}", value, row.step)
+            self._events.scalar(f"flow/{name}", value, row.step)
 
     def sample(self, step: int, text: str) -> None:
         """What the model writes."""
-        self._events.add_text("sample", text, step)
-        self._console.print(f"step {step:,}  writes {text!r}", soft_wrap=True, highlight=False, markup=False)
+        self._events.text("sample", text, step)
+        self.tell(f"step {step:,}  writes {text!r}")
 
     def flush(self) -> None:
         """Everything so far to the disk."""
-        self._metrics.flush()
-        os.fsync(self._metrics.fileno())
+        self._rows.flush()
         self._events.flush()
         self._valid_events.flush()
 
-    def _write(self, row: dict[str, Any], events: "SummaryWriter") -> None:
-        self._metrics.write(json.dumps(row) + "\n")
+    def _write(self, row: dict[str, Any], events: Events) -> None:
+        self._rows.add(row)
         for name, value in row.items():
             if name not in ("kind", "step") and value is not None:
-                events.add_scalar("loss" if name == "nats" else name, value, row["step"])
+                events.scalar("loss" if name == "nats" else name, value, row["step"])
 
 
 def _as_table(config: AnyRun) -> str:
@@ -169,23 +181,6 @@ def _as_table(config: AnyRun) -> str:
         f"| {name} | {value} |" for section in asdict(cast(Any, config)).values() for name, value in section.items() if value is not None
     ]
     return "\n".join(["| option | value |", "| --- | --- |", *rows])
-
-
-def read_rows(path: Path, drawn: str = BITS.drawn) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl, up to a line that was cut short; ``drawn`` is the number of a loss that its rows have."""
-    rows = []
-    for line in path.read_bytes().splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int) and _is_whole(row, drawn)]
-
-
-def _is_whole(row: dict[str, Any], drawn: str) -> bool:
-    """Whether a row has the numbers that the picture shows; others may have been written by something else."""
-    wanted = {"train": (drawn, "gradient_norm"), "valid": (drawn,), "flow": ("profile",)}.get(str(row.get("kind")), ())
-    return all(isinstance(row.get(name), int | float | list) for name in wanted)
 
 
 def draw_curves(folder: RunFolder, clip: float) -> None:
@@ -287,11 +282,6 @@ def _edges(steps: list[int]) -> np.ndarray:
 
 def _window(loop: LoopOptions) -> str:
     return f"window {loop.bptt}" if loop.gradient is None else f"{loop.gradient}, {loop.bptt} steps"
-
-
-def _drop_after(path: Path, step: int, unit: Unit) -> None:
-    rows = [r for r in read_rows(path, unit.drawn) if r["step"] <= step]
-    write_text(path, "".join(json.dumps(r) + "\n" for r in rows))
 
 
 def _short(number: float) -> str:

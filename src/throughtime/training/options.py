@@ -212,6 +212,8 @@ class LoopOptions:
     """Steps between validations."""
     patience: Annotated[int | None, Flag("N", "the whole budget is spent")] = None
     """Stop after this many validations without a better one."""
+    on_nonfinite: Annotated[Literal["stop", "skip", "rollback"], Flag(rare=True)] = "stop"
+    """After a step whose loss or gradient is not finite: stop; skip it; or go back to the saved state, on with half the learning rate."""
     sample_every: Annotated[int, Flag(rare=True)] = 0
     """Every so many steps, let the model write a line; 0: never."""
     eval_tokens: Annotated[int, Flag(rare=True)] = 200_000
