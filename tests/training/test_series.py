@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 import throughtime as tt
 from throughtime import InputError
 from throughtime.cli import main
+from throughtime.training import RunFolder
 
 SIZES = ["--hidden", "6", "--batch-size", "4", "--bptt", "9", "--context", "6", "--horizon", "3", "--threads", "1"]
 CHOICE = ["--target", "sold", "--features", "price", "--known-future", "open", "--group", "shop", "--time", "day"]
@@ -167,3 +168,32 @@ def test_a_model_from_plain_values():
         tt.models.Forecaster.from_config({**config, "loss": "cubed"})
     with pytest.raises(InputError, match="unexpected keyword argument 'wide'"):
         tt.models.Forecaster.from_config({**config, "wide": 1})
+
+
+def test_the_same_model_in_plain_torch_has_the_same_losses(tmp_path):
+    """torch's own GRU and linear layer, from the same weights, on the same batches, with the same rule: the mean loss of ten steps."""
+    assert train("--steps", "10", "--optimizer", "sgd", "--lr", "0.1", "--out", "run") == 0
+    (row,) = [row for row in rows(tmp_path / "run") if row["kind"] == "train"]
+    folder = RunFolder.open(tmp_path / "run")
+    task, loop = folder.task(), folder.config.loop
+    torch.manual_seed(loop.seed)
+    ours = task.build_model(folder.config.network)
+    gru, linear = torch.nn.GRU(ours.input.size, 6), torch.nn.Linear(6, 3)
+    gru.load_state_dict(ours.recurrence.state_dict())
+    linear.load_state_dict(ours.head.state_dict())
+    parameters = [*gru.parameters(), *linear.parameters()]
+    rule, h, losses = torch.optim.SGD(parameters, 0.1), None, []
+    stream = task.stream(loop)
+    for step in range(10):
+        batch = stream.at(step)
+        hs, h = gru(batch.inputs, None if batch.fresh.all() else h.detach())
+        counted = batch.mask.unsqueeze(2) & ~batch.targets.isnan()
+        error = batch.targets.where(counted, linear(hs)) - linear(hs)
+        loss = error.square().sum() / 3 / batch.mask.sum()
+        rule.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        rule.step()
+        losses.append(loss.item())
+    eps = float(torch.finfo(torch.float32).eps)  # a window of 9 steps of 6 units and 8 inputs, and ten updates one after another
+    assert abs(np.mean(losses) - row["loss"]) <= 4 * eps * 10 * 2 * (9 + 1) * (14 + 10) * np.mean(losses)
