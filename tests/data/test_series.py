@@ -136,6 +136,22 @@ def test_windows_are_the_sequence_in_parts(tmp_path, relative):
         assert np.isfinite(whole.inputs).all()
 
 
+def test_changes_are_since_the_row_before_and_since_the_last_known_value(tmp_path):
+    """Inputs: v_t − v_{t−1}, 0 with a 1 beside it where that is not known. Targets: y_{t+k} minus the last y that is known at t."""
+    text = HEADER + rows(30) + "2024-01-02 06:00,,7\n" + rows(90, 31)
+    made = write_series(table(tmp_path, text), tmp_path, PLAIN, split=(0.7, 0.1, 0.2), shortest=9)
+    values = made.open_values()
+    origins = Origins(made, "train", horizon=2, context=4, pieces=1)
+    steps = origins.read(0, 0, int(origins.lengths[0]))
+    assert np.isnan(values[30, 0])
+    for t in (1, 5, 29, 30, 31, 32):
+        change = values[t] - values[t - 1]
+        np.testing.assert_array_equal(steps.inputs[t], [*np.nan_to_num(change), *np.isnan(change)])
+        last = values[t if t != 30 else 29, 0]
+        np.testing.assert_array_equal(steps.targets[t], values[t + 1 : t + 3, 0] - last)
+    np.testing.assert_array_equal(steps.inputs[0], np.zeros(4))
+
+
 def test_a_pass_has_every_origin_once_and_the_same_order_for_the_same_seed(tmp_path):
     made = write_series(table(tmp_path, HEADER + rows(300)), tmp_path, PLAIN, split=(0.7, 0.1, 0.2), shortest=9)
     origins = Origins(made, "train", horizon=3, context=4, pieces=7)
