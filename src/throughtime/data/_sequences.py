@@ -69,7 +69,7 @@ class SequenceStream(AbstractStream):
     ...         return Steps(x, x + 1, np.ones(stop - start, bool))
     >>> stream = SequenceStream(Ramps(), batch_size=2, window=3)
     >>> [(batch.T, batch.fresh.tolist(), batch.counted()) for batch in stream]
-    [(3, [True, True], 5), (1, [False, False], 1), (3, [True, True], 3), (2, [False, False], 2)]
+    [(3, [True, True], 6), (2, [False, False], 3), (2, [True, True], 2)]
     """
 
     def __init__(self, sequences: AbstractSequences, *, batch_size: int, window: int, seed: int | None = None) -> None:
@@ -139,6 +139,6 @@ class SequenceStream(AbstractStream):
 
 
 def _rows(order: np.ndarray, size: int) -> list[np.ndarray]:
-    """The longest first: the row that is not full has the shortest."""
+    """Rows of ``size``; the first one, which has the shortest sequences, may not be full."""
     first = len(order) % size
     return ([order[:first]] if first else []) + [order[i : i + size] for i in range(first, len(order), size)]
