@@ -18,7 +18,6 @@ from throughtime.cli._app import VERBS
 from throughtime.cli._compared import header, left_out, row_lines
 from throughtime.cli._outputs import Lasting
 from throughtime.gradients import Compared
-from throughtime.training import Estimate
 
 WIDTHS = first([20, 200], [20, 40, 80, 200])
 PROGRAM = [sys.executable, "-m", "throughtime"]
@@ -79,11 +78,11 @@ def test_rows_of_a_comparison_fit(width):
     lines = [header(console), *row_lines(MEASURED, console), *row_lines(REFUSED, console)]
     assert max(map(len, lines)) <= max(width, len(MEASURED.name))
     assert "98765.43" in " ".join(lines)
-    told = left_out({"rtrl": Estimate(4000.0, 0), "sliding:lags=3": Estimate(0.2, 0)}, {"rtrl": 6, "sliding:lags=3": 6}, console)
+    told = left_out({"rtrl": 24_000.0, "sliding:lags=3": 1.2}, console)
     assert " ".join(map(str.strip, told)) == (
         "left out, as too long for --minutes: rtrl (6.7 h), sliding:lags=3 (1 s). Give more --minutes, or --all."
     )
-    assert left_out({}, {}, console) == []
+    assert left_out({}, console) == []
 
 
 @pytest.mark.parametrize("width", [40, pytest.param(20, marks=pytest.mark.slow), pytest.param(200, marks=pytest.mark.slow)])

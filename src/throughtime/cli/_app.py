@@ -3,6 +3,7 @@
 Nothing heavy is imported before the words have been read: a wrong flag is told at once.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -56,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with interruptible() as interruption:
         _open_outputs()
         code = _outcome(lambda: _run(words, interruption), interruption)
-        if code == INTERRUPTED and arguments is None:
-            end_process(code)  # the interpreter's farewell to torch may take seconds, and somebody waits
+        if arguments is None:
+            end_process(code)  # the interpreter's farewell to torch takes a second, in which no Ctrl-C is answered
         return code
 
 
@@ -119,20 +120,26 @@ def _overview(words: list[str]) -> int:
 def _outcome(work: Callable[[], int], interruption: Interruption) -> int:
     """The exit code of some work; what goes wrong becomes a sentence."""
     try:
-        code = work()
-        sys.stdout.flush()
-        return code
+        try:
+            code = work()
+            sys.stdout.flush()
+            return code
+        finally:
+            interruption.over()
     except (InputError, NonFinite, NotImplementedError) as error:
         from ._flag_names import in_flags
 
         return say(in_flags(str(error)))
     except KeyboardInterrupt:
         interruption.claim()
-        say("interrupted; what was saved before stands", name="")
+        say(interruption.last_word(), name="")
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has left, as head does
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):  # rich makes one of the other
+            raise
         _abandon_output()
-        return 0
+        say("nobody reads what is printed here any more; the rest is not printed.")
+        return 0  # the reader, such as head, had what it wanted
     except OSError as error:
         _abandon_output()
         return say(_about_file(error))
@@ -147,6 +154,8 @@ _NO_MEMORY = ("allocate memory", "out of memory", "Storage size calculation over
 
 
 def _about_file(error: OSError) -> str:
+    if error.errno == errno.EBADF and not error.filename:
+        return "the standard output is closed; expected somewhere to print to. Send it to a file, or to /dev/null."
     if any(word in str(error) for word in _FULL_DISK):
         where = f" ({error.filename})" if error.filename else ""
         return (
@@ -157,15 +166,18 @@ def _about_file(error: OSError) -> str:
 
 
 def _open_outputs() -> None:
-    """Give a closed output a place: else the next file that is opened would take it. A terminal may not know every character."""
+    """Give a closed output a place: else the next file that is opened would take it. A terminal may not know every character.
+
+    The standard output's place cannot be written, so that whoever prints is told.
+    """
     for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
             with suppress(OSError):
-                while (opened := os.open(os.devnull, os.O_RDWR)) < number:
+                while (opened := os.open(os.devnull, os.O_RDONLY if number < 2 else os.O_WRONLY)) < number:
                     pass
                 if opened > number:
                     os.close(opened)
-            setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 

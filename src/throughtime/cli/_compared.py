@@ -2,13 +2,14 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from ..gradients import Compared
-from ..training import Estimate
+from ..training import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,12 +36,21 @@ def row_lines(row: Compared, console: Console) -> list[str]:
     return [_in_columns((method, *_numbers(row))), *([f"  {options}"] if options else [])]
 
 
-def left_out(costs: Mapping[str, Estimate], calls: Mapping[str, int], console: Console) -> list[str]:
+def left_out(seconds: Mapping[str, float], console: Console) -> list[str]:
     """The methods that the budget has no room for, and what each would take."""
-    if not costs:
+    return _named(seconds, "left out, as too long for --minutes", console)
+
+
+def given_up(seconds: Mapping[str, float], console: Console) -> list[str]:
+    """The methods that took longer than was estimated, and how long each was tried."""
+    return _named(seconds, "given up when --minutes were over", console)
+
+
+def _named(seconds: Mapping[str, float], what: str, console: Console) -> list[str]:
+    if not seconds:
         return []
-    each = ", ".join(f"{name} ({duration(cost.seconds * calls[name])})" for name, cost in costs.items())
-    text = f"left out, as too long for --minutes: {each}. Give more --minutes, or --all."
+    each = ", ".join(f"{name} ({duration(cost)})" for name, cost in seconds.items())
+    text = f"{what}: {each}. Give more --minutes, or --all."
     return textwrap.wrap(text, max(20, min(console.width, 100)), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
@@ -90,7 +100,9 @@ def draw_compared(rows: Sequence[Compared], path: Path, title: str) -> None:
     figure.legend(
         [*squares.values(), *chance.values()], [*squares, *chance], frameon=False, loc="outside lower center", ncols=6, fontsize=8
     )
-    figure.savefig(path, dpi=120, format="png")
+    picture = BytesIO()
+    figure.savefig(picture, dpi=120, format="png")
+    write_bytes(path, picture.getvalue())
 
 
 def _draw_bias(axes: "Axes", shown: Sequence[Compared]) -> None:

@@ -71,7 +71,11 @@ def prepared(chosen: TrainText, console: Console, call: Call, parent: RunFolder 
     out = chosen.out or _free_name(chosen)
     RunFolder.refuse_existing(out, overwrite=chosen.overwrite)
     check_memory(config.network, 2, config.loop.batch_size, config.loop.bptt)  # refuses what does not go before the text is read
-    with RunFolder.preparing(out) as aside, call.interruption.cleaned_up(lambda: discard(aside)):
+    with (
+        call.interruption.answering(lambda: "interrupted before the run had begun; nothing of it is left"),
+        RunFolder.preparing(out) as aside,
+        call.interruption.cleaned_up(lambda: discard(aside)),
+    ):
         beginning = RunFolder(aside, config)
         corpus = _read(config, aside, console, parent)
         training_stream(corpus, config.loop)
@@ -121,7 +125,7 @@ def resume(call: Call, console: Console) -> int:
 
 def run(folder: RunFolder, console: Console, call: Call, *, changed: bool = False) -> int:
     """Train to the end or to the first Ctrl-C, and say what came of it."""
-    with resumed(folder) as training:
+    with call.interruption.answering(lambda: _as_it_was(folder)), resumed(folder) as training:
         if changed and not training.finished:
             folder.write_config()
         if not training.finished and training.loop.gradient is not None:
@@ -142,11 +146,16 @@ def _tell_slow_steps(training: Training, console: Console) -> None:
         console.print(f"a step with --gradient {training.loop.gradient} takes about {duration(found.seconds)}", **_PLAIN)
 
 
+def _as_it_was(folder: RunFolder) -> str:
+    return f"interrupted; the run in {folder.path} is whole, as it was saved. Go on with:\n  {_resume(folder)}"
+
+
+def _resume(folder: RunFolder) -> str:
+    return f"throughtime train text --out {shlex.quote(str(folder.path))} --resume"
+
+
 def _interrupted(folder: RunFolder, step: int) -> str:
-    return (
-        f"\ninterrupted after step {step:,}; the whole state is saved in {folder.path}. Go on with:\n"
-        f"  throughtime train text --out {shlex.quote(str(folder.path))} --resume"
-    )
+    return f"\ninterrupted after step {step:,}; the whole state is saved in {folder.path}. Go on with:\n  {_resume(folder)}"
 
 
 def _unmeasured(folder: RunFolder) -> str:
