@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -16,6 +15,7 @@ from rich.console import Console
 from .. import _check, data
 from .._bar import bar
 from .._check import InputError
+from .._console import PLAIN, put
 from ..data import Batch, TokenStream
 from ..gradients import AbstractGradient, Compared, compare
 from ..models import AbstractModel, Head, LanguageModel, Linear, SequenceModel, SquaredError, Vectors
@@ -30,7 +30,6 @@ from ._time_limit import OutOfTimeError, time_limit
 from ._verbs import CompareGradients, Task
 
 _CALLS_OF_COST = 5  # compare's own: to begin, three that are timed, one for the memory
-_PLAIN: Any = {"soft_wrap": True, "highlight": False, "markup": False}
 
 
 def compare_gradients(chosen: CompareGradients, call: Call) -> int:
@@ -48,7 +47,7 @@ def compare_gradients(chosen: CompareGradients, call: Call) -> int:
         draw_compared(found.rows, picture, about)
     if chosen.json:
         found.print_json(str(picture))
-    console.print(f"picture: {picture}", **_PLAIN)
+    console.print(f"picture: {picture}", **PLAIN)
     return 0
 
 
@@ -92,7 +91,7 @@ def _measure(
     """
     ends = math.inf if chosen.all else time.monotonic() + 60 * chosen.minutes
     calls = {name: (chosen.draws if hasattr(method, "seed") else 1) + _CALLS_OF_COST for name, method in methods.items()}
-    console.print(found.about, **_PLAIN)
+    put(console, found.about)
     with bar(Console(stderr=True)) as show:
         costs = {
             name: _estimated(model, batch, methods[name], partial(show, "estimating", i, len(methods))) for i, name in enumerate(methods)
@@ -100,7 +99,7 @@ def _measure(
         seconds = {name: cost.seconds * calls[name] for name, cost in costs.items()}
         fitting = _fitting(seconds, ends - time.monotonic())
         if title := header(console):
-            console.print(title, style="dim", **_PLAIN)
+            console.print(title, style="dim", **PLAIN)
         for i, name in enumerate(fitting):
             show("measuring", i, len(fitting))
             if i and time.monotonic() > ends:
@@ -113,12 +112,12 @@ def _measure(
                 found.given_up[name] = time.monotonic() - began
                 break
             found.rows.append(row)
-            console.print(*row_lines(row, console), sep="\n", **_PLAIN)
+            console.print(*row_lines(row, console), sep="\n", **PLAIN)
             console.file.flush()
     measured = {row.name for row in found.rows} | set(found.given_up)
     found.left_out = {name: cost for name, cost in seconds.items() if name not in measured}
     for line in [*given_up(found.given_up, console), *left_out(found.left_out, console)]:
-        console.print(line, **_PLAIN)
+        console.print(line, **PLAIN)
 
 
 def _estimated(model: AbstractModel, batch: Batch, method: AbstractGradient, show: Callable[[], None]) -> Estimate:

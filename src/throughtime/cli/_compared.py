@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from .._console import indented
 from ..gradients import Compared
 from ..training import write_bytes
 
@@ -29,10 +30,11 @@ def header(console: Console) -> str:
 def row_lines(row: Compared, console: Console) -> list[str]:
     """A method's numbers side by side, or below each other where the terminal is narrow; the reason where there are none."""
     if row.refused is not None:
-        return textwrap.wrap(f"{row.name}: {row.refused}", max(20, min(console.width, 100)), subsequent_indent="  ")
-    if console.width < _WIDTH:
-        return [row.name, *(f"  {name} {value}" for name, value in zip(_NAMES, _numbers(row), strict=True) if value)]
+        return _filled(f"{row.name}: {row.refused}", console)
     method, _, options = row.name.partition(":")
+    if console.width < _WIDTH:
+        below = [*filter(None, options.split(",")), *(f"{name} {x}" for name, x in zip(_NAMES, _numbers(row), strict=True) if x)]
+        return [method, *(line for text in below for line in indented(text, console.width))]
     return [_in_columns((method, *_numbers(row))), *([f"  {options}"] if options else [])]
 
 
@@ -50,8 +52,12 @@ def _named(seconds: Mapping[str, float], what: str, console: Console) -> list[st
     if not seconds:
         return []
     each = ", ".join(f"{name} ({duration(cost)})" for name, cost in seconds.items())
-    text = f"{what}: {each}. Give more --minutes, or --all."
-    return textwrap.wrap(text, max(20, min(console.width, 100)), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return _filled(f"{what}: {each}. Give more --minutes, or --all.", console)
+
+
+def _filled(text: str, console: Console) -> list[str]:
+    width = max(20, min(console.width, 100))
+    return textwrap.wrap(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def duration(seconds: float) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from .._bar import bar
+from .._console import PLAIN, put
 from .._errors import InputError
 from ..data import Corpus
 from ..training import (
@@ -41,7 +42,6 @@ from ._verbs import TrainText
 
 DIVERGED = 1  # the exit status of a training that ended worse than guessing
 _SLOW = 1.0  # seconds of a step that are told beforehand
-_PLAIN: Any = {"soft_wrap": True, "highlight": False, "markup": False}
 
 _MAY_CHANGE = {
     *("lr", "momentum", "weight_decay", "schedule", "warmup", "decay", "decay_after", "clip", "clip_value", "clip_step", "omega"),
@@ -135,7 +135,7 @@ def run(folder: RunFolder, console: Console, call: Call, *, changed: bool = Fals
     if ended.why == "finished":
         return _conclude(folder, ended, console)
     call.interruption.claim()
-    console.print(_interrupted(folder, ended.step) if ended.why == "interrupted" else _unmeasured(folder), **_PLAIN)
+    console.print(_interrupted(folder, ended.step) if ended.why == "interrupted" else _unmeasured(folder), **PLAIN)
     return INTERRUPTED
 
 
@@ -143,7 +143,7 @@ def _tell_slow_steps(training: Training, console: Console) -> None:
     """What a step will take, if that is long enough to wonder."""
     found = estimate(training.model, training.stream[0].to(training.device), training.gradient)
     if found.seconds >= _SLOW:
-        console.print(f"a step with --gradient {training.loop.gradient} takes about {duration(found.seconds)}", **_PLAIN)
+        put(console, f"a step with --gradient {training.loop.gradient} takes about {duration(found.seconds)}")
 
 
 def _as_it_was(folder: RunFolder) -> str:
@@ -228,8 +228,8 @@ def _read(config: TextRun, folder: Path, console: Console, parent: RunFolder | N
             vocabulary=vocabulary,
             progress=show,
         )
-    sizes = "  ".join(f"{name} {len(s.tokens):,}" for name, s in corpus.sections.items() if len(s.tokens))
-    console.print(f"{corpus.vocabulary.size:,} symbols at level {text.level}; {sizes}", highlight=False)
+    sizes = (f"{name} {len(s.tokens):,}" for name, s in corpus.sections.items() if len(s.tokens))
+    put(console, f"{corpus.vocabulary.size:,} symbols at level {text.level};", *sizes)
     return corpus
 
 
@@ -242,9 +242,9 @@ def _conclude(folder: RunFolder, ended: Ended, console: Console) -> int:
     """The scores, and what to do next; the exit code."""
     if ended.scores:
         show_scores(console, ended.scores)
-    console.print(f"run folder: {folder.path}", **_PLAIN)
+    console.print(f"run folder: {folder.path}", **PLAIN)
     if ended.diverged is None:
-        console.print(f"sample it with: throughtime sample {shlex.quote(str(folder.path))}", **_PLAIN)
+        console.print(f"sample it with: throughtime sample {shlex.quote(str(folder.path))}", **PLAIN)
         return 0
     guessing = math.log(folder.vocabulary().size)
     say(

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from .._bar import bar
 from .._check import InputError, NonFinite
+from .._console import put
 from ..data import Batch, Corpus, TokenStream
 from ..gradients import Carry
 from ..kernels import get_kernels, set_kernels
@@ -191,10 +192,7 @@ class Training:
         """Train until the budget is spent, or somebody asks for a stop."""
         p, stopped = self.progress, False
         if p.step and self.finished:
-            console.print(
-                f"the run has finished already, after {p.step:,} steps; a larger --steps, --epochs, --minutes or --patience makes it go on",
-                soft_wrap=True, highlight=False,
-            )  # fmt: skip
+            put(console, f"the run has finished already, after {p.step:,} steps; a larger budget or more patience makes it go on")
         with Report(self.folder, console, step=p.step) as self.report:
             self.model.train()
             if self.due():  # a validation that was stopped

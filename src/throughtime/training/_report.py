@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress as Bar, TextColumn
 from rich.text import Text
 
+from .._console import packed, put
 from ._files import write_text
 from ._folder import RunFolder
 from ._state import Progress, Since
@@ -75,12 +76,13 @@ class TrainRow:
 
 
 class _Live(Bar):
-    """A line of numbers over a bar: both fit into 80 columns."""
+    """Numbers over a bar: a line of them where there are 80 columns, more lines where there are fewer."""
 
-    line = ""
+    parts: Sequence[str] = ()
 
     def get_renderables(self) -> Iterator[RenderableType]:
-        yield Text(self.line, no_wrap=True, overflow="ellipsis")
+        if self.parts:
+            yield Text("\n".join(packed(self.parts, self.console.width)), no_wrap=True, overflow="ellipsis")
         yield from super().get_renderables()
 
 
@@ -121,25 +123,23 @@ class Report:
     def train(self, row: TrainRow, *, done: float, seconds_left: float) -> None:
         """A row of training; ``done`` is the share of the budget spent."""
         self._write(row.as_dict(), self._events)
-        line = (
-            f"step {row.step:,}  loss {row.loss:.3f}  {row.bits:.3f} bits/token  {_short(row.tokens_per_second)} tokens/s  "
-            f"|g| {row.norm:.2g}  clipped {row.clipped:.0%}"
-        )
+        parts = [
+            *(f"step {row.step:,}", f"loss {row.loss:.3f}", f"{row.bits:.3f} bits/token", f"{_short(row.tokens_per_second)} tokens/s"),
+            *(f"|g| {row.norm:.2g}", f"clipped {row.clipped:.0%}"),
+        ]
         left = f"{_clock(seconds_left)} left"
-        self._bar.line = line
+        self._bar.parts = parts
         self._bar.update(self._task, completed=done, left=left)
         if not self._console.is_terminal and row.seconds - self._spoken >= _PLAIN_EVERY:
-            self._console.print(f"{line}  {left}", soft_wrap=True, highlight=False)
+            put(self._console, *parts, left)
             self._spoken = row.seconds
 
     def valid(self, step: int, numbers: dict[str, float | None], *, best: bool) -> None:
         """A validation."""
         self._write({"kind": "valid", "step": step, **numbers}, self._valid_events)
-        mark = "  best" if best else ""
-        self._console.print(
-            f"step {step:,}  valid {number(numbers['nats'], 3)} nats  {number(numbers['bits_per_character'], 3)} bits/character  "
-            f"perplexity {number(numbers['perplexity'], 2)}{mark}", soft_wrap=True, highlight=False,
-        )  # fmt: skip
+        nats, bits, perplexity = (numbers[name] for name in ("nats", "bits_per_character", "perplexity"))
+        measured = f"valid {number(nats, 3)} nats", f"{number(bits, 3)} bits/character", f"perplexity {number(perplexity, 2)}"
+        put(self._console, f"step {step:,}", *measured, *(["best"] if best else []))
 
     def flow(self, row: FlowRow) -> None:
         """A look at the gradient's way through time."""
@@ -150,7 +150,7 @@ class Report:
     def sample(self, step: int, text: str) -> None:
         """What the model writes."""
         self._events.add_text("sample", text, step)
-        self._console.print(f"step {step:,}  writes {text!r}", soft_wrap=True, highlight=False, markup=False)
+        put(self._console, f"step {step:,}", f"writes {text!r}")
 
     def flush(self) -> None:
         """Everything so far to the disk."""
