@@ -251,6 +251,8 @@ flow RUN --data a                       | a has 1 symbols; expected at least 2, 
 flow RUN --html book.txt                | book.txt is there already; expected a new file
 flow RUN --html missing/page.html       | missing is no folder; expected one to write page.html to
 flow RUN --steps 0                      | --steps is 0; expected an integer from 1 to 100,000
+export RUN --to model.foo               | --to is model.foo; expected a name that ends in .onnx, the format that is written. Name it model.onnx
+export RUN --to model                   | --to is model; expected a name that ends in .onnx
 flow RUN --streams 0                    | --streams is 0; expected an integer from 1
 flow RUN --threads 0                    | --threads is 0; expected an integer from 1 to 1,024
 flow RUN --device quantum               | --device is 'quantum', which cannot be used here

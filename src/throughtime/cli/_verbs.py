@@ -97,7 +97,7 @@ class Export:
     format: Literal["onnx"] = "onnx"
     """What to write: onnx runs in onnxruntime, on phones and in browsers too."""
     to: Annotated[Path | None, Flag("FILE", "model.onnx in the run folder")] = None
-    """The file to write, which must not be there yet."""
+    """The file to write, which ends in .onnx and must not be there yet."""
 
 
 @dataclass(frozen=True)
