@@ -8,8 +8,8 @@ Where ``InputError`` is raised:
 All of these are public borders: a constructor, a call that users make, a file that they name. Inner code does not check again.
 Where torch raises ``ValueError`` or ``RuntimeError``, the same type is raised. ``NotImplementedError`` names a combination that works.
 
-Messages are written for Python. An argument that is also a flag of the command is in backquotes, `seed` or `seed=1`, and the command
-replaces it by its flag.
+Messages are written for Python. An argument or option that is also a flag of the command is in backquotes, `seed` or `seed=1`, and the
+command replaces it by its flag, or by its place in a file of options.
 """
 
 import json

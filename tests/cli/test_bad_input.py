@@ -147,9 +147,9 @@ NUMBERS = "".join(
         "--clip-step inf": "--clip-step is inf",
         "--omega 1": "--omega is given with --cell gru; expected --cell rnn",
         "--cell rnn --omega -1": "--omega is -1.0",
-        "--split 0.5,0.6,0.1": "split is 0.5,0.6,0.1; expected three shares",
-        "--split 0,0.5,0.5": "split is 0,0.5,0.5; expected three shares",
-        "--split nan,0,1": "split is nan,0,1; expected three shares",
+        "--split 0.5,0.6,0.1": "--split is 0.5,0.6,0.1; expected three shares",
+        "--split 0,0.5,0.5": "--split is 0,0.5,0.5; expected three shares",
+        "--split nan,0,1": "--split is nan,0,1; expected three shares",
         "--vocab-size 0": "--vocab-size is 0; expected an integer from 1",
         "--vocab-size 1": "no symbol is left",
         "--min-count 0": "--min-count is 0",
@@ -208,6 +208,10 @@ train text book.txt --config bad.toml   | bad.toml is not TOML
 train text book.txt --config name.toml  | name.toml has 'hiden', which is no option; expected perhaps 'hidden'
 train text book.txt --config type.toml  | type.toml cannot be used: Expected `int`, got `str`
 train text --config good.toml           | no text is named
+train text book.txt --config zero.toml  | hidden in zero.toml is 0; expected an integer from 1 to 1,000,000
+train text book.txt --config zero.toml --hidden -1 | --hidden is -1; expected an integer from 1
+train text book.txt --config zero.toml --hidden 5 --cell rnn | chrono in zero.toml is given with --cell rnn; expected --cell gru
+train text book.txt --config both.toml  | activation = relu in both.toml is given with cell = lstm in both.toml; expected cell = rnn in both.toml
 train text --resume                     | --resume is given without --out; expected the run folder to go on with
 train text --resume --out nowhere       | nowhere is no run folder
 train text --resume --out RUN --hidden 7 | --hidden is 7 but the run was begun with 6; expected the same to go on. Leave it out
@@ -296,6 +300,8 @@ def things(tmp_path_factory):
         "bad.toml": b"= 3",
         "name.toml": b"hiden = 3\n",
         "type.toml": b'[network]\nhidden = "wide"\n',
+        "zero.toml": b"hidden = 0\nchrono = 3\n",
+        "both.toml": b'activation = "relu"\ncell = "lstm"\n',
         "good.toml": b"[network]\nhidden = 5\n",
     }.items():
         (folder / name).write_bytes(raw)

@@ -34,7 +34,7 @@ def test_from_text_to_another_runtime(trained, capsys):
     signature = "tokens (T, B), h_in, c_in (L, B, H) → logits (T, B, V), h_out, c_out (L, B, H), L 2, H 6, V 13"
     wrote, begins = capsys.readouterr().out.splitlines()
     assert wrote == f"wrote model.onnx: {signature}; the vocabulary is in metadata_props"
-    assert begins.startswith("where no state is passed in, a sequence begins as in training; onnxruntime's warning")
+    assert begins.startswith("where no state is passed in, a sequence begins as in training; that is why onnxruntime warns")
     quiet = onnxruntime.SessionOptions()
     quiet.log_severity_level = 3
     run = onnxruntime.InferenceSession("model.onnx", quiet)

@@ -173,9 +173,9 @@ class TestOmega:
         assert all(torch.equal(one[name], other[name]) for name in one)
 
     def test_what_it_is_not_for(self, make_run):
-        with pytest.raises(InputError, match=r"--omega is given with --cell gru; expected --cell rnn.*--forget-bias or --chrono"):
+        with pytest.raises(InputError, match=r"`omega` is given with `cell='gru'`; expected `cell='rnn'`.*`forget_bias` or `chrono`"):
             make_run(optimiser={"omega": 1.0})
-        with pytest.raises(InputError, match=r"--omega is -1.0; expected a finite number of at least 0"):
+        with pytest.raises(InputError, match=r"`omega` is -1.0; expected a finite number of at least 0"):
             make_run("other", network={"cell": "rnn"}, optimiser={"omega": -1.0})
-        with pytest.raises(InputError, match=r"--watch-flow is -1; expected a finite number of at least 0"):
+        with pytest.raises(InputError, match=r"`watch_flow` is -1; expected a finite number of at least 0"):
             make_run("third", loop={"watch_flow": -1})

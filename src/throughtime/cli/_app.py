@@ -80,7 +80,12 @@ def _run(words: list[str], interruption: Interruption) -> int:
         return 0
     work = _loaded(verb.place)
     interruption.orderly()
-    return work(chosen, Call(prog, rest, interruption))
+    try:
+        return work(chosen, Call(prog, rest, interruption))
+    except (InputError, NonFinite, NotImplementedError) as error:
+        from ._flag_names import in_flags
+
+        return say(in_flags(str(error), _flags.flag_names(_verbs.TrainText) | _flags.flag_names(flags)))
 
 
 def _loaded(place: str) -> Callable[[Any, Call], int]:
@@ -126,10 +131,8 @@ def _outcome(work: Callable[[], int], interruption: Interruption) -> int:
             return code
         finally:
             interruption.over()
-    except (InputError, NonFinite, NotImplementedError) as error:
-        from ._flag_names import in_flags
-
-        return say(in_flags(str(error)))
+    except InputError as error:
+        return say(str(error))
     except KeyboardInterrupt:
         interruption.claim()
         say(interruption.last_word(), name="")

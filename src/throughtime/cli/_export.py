@@ -23,9 +23,7 @@ def export(chosen: Export, call: Call) -> int:
     export_onnx(model, file, about={"level": vocabulary.level, "vocabulary": json.dumps(vocabulary.to_json())})
     print(f"wrote {file}: {_signature(model.recurrence)}, V {vocabulary.size:,}; the vocabulary is in metadata_props")
     if folder.config.network.initial != "random":
-        print(
-            "where no state is passed in, a sequence begins as in training; onnxruntime's warning of initializers in its inputs means that"
-        )
+        print("where no state is passed in, a sequence begins as in training; that is why onnxruntime warns of initializers in its inputs")
     return 0
 
 

@@ -51,6 +51,11 @@ def parse(options: type[Options], arguments: Sequence[str], prog: str, descripti
     return _made(options, default, _read_all(entries, arguments, prog))
 
 
+def flag_names(options: type) -> dict[str, str]:
+    """What is typed for each field."""
+    return {entry.field.name: entry.name for entry in _entries(options, None)}
+
+
 @final
 @dataclass(frozen=True)
 class Entry:

@@ -33,6 +33,7 @@ from ..training import (
 from ._app import Call, say
 from ._compared import duration
 from ._config import as_toml, read_config
+from ._flag_names import as_in_file
 from ._flags import parse
 from ._interrupt import INTERRUPTED
 from ._outputs import lasting_console
@@ -57,8 +58,10 @@ def train_text(chosen: TrainText, call: Call) -> int:
         return resume(call, console)
     chosen, parent = _with_defaults(chosen, call)
     if chosen.print_config:
-        print(as_toml(TextRun(chosen.text, chosen.network, chosen.optimiser, chosen.loop)))
+        print(as_toml(_run_of(chosen)))
         return 0
+    if chosen.config is not None:
+        _check_file(chosen, chosen.config)
     with prepared(chosen, console, call, parent) as folder:
         return run(folder, console, call)
 
@@ -108,6 +111,25 @@ def _with_defaults(chosen: TrainText, call: Call) -> tuple[TrainText, RunFolder 
     return again, parent
 
 
+def _check_file(chosen: TrainText, file: Path) -> None:
+    """Refuse what means nothing, in the file's names where the file says it."""
+    try:
+        check_run(_run_of(chosen))
+    except InputError as error:
+        usual, written, typed = (_options(run) for run in (_run_of(TrainText()), read_config(file), _run_of(chosen)))
+        of_file = {name: value for name, value in written.items() if value != usual[name] and value == typed[name]}
+        raise InputError(as_in_file(str(error), of_file, file)) from None
+
+
+def _run_of(chosen: TrainText) -> TextRun:
+    return TextRun(chosen.text, chosen.network, chosen.optimiser, chosen.loop)
+
+
+def _options(run: TextRun) -> dict[str, Any]:
+    """By name, without their groups."""
+    return {name: value for group in fields(run) for name, value in vars(getattr(run, group.name)).items()}
+
+
 def _typed_over(run: TextRun, call: Call) -> TrainText:
     typed = parse(TrainText, call.words, call.prog, "", TrainText(run.text, run.network, run.optimiser, run.loop))
     return replace(typed, loop=_one_budget(run.loop, typed.loop))
@@ -118,7 +140,7 @@ def resume(call: Call, console: Console) -> int:
     folder, chosen = _stored(call)
     with folder.locked():
         stored = folder.config
-        config = _merged(stored, TextRun(chosen.text, chosen.network, chosen.optimiser, chosen.loop))
+        config = _merged(stored, _run_of(chosen))
         check_run(config)
         return run(RunFolder(folder.path, config), console, call, changed=config != stored)
 

@@ -70,7 +70,7 @@ def check_memory(network: NetworkOptions, vocabulary_size: int, batch_size: int,
     _check.memory(
         4 * weights + 4 * kept_a_step * batch_size * window,
         f"training {weights // 4:,} weights with {batch_size} streams of {window} steps",
-        "Lower --hidden, --layers, --vocab-size, --batch-size or --bptt.",
+        "Lower `hidden`, `layers`, `vocab_size`, `batch_size` or `bptt`.",
     )
 
 
@@ -95,6 +95,6 @@ def device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"--device is {name!r}, which cannot be used here ({reason:.80}); expected cpu, or cuda or mps where there is one."
+            f"`device` is {name!r}, which cannot be used here ({reason:.80}); expected cpu, or cuda or mps where there is one."
         ) from None
     return found

@@ -91,7 +91,7 @@ def method_of(spec: str) -> AbstractGradient:
 
 
 def with_clip(method: AbstractGradient, clip_step: float) -> AbstractGradient:
-    """The method with the clip at each time step that ``--clip-step`` asks for; 0: as it is.
+    """The method with the clip at each time step that the option ``clip_step`` asks for; 0: as it is.
 
     Raises:
         InputError: it has no adjoint to clip, or a clip of its own.
@@ -101,11 +101,11 @@ def with_clip(method: AbstractGradient, clip_step: float) -> AbstractGradient:
     clips = next((f for f in fields(typing.cast(Any, method)) if f.name == "clip_adjoint"), None)
     if clips is None:
         raise InputError(
-            f"--clip-step is {clip_step:g} and --gradient is {method!r}, which sends no gradient back through time to clip; expected one "
-            "that does. Leave --clip-step out, or choose another method."
+            f"`clip_step` is {clip_step:g} and `gradient` is {method!r}, which sends no gradient back through time to clip; expected one "
+            "that does. Leave `clip_step` out, or choose another method."
         )
     if getattr(method, clips.name) is not None:
-        raise InputError(f"--clip-step is {clip_step:g} and --gradient is {method!r}; expected the clip in one of them. Leave one out.")
+        raise InputError(f"`clip_step` is {clip_step:g} and `gradient` is {method!r}; expected the clip in one of them. Leave one out.")
     return replace(typing.cast(Any, method), clip_adjoint=clip_step)
 
 

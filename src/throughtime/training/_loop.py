@@ -180,7 +180,7 @@ class Training:
         if self.carry is not None and self.carry.kept and self.carry.made_by != self.gradient.carry_owner:
             raise InputError(
                 f"the run was saved by {self.carry.made_by} and is to go on with {self.gradient!r}; expected the same, since it keeps more "
-                "than the state from step to step. Give --clip-step as before."
+                "than the state from step to step. Give `clip_step` as before."
             )
 
     @property
@@ -270,7 +270,7 @@ class Training:
             pass  # the weights are gone too: what was saved before them stands
         return NonFinite(
             f"the loss or its gradient is not a finite number at step {at + 1}: {first} went first. The last good state, after step "
-            f"{self.saved_step}, is saved in {self.folder.path}; go on from it with --resume and a lower --lr or --clip, or begin "
+            f"{self.saved_step}, is saved in {self.folder.path}; go on from it by `resume` with a lower `lr` or `clip`, or begin "
             "anew."
         )
 
@@ -380,7 +380,7 @@ def training_stream(corpus: Corpus, loop: LoopOptions) -> TokenStream:
     if (steps := (len(tokens) - 1) // loop.batch_size) < loop.bptt:
         raise InputError(
             f"the training text has {len(tokens):,} symbols, {max(0, steps):,} for each of {loop.batch_size} streams; expected at "
-            f"least one window of {loop.bptt}, so {loop.batch_size * loop.bptt + 1:,}. Lower --batch-size or --bptt, or give a "
+            f"least one window of {loop.bptt}, so {loop.batch_size * loop.bptt + 1:,}. Lower `batch_size` or `bptt`, or give a "
             "longer text."
         )
     return TokenStream(tokens, batch_size=loop.batch_size, window=loop.bptt)
