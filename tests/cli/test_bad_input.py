@@ -34,6 +34,8 @@ evaluate                                | RUN is missing; expected the run folde
 export                                  | RUN is missing; expected the run folder
 flow                                    | RUN is missing; expected the run folder
 sample RUN more                         | 'more' is one argument too many; expected RUN and flags
+completion                              | SHELL is missing; expected the shell that is to read it: bash, zsh or fish. Usage: throughtime completion
+completion tcsh                         | SHELL is 'tcsh'; expected bash, zsh or fish. Such as: bash
 info now                                | 'now' is one argument too many; expected flags alone
 sample RUN --promt x                    | '--promt' is no flag of throughtime sample; expected perhaps --prompt
 sample RUN --zzz                        | '--zzz' is no flag of throughtime sample; expected one of those that it has

@@ -186,5 +186,16 @@ class Demo:
 
 
 @dataclass(frozen=True)
+class Completion:
+    """A script that lets the shell complete verbs, flags and their values.
+
+    eval "$(throughtime completion bash)"
+    """
+
+    shell: Annotated[Literal["bash", "zsh", "fish"], Flag("SHELL", positional=True)]
+    """The shell that is to read it: bash, zsh or fish."""
+
+
+@dataclass(frozen=True)
 class Info:
     """Versions, device, threads and kernels."""
