@@ -192,8 +192,8 @@ def _positionals(entries: Sequence[Entry], words: list[str], prog: str) -> dict[
         elif entry.default is MISSING:
             raise InputError(f"{entry.name} is missing; expected {entry.sentence[0].lower()}{entry.sentence[1:-1]}. {_usage(places, prog)}")
     if words:
-        told = f"{' '.join(e.name for e in places)} and flags" if places else "flags alone"
-        raise InputError(f"{words[0]!r} is one argument too many; expected {told}. {_usage(places, prog)}")
+        expected = f"{' '.join(e.name for e in places)} and flags" if places else "flags alone"
+        raise InputError(f"{words[0]!r} is one argument too many; expected {expected}. {_usage(places, prog)}")
     return found
 
 

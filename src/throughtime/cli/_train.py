@@ -152,6 +152,8 @@ def run(folder: RunFolder, console: Console, call: Call, *, changed: bool = Fals
             folder.write_config()
         if not training.finished and training.loop.gradient is not None:
             _tell_slow_steps(training, console)
+        if training.progress.step and not training.finished:
+            put(console, f"going on after step {training.progress.step:,}")
         with call.interruption.polite(lambda: _interrupted(folder, training.rescue())) as stop:
             ended = training.run(console, stop)
     if ended.why == "finished":
@@ -240,6 +242,7 @@ def _free_name(chosen: TrainText) -> Path:
 
 def _read(config: TextRun, folder: Path, console: Console, parent: RunFolder | None) -> Corpus:
     text, vocabulary = config.text, None if parent is None else parent.vocabulary()
+    put(console, f"reading {', '.join(map(str, text.files))}")  # a pipe may keep us waiting
     with bar(console) as show:
         corpus = Corpus.build(
             text_source(text),

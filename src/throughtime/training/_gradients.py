@@ -33,8 +33,8 @@ from ..gradients import (
 
 @final
 @dataclass(frozen=True)
-class Named:
-    """A name of a method at the shell, and options that suit a first try."""
+class ShellMethod:
+    """A gradient method as it is typed: its name, and options that suit a first try."""
 
     name: str
     method: type[AbstractGradient]
@@ -47,19 +47,19 @@ class Named:
 
 
 METHODS = (
-    Named("full", FullBPTT),
-    Named("truncated", TruncatedBPTT, "k1=16,k2=32"),
-    Named("sliding", SlidingBPTT, "lags=16"),
-    Named("random-truncated", RandomTruncatedBPTT, "mean_length=16"),
-    Named("adaptive", AdaptiveBPTT, "tolerance=0.5,max_lags=64"),
-    Named("checkpointed", CheckpointedBPTT, "budget=64MB"),
-    Named("rtrl", RTRL),
-    Named("block-rtrl", BlockRTRL, "block=32"),
-    Named("snap", SnAp, "order=1"),
-    Named("uoro", UORO),
-    Named("kfrtrl", KFRTRL),
-    Named("rflo", RFLO),
-    Named("eprop", EProp),
+    ShellMethod("full", FullBPTT),
+    ShellMethod("truncated", TruncatedBPTT, "k1=16,k2=32"),
+    ShellMethod("sliding", SlidingBPTT, "lags=16"),
+    ShellMethod("random-truncated", RandomTruncatedBPTT, "mean_length=16"),
+    ShellMethod("adaptive", AdaptiveBPTT, "tolerance=0.5,max_lags=64"),
+    ShellMethod("checkpointed", CheckpointedBPTT, "budget=64MB"),
+    ShellMethod("rtrl", RTRL),
+    ShellMethod("block-rtrl", BlockRTRL, "block=32"),
+    ShellMethod("snap", SnAp, "order=1"),
+    ShellMethod("uoro", UORO),
+    ShellMethod("kfrtrl", KFRTRL),
+    ShellMethod("rflo", RFLO),
+    ShellMethod("eprop", EProp),
 )
 
 
@@ -109,7 +109,7 @@ def with_clip(method: AbstractGradient, clip_step: float) -> AbstractGradient:
     return replace(typing.cast(Any, method), clip_adjoint=clip_step)
 
 
-def _options(row: Named, spec: str, rest: str) -> dict[str, Any]:
+def _options(row: ShellMethod, spec: str, rest: str) -> dict[str, Any]:
     """The options as typed, read by their fields' types."""
     hints = typing.get_type_hints(row.method)
     names = [f.name for f in fields(typing.cast(Any, row.method))]
@@ -124,7 +124,7 @@ def _options(row: Named, spec: str, rest: str) -> dict[str, Any]:
     return found
 
 
-def _build(row: Named, options: dict[str, Any]) -> AbstractGradient:
+def _build(row: ShellMethod, options: dict[str, Any]) -> AbstractGradient:
     missing = [f.name for f in fields(typing.cast(Any, row.method)) if _must_be_given(f) and f.name not in options]
     if missing:
         raise InputError(
@@ -139,11 +139,11 @@ def _must_be_given(field: Any) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 
-def _usage(row: Named) -> str:
+def _usage(row: ShellMethod) -> str:
     return f"{row.name}:OPTION=VALUE,…, such as {row.spec}"
 
 
-def _read(row: Named, option: str, value: str, hint: Any) -> Any:
+def _read(row: ShellMethod, option: str, value: str, hint: Any) -> Any:
     """A value of one of the types that a field may have; the first that can be read."""
     kinds = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     for kind in kinds:

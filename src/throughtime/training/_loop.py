@@ -31,7 +31,7 @@ from ._report import Report, TrainRow, draw_curves
 from ._schedule import learning_rate
 from ._state import Progress, load_state, refuse_non_finite, save_state
 from ._step import step
-from ._watch import look
+from ._watch import measure_flow
 from .options import LoopOptions, OptimiserOptions
 
 _ROW_EVERY = 10  # steps
@@ -248,7 +248,7 @@ class Training:
         """Look at the gradient's way through the batch that was just learned from; the time counts as training's."""
         started = time.monotonic()
         with suppress(NonFinite):  # the next step, or the next save, says so
-            report.flow(look(self.model, batch, before, self.progress.step))
+            report.flow(measure_flow(self.model, batch, before, self.progress.step))
         self.progress.seconds += time.monotonic() - started
 
     def written(self) -> str:
@@ -288,7 +288,7 @@ class Training:
         self.refuse_non_finite()
         try:
             score = evaluate(self.model, section, window=self.loop.bptt, most=self.loop.eval_tokens, progress=_unless_stopped(stop))
-        except _EnoughError:
+        except _StoppedError:
             return False
         with self._gate:
             best = p.best is None or score.nats < p.best
@@ -348,9 +348,11 @@ class Training:
         try:
             with bar(console) as show:
                 for name, section in held_out.items():
-                    told = _unless_stopped(stop, partial(show, f"measuring {name}"))
-                    scores[name] = evaluate(model, section, window=self.loop.bptt, most=_AT_THE_END * self.loop.eval_tokens, progress=told)
-        except _EnoughError:
+                    progress = _unless_stopped(stop, partial(show, f"measuring {name}"))
+                    scores[name] = evaluate(
+                        model, section, window=self.loop.bptt, most=_AT_THE_END * self.loop.eval_tokens, progress=progress
+                    )
+        except _StoppedError:
             return None
         return scores
 
@@ -358,15 +360,15 @@ class Training:
 def _unless_stopped(stop: Callable[[], bool], show: Callable[[int, int], None] = lambda done, total: None) -> Callable[[int, int], None]:
     """Shows how far something is, and ends it if somebody asks for a stop."""
 
-    def told(done: int, total: int) -> None:
+    def progress(done: int, total: int) -> None:
         show(done, total)
         if stop():
-            raise _EnoughError
+            raise _StoppedError
 
-    return told
+    return progress
 
 
-class _EnoughError(Exception):
+class _StoppedError(Exception):
     """Somebody does not want to wait for a measurement."""
 
 

@@ -7,7 +7,7 @@ from ._export import export_onnx as export_onnx
 from ._files import check_new_file as check_new_file, write_bytes as write_bytes
 from ._folder import RunFolder as RunFolder, path_of_string as path_of_string
 from ._lock import discard as discard
-from ._gradients import METHODS as METHODS, Named as Named, method_of as method_of
+from ._gradients import METHODS as METHODS, ShellMethod as ShellMethod, method_of as method_of
 from ._loop import (
     Ended as Ended,
     Training as Training,
