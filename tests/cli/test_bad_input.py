@@ -244,7 +244,7 @@ evaluate RUN --data book.txt --section test | --data and --section are given tog
 evaluate RUN --data book.txt --encoding hex | --encoding is 'hex', which is no text encoding
 evaluate RUN --data a                   | the text to evaluate has 1 symbols; expected at least 2
 evaluate RUN --streams 0                | --streams is 0; expected an integer from 1
-evaluate RUN --streams 1000000000       | the text is to be read in 1,000,000,000 streams and has 151 symbols; expected 150 streams at most
+evaluate RUN --streams 1000000000       | --streams is 1,000,000,000 and the text has 151 symbols; expected 150 streams at most
 evaluate RUN --threads 0                | --threads is 0; expected an integer from 1 to 1,024
 evaluate RUN --device quantum           | --device is 'quantum', which cannot be used here
 export nowhere                          | nowhere is no run folder
@@ -268,7 +268,7 @@ runs book.txt                           | book.txt is no folder
 compare-gradients                       | a run or --task says what to compare on, and neither is given
 compare-gradients RUN --task copy       | and both are given; expected one of them
 compare-gradients nowhere               | nowhere is no run folder
-compare-gradients RUN --length 5000     | symbols; expected 80,001 for 16 streams of 5000 steps. Lower --length or --batch-size
+compare-gradients RUN --length 5000     | steps; expected 5,000 or more for --length 5000. Lower --length
 compare-gradients --task cpoy           | --task is 'cpoy'; expected copy, adding, delayed-addition, temporal-order or text. Perhaps 'copy'?
 compare-gradients --task copy --methods foo | 'foo' names no gradient method; expected one of full
 compare-gradients --task copy --methods | --methods is given without a value

@@ -18,7 +18,7 @@ from throughtime.gradients import (
     SlidingBPTT,
     TruncatedBPTT,
 )
-from throughtime.training import METHODS, Named, OptimiserOptions, method_of, train
+from throughtime.training import METHODS, OptimiserOptions, ShellMethod, method_of, train
 from throughtime.training._gradients import _build, _options, with_clip
 
 SHORT = {  # options that bring history, draws and estimates into a run of a few steps of 8
@@ -89,7 +89,7 @@ class Odd(AbstractGradient):
 
 
 def test_fields_of_every_type():
-    row = Named("odd", Odd, "budget=64MB")
+    row = ShellMethod("odd", Odd, "budget=64MB")
     built = [_build(row, _options(row, "odd", rest)) for rest in ("budget=64MB", "budget=64,exact=TRUE", "budget=1,order=second")]
     assert built == [Odd("64MB"), Odd(64, True), Odd(1, order="second")]
     with pytest.raises(InputError, match="exact of the gradient method odd is 'yes'; expected true or false"):

@@ -1,12 +1,11 @@
 """``throughtime export``: a trained model in a file that other runtimes read."""
 
-import json
 from pathlib import Path
 
 import torch
 
 from .._errors import InputError
-from ..nn import Recurrence
+from ..models import AbstractModel, Linear, Vectors
 from ..training import RunFolder, check_new_file, export_onnx
 from ._app import Call
 from ._verbs import Export
@@ -17,11 +16,11 @@ def export(chosen: Export, call: Call) -> int:
     if chosen.to is not None:
         _check_name(chosen.to, chosen.format)
     folder = RunFolder.open(chosen.run)
-    vocabulary = folder.vocabulary()
-    model = folder.load_model(vocabulary, torch.device("cpu"))
+    task = folder.task()
+    model = folder.load_model(task, torch.device("cpu"))
     file = folder.path / "model.onnx" if chosen.to is None else chosen.to
-    export_onnx(model, file, about={"level": vocabulary.level, "vocabulary": json.dumps(vocabulary.to_json())})
-    print(f"wrote {file}: {_signature(model.recurrence)}, V {vocabulary.size:,}; the vocabulary is in metadata_props")
+    export_onnx(model, file, about=task.facts())
+    print(f"wrote {file}: {_signature(model)}; {task.sizes_from} is in metadata_props")
     if folder.config.network.initial != "random":
         print("where no state is passed in, a sequence begins as in training; that is why onnxruntime warns of initializers in its inputs")
     return 0
@@ -36,9 +35,12 @@ def _check_name(file: Path, format: str) -> None:
         )
 
 
-def _signature(stack: Recurrence) -> str:
+def _signature(model: AbstractModel) -> str:
     """What goes in and comes out, for whoever calls the file next."""
+    stack = model.recurrence
     states = ("h", "c")[: stack.cell.states]
     going_in, coming_out = (", ".join(f"{s}_{way}" for s in states) for way in ("in", "out"))
-    sizes = f"L {stack.num_layers}, H {stack.hidden_size:,}"
-    return f"tokens (T, B), {going_in} (L, B, H) → logits (T, B, V), {coming_out} (L, B, H), {sizes}"
+    entering = f"inputs (T, B, {model.input.size})" if isinstance(model.input, Vectors) else "tokens (T, B)"
+    leaving = "outputs" if isinstance(model.head.output, Linear) else "logits"
+    sizes = f"L {stack.num_layers}, H {stack.hidden_size:,}, V {model.head.weight.shape[0]:,}"
+    return f"{entering}, {going_in} (L, B, H) → {leaving} (T, B, V), {coming_out} (L, B, H), {sizes}"
