@@ -111,7 +111,7 @@ def _overview(words: list[str]) -> int:
     asks = ("-h", "--help", "--help-all")
     if (words and words[0] not in (*asks, "train")) or (words[:1] == ["train"] and words[1:] and words[1] not in asks):
         typed = " ".join(words[:2] if words[0] == "train" else words[:1])
-        near = get_close_matches(typed, verbs, 1, 0.5)
+        near = [verb for verb in verbs if typed and verb.startswith(typed)] or get_close_matches(typed, verbs, 1, 0.5)
         raise InputError(
             f"{typed!r} is no verb of throughtime; expected {f'perhaps {near[0]!r}' if near else ', '.join(verbs)}. "
             "List them: throughtime --help"
