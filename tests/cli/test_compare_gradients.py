@@ -72,11 +72,11 @@ class TestBudget:
     def _slow_sliding(self, monkeypatch):
         real = _compare_gradients.compare
 
-        def slowly(model, batch, methods, draws):
+        def slowly(model, batch, methods, **options):
             ends = time.monotonic() + 60  # should nobody give it up
             while "sliding:lags=3" in methods and time.monotonic() < ends:
                 time.sleep(0.001)
-            return real(model, batch, methods, draws=draws)
+            return real(model, batch, methods, **options)
 
         monkeypatch.setattr(_compare_gradients, "compare", slowly)
         monkeypatch.setattr(_compare_gradients, "estimate", lambda *_: Estimate(0.0, 0))
