@@ -83,7 +83,7 @@ class TestBudget:
 
     def test_a_method_is_given_up_when_the_time_is_over(self, capsys):
         methods = ["full", "sliding:lags=3", "rtrl"]
-        assert main(["compare-gradients", "--task", "adding", *SMALL, "--minutes", "0.005", "--methods", *methods]) == 0
+        assert main(["compare-gradients", "--task", "adding", *SMALL, "--minutes", "0.05", "--methods", *methods]) == 0
         output = " ".join(capsys.readouterr().out.split())
         assert " full 1.0000 " in output
         assert "given up when --minutes were over: sliding:lags=3 (" in output
@@ -91,7 +91,7 @@ class TestBudget:
 
     def test_json_has_it_by_name(self, capsys):
         methods = ["full", "sliding:lags=3"]
-        assert main(["compare-gradients", "--task", "adding", *SMALL, "--minutes", "0.005", "--methods", *methods, "--json"]) == 0
+        assert main(["compare-gradients", "--task", "adding", *SMALL, "--minutes", "0.05", "--methods", *methods, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
         assert [row["name"] for row in found["methods"]] == ["full"]
         assert list(found["given_up"]) == ["sliding:lags=3"]
