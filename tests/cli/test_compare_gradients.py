@@ -13,6 +13,7 @@ from _tables import first
 from throughtime.cli import _compare_gradients, main
 from throughtime.cli._compare_gradients import _fitting
 from throughtime.cli._time_limit import OutOfTimeError, time_limit
+from throughtime.gradients._compare import peak_bytes
 from throughtime.training import Estimate
 
 SMALL = ["--length", "20", "--batch-size", "3", "--hidden", "5", "--draws", "2", "--threads", "1"]
@@ -71,6 +72,7 @@ class TestBudget:
     @pytest.fixture(autouse=True)
     def _slow_sliding(self, monkeypatch):
         real = _compare_gradients.compare
+        peak_bytes(lambda: None)  # torch's profiler takes seconds to begin, once
 
         def slowly(model, batch, methods, **options):
             ends = time.monotonic() + 60  # should nobody give it up
