@@ -2,7 +2,7 @@
 
     python examples/ppo_lstm.py --delay 6 --updates 80
 
-A sign is seen first, and `--delay` steps or a few more later the agent has to turn to its side; without memory, half of its turns are right.
+A sign is seen first, and `--delay` steps or a few more later the agent must turn to its side; without memory, half of the turns are right.
 CleanRL calls its LSTM once for each step, because the state is set back where an episode begins.
 """
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 L = pytest.importorskip("lightning")
 
@@ -13,7 +14,7 @@ from throughtime.integrations.lightning import BPTTModule, CarryOver  # noqa: E4
 pytestmark = pytest.mark.filterwarnings("ignore")
 METHOD = tt.gradients.TruncatedBPTT(5, 10)
 TOKENS = tt.TokenStream(torch.randint(9, (1 + 4 * 40,), generator=torch.Generator().manual_seed(0)), batch_size=4, window=5)
-STREAM = [tt.Batch(batch.inputs, batch.targets) for batch in TOKENS]  # without fresh, so that it is the carry that begins anew
+STREAM = DataLoader([tt.Batch(batch.inputs, batch.targets) for batch in TOKENS], batch_size=None)  # without fresh: the carry begins anew
 
 
 def sgd(parameters):

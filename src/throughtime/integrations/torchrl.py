@@ -1,12 +1,12 @@
-"""TorchRL's ``LSTMModule`` and ``GRUModule``: all trajectories of a batch in one packed call.
+"""TorchRL's ``LSTMModule`` and ``GRUModule``: all trajectories of a batch in one call.
 
 In recurrent mode the modules cut each row where ``is_init`` marks a new trajectory, run
 
     (h_t, c_t) = LSTM(x_t, e_t · (given h, c at t) + (1 − e_t) · (h_{t−1}, c_{t−1}))        e_t = 1 at t = 0 and where is_init         (1)
 
 and store the last state of each trajectory at its last step, zeros elsewhere. ``reset=`` of this package's layers does the same if the
-given states are zeros, but returns the last state of each row only. Trajectories as sequences of one packed batch give all of them, from
-any given state, without a step of padding.
+given states are zeros, but returns the last state of each row only. Trajectories as sequences of one batch with ``lengths=`` give all of
+them, from any given state; sequences that have ended cost no step.
 """
 
 # pyright: reportMissingImports=false, reportGeneralTypeIssues=false
@@ -16,12 +16,12 @@ import torch
 from tensordict import TensorDictBase
 from tensordict.nn import dispatch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 from torchrl.modules import GRUModule, LSTMModule
 
 from ..nn import Layers, accelerate as accelerate_layers, restore as restore_layers
 
 Given = TypeVar("Given", bound=nn.Module)
+MOST = 8  # times the memory of the batch; TorchRL's own way, which packs, is left where trajectories differ more in length
 
 
 def accelerate(model: Given) -> Given:
@@ -63,20 +63,27 @@ def by_trajectory(layer: Any, xs: Tensor, states: tuple[Tensor, ...], is_init: T
         The output (B, T, H), and the states (B, T, L, H), zero but for the last step of each trajectory.
     """
     B, T = is_init.shape
+    starts, lengths, order = _trajectories(is_init)
+    N, every = len(starts), torch.arange(B * T, device=xs.device)
+    t = every[: int(lengths.max())].unsqueeze(1)
+    places = (starts[order] + t).clamp(max=B * T - 1)  # (longest, N) of every step among B·T; what comes after an end is not read
+    padded = xs.flatten(0, 1).index_select(0, places.flatten()).unflatten(0, places.shape)
+    begin = tuple(s.flatten(0, 1)[starts[order]].transpose(0, 1).contiguous() for s in states)
+    output, last = layer(padded.transpose(0, 1), begin if len(begin) > 1 else begin[0], lengths=lengths[order])
+    number = torch.repeat_interleave(lengths)  # (B·T,) the trajectory of every step
+    back = (every - starts[number]) * N + order.argsort()[number]
+    output = output.transpose(0, 1).flatten(0, 1).index_select(0, back).unflatten(0, (B, T))
+    ends = (starts + lengths - 1)[order]
+    return output, tuple(_put(s.transpose(0, 1), ends, B, T) for s in (last if isinstance(last, tuple) else (last,)))
+
+
+def _trajectories(is_init: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(N,) the places among B·T where trajectories start, their lengths, and their order with the longest first, which costs least."""
     first = is_init.clone()
     first[:, 0] = True  # a trajectory that goes on from an earlier batch
-    starts = first.flatten().nonzero().squeeze(1)  # (N,) places among B·T
-    lengths = torch.diff(starts, append=starts.new_tensor([B * T]))
-    lengths, order = lengths.sort(descending=True)
-    starts = starts[order]
-    t = torch.arange(int(lengths[0]), device=xs.device).unsqueeze(1)
-    alive = t < lengths  # (longest, N)
-    places = (starts + t)[alive]  # (B·T,) of the packed steps
-    packed = PackedSequence(xs.flatten(0, 1)[places], alive.sum(1).cpu())
-    begin = tuple(s.flatten(0, 1)[starts].transpose(0, 1).contiguous() for s in states)
-    output, last = layer(packed, begin if len(begin) > 1 else begin[0])
-    ends = [_put(s.transpose(0, 1), starts + lengths - 1, B, T) for s in (last if isinstance(last, tuple) else (last,))]
-    return _put(output.data, places, B, T), tuple(ends)
+    starts = first.flatten().nonzero().squeeze(1)
+    lengths = torch.diff(starts, append=starts.new_tensor([first.numel()]))
+    return starts, lengths, lengths.argsort(descending=True)
 
 
 def _put(values: Tensor, places: Tensor, B: int, T: int) -> Tensor:
@@ -92,6 +99,9 @@ def _run(module: Any, layer: Any, tensordict: TensorDictBase) -> TensorDictBase 
     shape, T = tensordict.shape, tensordict.shape[-1]
     is_init = tensordict["is_init"].reshape(-1, T)
     if not is_init[:, 1:].any():
+        return None
+    _, lengths, _ = _trajectories(is_init)
+    if int(lengths.max()) * len(lengths) > MOST * is_init.numel():
         return None
     xs = tensordict[module.in_keys[0]].reshape(len(is_init), T, -1)
     given = [tensordict.get(key, None) for key in module.in_keys[1 : 1 + len(layer.state_sizes())]]
