@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # What .venv must hold; constraints.txt pins one set of parts that is known to work together.
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint types test-quick test-all mutate bench sanitize sanitize-threads clean
+.PHONY: setup demo test lint types test-quick test-all test-integrations mutate bench sanitize sanitize-threads clean
 
 setup: $(STAMP)
 
@@ -33,6 +33,17 @@ test-quick: setup
 
 test-all: setup
 	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -q -n auto -m ''
+
+# The doors for other packages, against the packages themselves, in an environment over this one that holds torch at the same version.
+# -W ignore: these packages warn.
+DOORS := build/integrations
+test-integrations: setup
+	$(PYTHON) -m venv --without-pip $(DOORS)
+	echo "import site; site.addsitedir('$(SITE)')" > $$($(DOORS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth
+	$(BIN)/python -c 'import torch; print("torch==" + torch.__version__.split("+")[0])' > $(DOORS)/torch.txt
+	$(BIN)/python -m pip --python $(DOORS)/bin/python install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --constraint $(DOORS)/torch.txt sb3-contrib torchrl lightning
+	$(DOORS)/bin/python -m pytest -q -W ignore tests/integrations src/throughtime/integrations
 
 # Which one-line edits of the source go unnoticed. Takes hours; make mutate EDITS='--only gradients' is a part of it.
 mutate: setup
