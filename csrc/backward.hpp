@@ -6,19 +6,28 @@
 
 namespace throughtime {
 
+// Whether anybody wants what reaches the state before the first step.
+template <class T>
+bool reaches_start(const BackwardCall<T>& c) {
+  bool wanted = false;
+  for (int k = 0; k < max_states; ++k) wanted = wanted || c.dstate[k] || c.drestart[k];
+  return wanted;
+}
+
 // Panels of Rᵀ and Wᵀ. All members share them.
 template <class T, class Arch>
 struct BackwardWeights {
   T *R, *W;
+  int rh_gate[max_gates], wx_gate[max_gates];  // the gate whose gradient lives in each slot of a half
 
   BackwardWeights(const Shape<T, Arch>& n, Workspace& w) {
     R = w.take<T>(n.backward_panels() * n.backward_width() * n.gate_units());
     W = w.take<T>(n.dx_panels() * n.dx_width() * n.gate_units());
+    for (int g = 0; g < n.gates; ++g) rh_gate[n.rh_slot[g]] = g, wx_gate[n.wx_slot[g] - (n.slots - n.gates)] = g;
   }
   void pack(const BackwardCall<T>& c, const Shape<T, Arch>& n) const {
-    int rh_gate[max_gates], wx_gate[max_gates];  // the gate whose gradient lives in each slot of a half
-    for (int g = 0; g < n.gates; ++g) rh_gate[n.rh_slot[g]] = g, wx_gate[n.wx_slot[g] - (n.slots - n.gates)] = g;
-    pack_inputs<T, Arch>(recurrent_weights(c), rh_gate, n.nv_backward, R);
+    if (n.single) return;
+    if (n.T_ > 1 || reaches_start(c)) pack_inputs<T, Arch>(recurrent_weights(c), rh_gate, n.nv_backward, R);
     if (c.dxs) pack_inputs<T, Arch>(input_weights(c), wx_gate, n.nv_dx, W);
   }
 };
@@ -116,6 +125,8 @@ struct BackwardTraversal {
 
   // Rᵀ d(rh) of the step after, for `rows` rows from r and one panel.
   THROUGHTIME_INLINE void recurrent_product(const BackwardStep<T>& at, Index p, Index r, int rows, T* out) const {
+    if (n.single && at.after >= 0)
+      return gradients_times_weights<T, Arch>(recurrent_weights(call), weights.rh_gate, n.nv_backward, p * n.backward_width(), s.d_next, out);
     const auto product = n.B == 1 && at.step % 2 ? tiles.row_backward : tiles.times_panel[rows];
     const Index K = n.gate_units();
     product(at.after >= 0 ? K : 0, {s.d_next + r * W, n.tile_stride()}, weights.R + p * K * n.backward_width(), nullptr, out);
@@ -201,6 +212,7 @@ struct BackwardTraversal {
 
   // Beyond the first step: what is left reaches the initial state, or a restart.
   void end() const {
+    if (!reaches_start(call)) return;
     step({-1, 0, after, 0, 0, 0, nullptr}, live_after);
     share.meet();
     if (share.member == 0) share.unpack_states(s.carry, call.dstate);
@@ -214,7 +226,8 @@ struct BackwardTraversal {
     alignas(64) T out[most_vectors * W];
     for (Index p : share.of(n.dx_panels()))
       each_tile(chunk.rows, dx_tiles.most, [&](Index r, int rows) {
-        dx_tiles.times_panel[rows](K, {d_wx + r * W, n.chunk_stride()}, weights.W + p * K * width, nullptr, out);
+        if (n.single) gradients_times_weights<T, Arch>(input_weights(call), weights.wx_gate, n.nv_dx, p * width, d_wx, out);
+        else dx_tiles.times_panel[rows](K, {d_wx + r * W, n.chunk_stride()}, weights.W + p * K * width, nullptr, out);
         const Index i = p * width, left = n.I - i, count = left < width ? left : width;
         for (int j = 0; j < rows; ++j) unpack_row<T, Arch>(out + j * width, W, count, call.dxs + chunk.row_of[r + j] * n.I + i);
       });
@@ -321,7 +334,7 @@ struct BackwardPass {
     const Share<T, Arch> share(c, n, job.split, place);
     const auto& [dW, dR, db_ih, db_hh] = mine.sums;
     BackwardTraversal<T, Arch> way{c, share, pass.weights, mine.s, {const_cast<T*>(c.residuals), n.B, share.b0, 0}};
-    WeightGradients<T, Arch> gradients{share, n, way.s.D, {n.wx_slot, way.s.x, n.I, dW, db_ih}, {n.rh_slot, way.s.h_prev, n.H, dR, db_hh}};
+    WeightGradients<T, Arch> gradients{share, n, way.s.D, {n.wx_slot, way.s.x, n.I, dW, db_ih}, {n.rh_slot, n.from_zeros ? nullptr : way.s.h_prev, n.H, dR, db_hh}};
     if (share.member == 0) way.start();
     share.meet();
     for (Index j = n.chunks() - 1; j >= 0; --j) {

@@ -19,7 +19,7 @@ struct ForwardWeights {
   }
   void pack(const Layer<T>& c, const Shape<T, Arch>& n) const {
     if (c.W && !n.single) pack_units<T, Arch>(input_weights(c), n.nv_forward, W);
-    if (!n.single) pack_units<T, Arch>(recurrent_weights(c), n.nv_forward, R);
+    if (!n.single && !n.from_zeros) pack_units<T, Arch>(recurrent_weights(c), n.nv_forward, R);
     pack_bias<T, Arch>(bias(c, c.b_ih), n.nv_forward, b_ih);
     pack_bias<T, Arch>(bias(c, c.b_hh), n.nv_forward, b_hh);
   }
@@ -118,11 +118,12 @@ struct ForwardTraversal {
     const Tiles<T>& tiles = tiles_of<T, Arch>(n.nv_forward * n.gates);
     const auto one_row = n.B == 1 && at.step % 2 ? tiles.row_backward : tiles.times_panel[1];
     const auto tile = tile_of(*share.call.kernel);
+    const Index K = n.from_zeros ? 0 : n.H;
     alignas(64) T rh[most_vectors * W];
     each_panel(share.of(n.forward_panels()), at.step, [&](Index p) {
       each_tile(live, tiles.most, [&](Index r, int rows) {
-        if (n.single) single_row(recurrent_weights(share.call), p, s.s_prev, weights.b_hh, rh);
-        else (rows == 1 ? one_row : tiles.times_panel[rows])(n.H, {s.s_prev + r * W, n.tile_stride()}, weights.R + p * n.H * width,
+        if (n.single && !n.from_zeros) single_row(recurrent_weights(share.call), p, s.s_prev, weights.b_hh, rh);
+        else (rows == 1 ? one_row : tiles.times_panel[rows])(K, {s.s_prev + r * W, n.tile_stride()}, weights.R + p * n.H * width,
                                                              weights.b_hh + p * width, rh);
         tile(*this, at, {p * n.nv_forward, r, rows, wx + (p * n.rows + r) * width, rh});
       });

@@ -111,6 +111,53 @@ void row_times_weights(const Weights<T>& w, Index u, int NV, const T* x, T* sums
     }
 }
 
+// The gate gradients of one row times weights that were never packed: Σ over gates, in the order of their slots, and units.
+//
+//   gate_of  (G) the gate whose gradient lives in the s-th of the G slots
+//   first    the first of NV·width inputs
+//   d        (G, padded units); read
+//   sums     (NV, width); written; inputs beyond the last are zero
+template <class T, class Arch, int NV>
+[[gnu::noinline]] void gradients_times_weights(const Weights<T>& w, const int* gate_of, Index first, const T* d, T* sums) {
+  using V = Vec<T, Arch>;
+  constexpr int W = V::width, parts = NV >= 8 ? 1 : 8 / NV;  // eight sums cover the latency of the multiply-add
+  const Index padded = ceil_div(w.units, W) * W, left = w.inputs - first;
+  V acc[parts][NV];
+  for (int k = 0; k < parts; ++k)
+    for (int v = 0; v < NV; ++v) acc[k][v] = V::zero();
+  for (int s = 0; s < w.gates; ++s) {
+    const T* const from = w.row(gate_of[s], 0) + first;
+    const T* const g = d + s * padded;
+    Index u = 0;
+    if (left >= NV * W)
+      for (; u + parts <= w.units; u += parts)
+#pragma GCC unroll 8
+        for (int k = 0; k < parts; ++k)
+#pragma GCC unroll 8
+          for (int v = 0; v < NV; ++v) acc[k][v] = fma(V::all(g[u + k]), V::load(from + (u + k) * w.inputs + v * W), acc[k][v]);
+    for (; u < w.units; ++u)
+      for (int v = 0; v < NV && v * W < left; ++v) {
+        const int count = left - v * W < W ? static_cast<int>(left - v * W) : W;
+        acc[0][v] = fma(V::all(g[u]), V::load(from + u * w.inputs + v * W, count), acc[0][v]);
+      }
+  }
+  for (int v = 0; v < NV; ++v) {
+    V sum = acc[0][v];
+    for (int k = 1; k < parts; ++k) sum += acc[k][v];
+    sum.store(sums + v * W);
+  }
+}
+
+template <class T, class Arch>
+void gradients_times_weights(const Weights<T>& w, const int* gate_of, int NV, Index first, const T* d, T* sums) {
+  switch (NV) {
+    case 8: return gradients_times_weights<T, Arch, 8>(w, gate_of, first, d, sums);
+    case 4: return gradients_times_weights<T, Arch, 4>(w, gate_of, first, d, sums);
+    case 2: return gradients_times_weights<T, Arch, 2>(w, gate_of, first, d, sums);
+    default: return gradients_times_weights<T, Arch, 1>(w, gate_of, first, d, sums);
+  }
+}
+
 // Panels whose outputs are inputs, for the way back: panels[input block group][slot][unit, padded][v][width]. The sum
 // runs over gates (in the order of their slots) and units; units beyond the last are zero.
 //
