@@ -26,7 +26,7 @@ struct BackwardWeights {
     for (int g = 0; g < n.gates; ++g) rh_gate[n.rh_slot[g]] = g, wx_gate[n.wx_slot[g] - (n.slots - n.gates)] = g;
   }
   void pack(const BackwardCall<T>& c, const Shape<T, Arch>& n) const {
-    if (n.single) return;
+    if (n.few) return;
     if (n.T_ > 1 || reaches_start(c)) pack_inputs<T, Arch>(recurrent_weights(c), rh_gate, n.nv_backward, R);
     if (c.dxs) pack_inputs<T, Arch>(input_weights(c), wx_gate, n.nv_dx, W);
   }
@@ -125,8 +125,12 @@ struct BackwardTraversal {
 
   // Rᵀ d(rh) of the step after, for `rows` rows from r and one panel.
   THROUGHTIME_INLINE void recurrent_product(const BackwardStep<T>& at, Index p, Index r, int rows, T* out) const {
-    if (n.single && at.after >= 0)
-      return gradients_times_weights<T, Arch>(recurrent_weights(call), weights.rh_gate, n.nv_backward, p * n.backward_width(), s.d_next, out);
+    if (n.few && at.after >= 0) {
+      for (Index j = 0; j < rows; ++j)
+        gradients_times_weights<T, Arch>(recurrent_weights(call), weights.rh_gate, n.nv_backward, p * n.backward_width(),
+                                         {s.d_next + (r + j) * W, n.tile_stride()}, out + j * n.backward_width());
+      return;
+    }
     const auto product = n.B == 1 && at.step % 2 ? tiles.row_backward : tiles.times_panel[rows];
     const Index K = n.gate_units();
     product(at.after >= 0 ? K : 0, {s.d_next + r * W, n.tile_stride()}, weights.R + p * K * n.backward_width(), nullptr, out);
@@ -226,8 +230,9 @@ struct BackwardTraversal {
     alignas(64) T out[most_vectors * W];
     for (Index p : share.of(n.dx_panels()))
       each_tile(chunk.rows, dx_tiles.most, [&](Index r, int rows) {
-        if (n.single) gradients_times_weights<T, Arch>(input_weights(call), weights.wx_gate, n.nv_dx, p * width, d_wx, out);
-        else dx_tiles.times_panel[rows](K, {d_wx + r * W, n.chunk_stride()}, weights.W + p * K * width, nullptr, out);
+        for (Index j = 0; n.few && j < rows; ++j)
+          gradients_times_weights<T, Arch>(input_weights(call), weights.wx_gate, n.nv_dx, p * width, {d_wx + (r + j) * W, n.chunk_stride()}, out + j * width);
+        if (!n.few) dx_tiles.times_panel[rows](K, {d_wx + r * W, n.chunk_stride()}, weights.W + p * K * width, nullptr, out);
         const Index i = p * width, left = n.I - i, count = left < width ? left : width;
         for (int j = 0; j < rows; ++j) unpack_row<T, Arch>(out + j * width, W, count, call.dxs + chunk.row_of[r + j] * n.I + i);
       });

@@ -80,13 +80,13 @@ void pack_bias(const Weights<T>& b, int NV, T* out) {
       }
 }
 
-// One row times a panel that was never packed: for a single row it costs more to lay the weights out than to use them.
+// One row times a panel that was never packed: for few rows it costs more to lay the weights out than to use them.
 //
 //   u        the panel's first unit
-//   x        (inputs, padded to whole vectors with zeros); read
+//   x        a row (inputs) of a blocked matrix, whose last block is padded with zeros; read
 //   sums     (NV, G, width): what the sums begin with, for NV unit blocks; added to w[g][unit] · x in place
 template <class T, class Arch>
-void row_times_weights(const Weights<T>& w, Index u, int NV, const T* x, T* sums) {
+void row_times_weights(const Weights<T>& w, Index u, int NV, Blocked<const T> x, T* sums) {
   using V = Vec<T, Arch>;
   constexpr int W = V::width;
   for (int v = 0; v < NV; ++v, u += W)
@@ -97,9 +97,10 @@ void row_times_weights(const Weights<T>& w, Index u, int NV, const T* x, T* sums
       V parts[W];
 #pragma GCC unroll 16
       for (int j = 0; j < W; ++j) parts[j] = V::zero();
-      for (Index k = 0; k < w.inputs; k += W) {
+      const T* xk = x.p;
+      for (Index k = 0; k < w.inputs; k += W, xk += x.stride) {
         const int count = w.inputs - k < W ? static_cast<int>(w.inputs - k) : W;
-        const V y = V::load(x + k);
+        const V y = V::load(xk);
 #pragma GCC unroll 16
         for (int j = 0; j < W; ++j) parts[j] = fma(V::load(rows[j] + k, count), y, parts[j]);
       }
@@ -115,31 +116,33 @@ void row_times_weights(const Weights<T>& w, Index u, int NV, const T* x, T* sums
 //
 //   gate_of  (G) the gate whose gradient lives in the s-th of the G slots
 //   first    the first of NV·width inputs
-//   d        (G, padded units); read
+//   d        a row (G, padded units) of a blocked matrix; read
 //   sums     (NV, width); written; inputs beyond the last are zero
 template <class T, class Arch, int NV>
-[[gnu::noinline]] void gradients_times_weights(const Weights<T>& w, const int* gate_of, Index first, const T* d, T* sums) {
+[[gnu::noinline]] void gradients_times_weights(const Weights<T>& w, const int* gate_of, Index first, Blocked<const T> d, T* sums) {
   using V = Vec<T, Arch>;
-  constexpr int W = V::width, parts = NV >= 8 ? 1 : 8 / NV;  // eight sums cover the latency of the multiply-add
-  const Index padded = ceil_div(w.units, W) * W, left = w.inputs - first;
+  constexpr int W = V::width, sums_wanted = 8 / NV, parts = sums_wanted < W ? sums_wanted : W;  // eight cover the latency of the multiply-add
+  const Index left = w.inputs - first;
   V acc[parts][NV];
   for (int k = 0; k < parts; ++k)
     for (int v = 0; v < NV; ++v) acc[k][v] = V::zero();
   for (int s = 0; s < w.gates; ++s) {
-    const T* const from = w.row(gate_of[s], 0) + first;
-    const T* const g = d + s * padded;
-    Index u = 0;
-    if (left >= NV * W)
-      for (; u + parts <= w.units; u += parts)
+    const T* from = w.row(gate_of[s], 0) + first;
+    for (Index block = 0; block < w.units; block += W, d.p += d.stride) {
+      const int units = w.units_from(block, W);
+      int u = 0;
+      if (left >= NV * W)
+        for (; u + parts <= units; u += parts)
 #pragma GCC unroll 8
-        for (int k = 0; k < parts; ++k)
+          for (int k = 0; k < parts; ++k, from += w.inputs)
 #pragma GCC unroll 8
-          for (int v = 0; v < NV; ++v) acc[k][v] = fma(V::all(g[u + k]), V::load(from + (u + k) * w.inputs + v * W), acc[k][v]);
-    for (; u < w.units; ++u)
-      for (int v = 0; v < NV && v * W < left; ++v) {
-        const int count = left - v * W < W ? static_cast<int>(left - v * W) : W;
-        acc[0][v] = fma(V::all(g[u]), V::load(from + u * w.inputs + v * W, count), acc[0][v]);
-      }
+            for (int v = 0; v < NV; ++v) acc[k][v] = fma(V::all(d.p[u + k]), V::load(from + v * W), acc[k][v]);
+      for (; u < units; ++u, from += w.inputs)
+        for (int v = 0; v < NV && v * W < left; ++v) {
+          const int count = left - v * W < W ? static_cast<int>(left - v * W) : W;
+          acc[0][v] = fma(V::all(d.p[u]), V::load(from + v * W, count), acc[0][v]);
+        }
+    }
   }
   for (int v = 0; v < NV; ++v) {
     V sum = acc[0][v];
@@ -149,7 +152,7 @@ template <class T, class Arch, int NV>
 }
 
 template <class T, class Arch>
-void gradients_times_weights(const Weights<T>& w, const int* gate_of, int NV, Index first, const T* d, T* sums) {
+void gradients_times_weights(const Weights<T>& w, const int* gate_of, int NV, Index first, Blocked<const T> d, T* sums) {
   switch (NV) {
     case 8: return gradients_times_weights<T, Arch, 8>(w, gate_of, first, d, sums);
     case 4: return gradients_times_weights<T, Arch, 4>(w, gate_of, first, d, sums);
