@@ -30,7 +30,7 @@ struct Shape : Form {
       : Form(*c.kernel), T_(c.n.T), B(c.n.B), I(c.n.I), H(c.n.H), UB(ceil_div(H, W)), IB(ceil_div(I, W)), R(ceil_div(B, split.groups)) {
     nv_forward = panel_blocks(UB, gates, B == 1);
     nv_backward = panel_blocks(UB, 1, B == 1);
-    few = T_ * B <= most_few;
+    few = T_ * B <= most_few && !c.packed;
     nv_dx = panel_blocks(IB, 1, few);
     const Index wanted = c.keep == Keep::lean ? lean_interval(B) : R >= 256 ? 1 : 256 / R;
     steps = wanted < T_ ? wanted : T_;

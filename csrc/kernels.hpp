@@ -51,6 +51,7 @@ struct Layer {
   const T* restart[max_states]; // (B, H) each, or null: zeros
   bool reverse;                 // from each sequence's end to 0
   Keep keep;
+  bool packed;                  // the weights were packed into this scratch before, and W, R and the biases are not read
 };
 
 template <class T>
