@@ -5,6 +5,7 @@ B streams side by side · I input · H hidden · V outputs · S states · L laye
 
 import copy
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -16,7 +17,7 @@ from .. import _check
 from .._check import InputError
 from .._shapes import State
 from ..data import Batch
-from ..models import AbstractModel, Vectors
+from ..models import AbstractModel, Embedding, Vectors
 from ..nn import Recurrence, first_state, steps_of
 from ._trained import Trained, load
 
@@ -98,6 +99,9 @@ class Stream:
     def _embedded(model: AbstractModel, x: Tensor) -> Tensor:
         if model.has_own("embed"):
             return model.embed(Batch(x.unsqueeze(0)))[0]
+        if isinstance(model.input, Embedding) and x.dtype is torch.int64:
+            with suppress(IndexError):  # an index outside the table, of which the input station has more to say
+                return torch.embedding(model.input.weight, x)
         return x if isinstance(model.input, Vectors) else model.input(x.unsqueeze(0))[0]
 
     def _stepped(self, x: Tensor) -> Tensor:
