@@ -133,7 +133,8 @@ def main() -> None:
     for p in grid(args):
         found.append(f := measure(p, args.rounds, args.turn))
         print(
-            f"{p.cell:4} {p.mode:9} {p.threads} {p.layers} {f'{p.T},{p.B},{p.H},{p.H}':14} {p.state:5} torch {f.torch:9.1f}  ours {f.ours:9.1f} µs  "
+            f"{p.cell:4} {p.mode:9} {p.threads} {p.layers} {f'{p.T},{p.B},{p.H},{p.H}':14} {p.state:5} "
+            f"torch {f.torch:9.1f}  ours {f.ours:9.1f}  "
             f"×{f.ratio:.2f} ±{f.spread:.2f}{'  <<' if f.ratio < 1 else ''}",
             flush=True,
         )

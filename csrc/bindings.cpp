@@ -707,9 +707,9 @@ NB_MODULE(_kernels, m) {
         "Call one from one thread at a time: it keeps the interpreter's lock.")
       .def(nb::init<nb::handle, nb::handle, nb::handle, nb::handle>(), "cell"_a, "weights"_a, "streams"_a, "threads"_a,
            "weights: one tuple of W, R, b_ih, b_hh of every layer, as torch stores them; they are copied. The state is zero.")
-      .def("step", &Steps::step, "x"_a, "y"_a, "One step of every stream: x (B, I); y (B, H), written.")
-      .def("read_state", &Steps::read_state, "state"_a, "Copies the state into a tuple of S arrays (layers, B, H).")
-      .def("write_state", &Steps::write_state, "state"_a, "Copies the state from a tuple of S arrays (layers, B, H).");
+      .def("step", &Steps::step, "x"_a.none(), "y"_a.none(), "One step of every stream: x (B, I); y (B, H), written.")
+      .def("read_state", &Steps::read_state, "state"_a.none(), "Copies the state into a tuple of S arrays (layers, B, H).")
+      .def("write_state", &Steps::write_state, "state"_a.none(), "Copies the state from a tuple of S arrays (layers, B, H).");
   m.def("cross_entropy", &cross_entropy_any, "call"_a,
         "losses (N) = cross-entropy in nats of the rows of logits (N, V).\n\n"
         "call: (logits, targets, scale, losses, gradient, threads, arch); with gradient, logits become (softmax - one-hot) * scale.");

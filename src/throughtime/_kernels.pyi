@@ -75,13 +75,13 @@ class Steps:
         weights: one tuple of W, R, b_ih, b_hh of every layer, as torch stores them; they are copied. The state is zero.
         """
 
-    def step(self, x: object, y: object) -> None:
+    def step(self, x: object | None, y: object | None) -> None:
         """One step of every stream: x (B, I); y (B, H), written."""
 
-    def read_state(self, state: object) -> None:
+    def read_state(self, state: object | None) -> None:
         """Copies the state into a tuple of S arrays (layers, B, H)."""
 
-    def write_state(self, state: object) -> None:
+    def write_state(self, state: object | None) -> None:
         """Copies the state from a tuple of S arrays (layers, B, H)."""
 
 def cross_entropy(call: object) -> None:
