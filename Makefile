@@ -54,7 +54,7 @@ sanitize: setup
 # The pool of threads under ThreadSanitizer, which finds what another machine's memory order would show.
 sanitize-threads:
 	mkdir -p build
-	$(CXX) -std=c++20 -O1 -g -Wall -Wextra -fsanitize=thread csrc/parallel.cpp tests/kernels/parallel.cpp -o build/parallel -pthread
+	$(CXX) -std=c++20 -O1 -g -Wall -Wextra -fsanitize=thread csrc/parallel.cpp tests/kernels/parallel.cpp -o build/parallel -pthread -ldl
 	build/parallel
 
 clean:
