@@ -2,7 +2,6 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
-#include <sched.h>
 
 #include <atomic>
 #include <chrono>
@@ -13,25 +12,7 @@ namespace throughtime {
 
 namespace {
 
-constexpr int barrier_spins = 2000;  // about 20 to 80 µs: many times what a step takes
 constexpr int most_members = 64;
-
-void pause() {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
-// Spins for a while, then yields for as long as it takes. Returns whether it had to yield.
-template <class Ready>
-bool wait_until(Ready ready) {
-  for (int n = 0; n < barrier_spins; ++n, pause())
-    if (ready()) return false;
-  while (!ready()) sched_yield();
-  return true;
-}
 
 // Whether there is a core for every member of a team. A late member says no, and each time for twice as long.
 class Quiet {

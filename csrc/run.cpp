@@ -73,18 +73,28 @@ std::size_t scratch_of(const BackwardCall<T>& call, int threads) {
 }
 
 template <class T>
-void run(const ForwardCall<T>& call, int threads) {
+void results_in_huge_pages(const ForwardCall<T>& call) {
   const Index element = sizeof(T);
   in_huge_pages(call.hs, call.n.T * call.n.B * call.n.H * element);
   in_huge_pages(call.residuals, static_cast<Index>(call.kernel->residuals_size(call.n, call.keep)) * element);
+}
+
+template <class T>
+void results_in_huge_pages(const BackwardCall<T>& call) {
+  const Index row = call.n.T * call.n.B * static_cast<Index>(sizeof(T));
+  in_huge_pages(call.dxs, row * call.n.I);
+  in_huge_pages(call.dwx, row * call.kernel->gates * call.n.H);
+}
+
+template <class T>
+void run(const ForwardCall<T>& call, int threads) {
+  results_in_huge_pages(call);
   run_phases(call.kernel->forward, call, threads);
 }
 
 template <class T>
 void run(const BackwardCall<T>& call, int threads) {
-  const Index row = call.n.T * call.n.B * static_cast<Index>(sizeof(T));
-  in_huge_pages(call.dxs, row * call.n.I);
-  in_huge_pages(call.dwx, row * call.kernel->gates * call.n.H);
+  results_in_huge_pages(call);
   run_phases(call.kernel->backward, call, threads);
 }
 
@@ -110,6 +120,10 @@ template std::size_t scratch_of(const ForwardCall<float>&, int);
 template std::size_t scratch_of(const ForwardCall<double>&, int);
 template std::size_t scratch_of(const BackwardCall<float>&, int);
 template std::size_t scratch_of(const BackwardCall<double>&, int);
+template void results_in_huge_pages(const ForwardCall<float>&);
+template void results_in_huge_pages(const ForwardCall<double>&);
+template void results_in_huge_pages(const BackwardCall<float>&);
+template void results_in_huge_pages(const BackwardCall<double>&);
 template void run(const ForwardCall<float>&, int);
 template void run(const ForwardCall<double>&, int);
 template void run(const BackwardCall<float>&, int);
