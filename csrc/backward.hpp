@@ -103,7 +103,7 @@ struct BackwardTraversal {
     const Index b = share.b0 + r;
     if (share.is_reset(t, r)) return call.restart[0] ? call.restart[0] + b * n.H : nullptr;
     const Index start = !call.reverse ? 0 : call.lengths ? call.lengths[b] - 1 : n.T_ - 1;
-    if (t == start) return call.state[0] + b * n.H;
+    if (t == start) return call.state[0] ? call.state[0] + b * n.H : nullptr;
     return call.hs + share.at(call.reverse ? t + 1 : t - 1, r) * n.H;
   }
 

@@ -48,7 +48,7 @@ struct Layer {
   Sizes n;
   const T* xs;                  // (T, B, I), or null
   const T* wx;                  // (T, B, G, H): W x + b_ih already made, in place of xs, W and b_ih, which are null, and I 0; or null
-  const T* state[max_states];   // (B, H) each: the state before the first step
+  const T* state[max_states];   // (B, H) each, or null for zeros: the state before the first step
   const T* W;                   // (G, H, I), or null
   const T* R;                   // (G, H, H)
   const T* b_ih;                // (G, H) or null
@@ -82,7 +82,7 @@ struct BackwardCall : Layer<T> {
   T* dR;                        // (G, H, H) out
   T* db_ih;                     // (G, H) out, or null
   T* db_hh;                     // (G, H) out, or null
-  T* dstate[max_states];        // (B, H) each, out
+  T* dstate[max_states];        // (B, H) each, out, or null
   T* drestart[max_states];      // (B, H) each, out, or null
 };
 

@@ -16,6 +16,7 @@ from torch import nn
 from torch.autograd import forward_ad
 
 _functorch = getattr(torch._C, "_are_functorch_transforms_active", None)
+_dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", None)
 _BUILDER = "torch._dynamo.variables.builder"
 
 
@@ -26,6 +27,15 @@ def functorch_is_active() -> bool:
     without a transform, only slower.
     """
     return True if _functorch is None else _functorch()
+
+
+def dispatch_mode_is_active() -> bool:
+    """Whether a mode such as ``FakeTensorMode`` or ``make_fx`` intercepts torch's operations.
+
+    torch has no public function for this. If torch's private one disappears, the answer is always True: the ordinary way through a
+    layer is also correct without a mode, only slower.
+    """
+    return True if _dispatch_modes is None else _dispatch_modes() > 0
 
 
 def forward_mode_is_active() -> bool:

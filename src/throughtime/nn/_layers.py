@@ -21,6 +21,7 @@ from ..kernels import Memory, Parameters, Traversal, Variation, recurrence, unro
 from ._border import TimeFirst, kind_of, to_caller_layout, to_time_first
 from ._cells import ACTIVATIONS, elman
 from ._normalised import NormalisedLSTM
+from ._short import short_call
 
 Nonlinearity = Literal["tanh", "relu", "identity", "sigmoid"] | Callable[[Tensor], Tensor]
 NOT_IN_TORCH = ("identity", "sigmoid")
@@ -135,6 +136,8 @@ class Layers(nn.RNNBase, abc.ABC):
         Returns:
             The output, as in torch, and the last state of each sequence, at its own end.
         """
+        if lengths is None and reset is None and not torch.compiler.is_compiling() and (found := short_call(self, input, hx)) is not None:
+            return found
         if isinstance(input, Tensor) and input.ndim in (2, 3) and not input.numel() and not self._options():
             return super().forward(input, hx)  # without sequences or steps: torch's result, or torch's message
         call = to_time_first(self, input, hx, lengths, reset)
