@@ -29,10 +29,10 @@ enum class Keep { none, lean, fast };
 // Steps between two kept states in lean mode. A function of B alone, so that both passes agree for any number of threads.
 constexpr Index lean_interval(Index B) { return B >= 256 ? 1 : 256 / B; }
 
-// Steps in a chunk of a stacked layer: about an eighth of the whole, but 64 rows at least, for the sums over rows, and no more than elsewhere.
+// Steps in a chunk of a stacked layer: about an eighth of the whole, but 32 rows at least, for the sums over rows, and no more than elsewhere.
 // A function of the sizes alone, so that the sums have one order for any number of threads.
 constexpr Index stacked_interval(Index T, Index B) {
-  const Index least = B >= 64 ? 1 : 64 / B, most = B >= 256 ? 1 : 256 / B, eighth = (T + 7) / 8;
+  const Index least = B >= 32 ? 1 : 32 / B, most = B >= 256 ? 1 : 256 / B, eighth = (T + 7) / 8;
   return eighth < least ? least : eighth < most ? eighth : most;
 }
 
