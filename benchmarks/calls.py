@@ -7,7 +7,8 @@
 The grid: T steps, B sequences, I = H units, one or two layers; "grad" is a forward and a backward pass through autograd with fresh
 gradients, "none" a forward pass under torch.no_grad, "inference" one under torch.inference_mode. The contestants take turns, round by
 round, and have the same weights. A time is the median over the rounds, ± half the distance between the quartiles; the ratio is
-torch's time divided by ours, ± its own half spread, where a round's ratio is that of two turns side by side.
+torch's time divided by ours, ± its own half spread, where a round's ratio is that of two turns side by side. With --states given, each
+call gets the state before its first step, as a roll-out does; otherwise it begins from zeros.
 """
 
 import argparse
@@ -41,6 +42,7 @@ class Point:
     T: int
     B: int
     H: int
+    state: str
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,15 @@ def call_of(layer: torch.nn.Module, p: Point) -> Callable[[], object]:
     """One call of a layer, as a program makes it."""
     xs, dhs = torch.randn(p.T, p.B, p.H), torch.randn(p.T, p.B, p.H)
     parameters = list(layer.parameters())
+    h = torch.randn(p.layers, p.B, p.H)
+    hx = None if p.state == "zeros" else (h, h.clone()) if p.cell == "lstm" else h
 
     def both() -> None:
-        layer(xs)[0].backward(dhs)
+        layer(xs, hx)[0].backward(dhs)
         for p in parameters:
             p.grad = None
 
-    return both if p.mode == "grad" else lambda: layer(xs)
+    return both if p.mode == "grad" else lambda: layer(xs, hx)
 
 
 def seconds(call: Callable[[], object], calls: int) -> float:
@@ -89,7 +93,7 @@ def measure(p: Point, rounds: int, turn: float) -> Found:
 
 
 def grid(args: argparse.Namespace) -> Iterator[Point]:
-    for values in product(args.cells, args.modes, args.threads, args.layers, args.T, args.B, args.H):
+    for values in product(args.cells, args.modes, args.threads, args.layers, args.T, args.B, args.H, args.states):
         yield Point(*values)
 
 
@@ -117,6 +121,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--T", type=numbers, default=[1, 2, 5, 20])
     parser.add_argument("--B", type=numbers, default=[1, 8, 64])
     parser.add_argument("--H", type=numbers, default=[16, 64, 256, 512])
+    parser.add_argument("--states", type=words, default=["zeros"], help="zeros, given, or both")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--turn", type=float, default=0.002, help="seconds of one turn, at least one call")
     parser.add_argument("--json", type=Path)
@@ -128,7 +133,7 @@ def main() -> None:
     for p in grid(args):
         found.append(f := measure(p, args.rounds, args.turn))
         print(
-            f"{p.cell:4} {p.mode:9} {p.threads} {p.layers} {f'{p.T},{p.B},{p.H},{p.H}':14} torch {f.torch:9.1f}  ours {f.ours:9.1f} µs  "
+            f"{p.cell:4} {p.mode:9} {p.threads} {p.layers} {f'{p.T},{p.B},{p.H},{p.H}':14} {p.state:5} torch {f.torch:9.1f}  ours {f.ours:9.1f} µs  "
             f"×{f.ratio:.2f} ±{f.spread:.2f}{'  <<' if f.ratio < 1 else ''}",
             flush=True,
         )

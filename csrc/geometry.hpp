@@ -12,6 +12,7 @@
 
 namespace throughtime {
 
+constexpr Index most_few = 3;     // rows that are multiplied by weights as they are stored
 constexpr int most_vectors = 24;  // of a product's tile: the accumulators of the largest
 
 // The sizes of a call, and those that follow from them.
@@ -24,17 +25,19 @@ struct Shape : Form {
   int nv_forward, nv_backward, nv_dx;
   Index steps;          // in a chunk
   Index rows;           // capacity of a chunk
-  bool single;          // one row in all: its weights are not packed
+  bool few;             // rows in all: it would cost more to pack their weights than to use them
+  bool from_zeros;      // a single step from no state: R multiplies nothing but zeros
 
   Shape(const Layer<T>& c, Split split)
       : Form(*c.kernel), T_(c.n.T), B(c.n.B), I(c.n.I), H(c.n.H), UB(ceil_div(H, W)), IB(ceil_div(I, W)), R(ceil_div(B, split.groups)) {
     nv_forward = panel_blocks(UB, gates, B == 1);
     nv_backward = panel_blocks(UB, 1, B == 1);
-    nv_dx = panel_blocks(IB, 1, false);
+    few = T_ * B <= most_few && !c.packed;
+    nv_dx = panel_blocks(IB, 1, few);
     steps = c.keep == Keep::lean ? lean_interval(B) : c.stacked ? stacked_interval(T_, B) : R >= 256 ? 1 : 256 / R;
     if (steps > T_) steps = T_;
     rows = steps * R;
-    single = T_ == 1 && B == 1;
+    from_zeros = T_ == 1 && !c.state[0] && !c.reset;
   }
 
   THROUGHTIME_INLINE Index chunks() const { return ceil_div(T_, steps); }

@@ -59,6 +59,7 @@ struct Layer {
   bool reverse;                 // from each sequence's end to 0
   Keep keep;
   bool stacked;                 // one of several layers that take turns: shorter chunks, so that there are turns to take
+  bool packed;                  // the weights were packed into this scratch before, and W, R and the biases are not read
 };
 
 template <class T>
@@ -100,12 +101,12 @@ struct Place {
   Team* team;  // of the members, where there are several
 };
 
-// A pass: `pack` once; then `share` for every member of every group, groups in any order, members of one group at the
+// A pass: every part of `pack` once, in any order; then `share` for every member of every group, groups in any order, members of one group at the
 // same time; then `finish`.
 template <class Call>
 struct Phases {
   std::size_t (*scratch)(const Call&, Split);  // bytes
-  void (*pack)(const Job<Call>&);
+  void (*pack)(const Job<Call>&, int part, int parts);
   void (*share)(const Job<Call>&, Place);
   void (*finish)(const Job<Call>&);
 

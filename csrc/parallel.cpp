@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <thread>
 
+#include "waiting.hpp"
+
 namespace throughtime {
 
 namespace {

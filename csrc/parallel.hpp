@@ -10,24 +10,7 @@
 //   * One call at a time has threads; a second one at the same time runs on the thread that made it.
 #pragma once
 
-#include <sched.h>
-
 namespace throughtime {
-
-// Spins for a while, about 20 to 80 µs, then yields for as long as it takes. Returns whether it had to yield.
-template <class Ready>
-bool wait_until(Ready ready) {
-  for (int n = 0; n < 2000; ++n) {
-    if (ready()) return false;
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-  }
-  while (!ready()) sched_yield();
-  return true;
-}
 
 class Team;  // the members of one running team
 

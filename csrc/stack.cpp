@@ -7,6 +7,7 @@
 #include "memory.hpp"
 #include "parallel.hpp"
 #include "run.hpp"
+#include "waiting.hpp"
 
 namespace throughtime {
 
@@ -38,7 +39,7 @@ struct Layered {
   void advance() {
     const Phases<Call>& way = phases(job.call);
     if (done < 0) {
-      way.pack(job);
+      way.pack(job, 0, 1);
       chunks = way.begin(job, walk);
       return;
     }

@@ -22,5 +22,12 @@ from .nn import (
     restore as restore,
 )
 from .flow import gradient_flow as gradient_flow
-from .training import OnlineLearner as OnlineLearner, Trained as Trained, load as load, evaluate as evaluate, export_onnx as export_onnx
+from .training import (
+    OnlineLearner as OnlineLearner,
+    Stream as Stream,
+    Trained as Trained,
+    load as load,
+    evaluate as evaluate,
+    export_onnx as export_onnx,
+)
 from ._check import InputError as InputError, NonFinite as NonFinite

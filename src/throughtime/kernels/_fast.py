@@ -134,6 +134,11 @@ def backward_layers(call: tuple[object, ...], run: object, arriving: object, res
     _kernels.backward_layers(call, run, arriving, results)
 
 
+def steps(cell: AbstractCell, weights: tuple[Tensor | None, ...], streams: int, threads: int) -> "_kernels.Steps":
+    """Layers that keep their packed weights and their state from step to step."""
+    return _kernels.Steps(number_of(cell), weights, streams, threads)
+
+
 def states(cell: AbstractCell, state: State, run: Run) -> State:
     """All states h and c of an LSTM's run forward in time, S tensors (T + 1, B, H), from its ``hs`` and gates."""
     assert cell.states == 2, "the other cells have h alone"

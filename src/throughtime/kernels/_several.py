@@ -118,7 +118,8 @@ class _Several(torch.autograd.Function):
         hs, residuals = tuple(saved[before : before + L]), tuple(saved[before + L :]) or None
         xs, state = _dense(xs), None if state is None else tuple(map(_dense, state))
         dxs = xs.new_empty(xs.shape) if ctx.needs_input_grad[1] else None
-        dstate = None if state is None else tuple([s.new_empty(s.shape) for s in state])
+        started = any(ctx.needs_input_grad[2 : 2 + S])
+        dstate = tuple([s.new_empty(s.shape) for s in state]) if state is not None and started else None
         dweights = tuple([None if p is None else p.new_empty(p.shape) for p in weights])
         between = tuple([hs[0].new_empty(hs[0].shape) for _ in range(min(L - 1, 2))])
         arriving = (None if dhs is None else _dense(dhs), tuple([None if d is None else _dense(d) for d in dlast]))

@@ -29,7 +29,7 @@ def short_call(layer: Any, input: Any, hx: Any) -> tuple[Any, Any] | None:
     call, weights, state = _call_of(layer), _weights_of(layer), _state_of(layer, hx)
     if call is None or weights is None or state is None:
         return None
-    found = several(call, input.transpose(0, 1) if layer.batch_first else input, state or None, weights)
+    found: Any = several(call, input.transpose(0, 1) if layer.batch_first else input, state if len(state) else None, weights)
     if found is None:
         return None
     hs, last = found
@@ -43,7 +43,7 @@ def _torch_transforms() -> bool:
         or forward_mode_is_active()
         or dispatch_mode_is_active()
         or torch.is_autocast_enabled("cpu")
-        or torch.jit.is_tracing()
+        or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
     )
 
 

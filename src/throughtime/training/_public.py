@@ -34,4 +34,5 @@ from ._build import (
 )
 from ._report import number as number, read_rows as read_rows
 from ._trained import Trained as Trained, load as load
+from ._stream import Stream as Stream
 from ._step import Step as Step, step as step
