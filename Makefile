@@ -51,10 +51,10 @@ sanitize: setup
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  PYTHONPATH=build/sanitized:$(SITE) $(BIN)/python -S -m pytest -q tests/kernels
 
-# The pool of threads under ThreadSanitizer, which finds what another machine's memory order would show.
+# A call's threads under ThreadSanitizer, which finds what another machine's memory order would show.
 sanitize-threads:
 	mkdir -p build
-	$(CXX) -std=c++20 -O1 -g -Wall -Wextra -fsanitize=thread csrc/parallel.cpp tests/kernels/parallel.cpp -o build/parallel -pthread
+	$(CXX) -std=c++20 -O1 -g -Wall -Wextra -fsanitize=thread csrc/parallel.cpp tests/kernels/parallel.cpp -o build/parallel -pthread -ldl
 	build/parallel
 
 clean:

@@ -25,10 +25,11 @@ struct BackwardWeights {
     W = w.take<T>(n.dx_panels() * n.dx_width() * n.gate_units());
     for (int g = 0; g < n.gates; ++g) rh_gate[n.rh_slot[g]] = g, wx_gate[n.wx_slot[g] - (n.slots - n.gates)] = g;
   }
-  void pack(const BackwardCall<T>& c, const Shape<T, Arch>& n) const {
+  void pack(const BackwardCall<T>& c, const Shape<T, Arch>& n, int part, int parts) const {
     if (n.few) return;
-    if (n.T_ > 1 || reaches_start(c)) pack_inputs<T, Arch>(recurrent_weights(c), rh_gate, n.nv_backward, R);
-    if (c.dxs) pack_inputs<T, Arch>(input_weights(c), wx_gate, n.nv_dx, W);
+    const Span of_R = part_of(n.backward_panels(), part, parts), of_W = part_of(n.dx_panels(), part, parts);
+    if (n.T_ > 1 || reaches_start(c)) pack_inputs<T, Arch>(recurrent_weights(c), rh_gate, n.nv_backward, of_R, R);
+    if (c.dxs) pack_inputs<T, Arch>(input_weights(c), wx_gate, n.nv_dx, of_W, W);
   }
 };
 
@@ -317,48 +318,10 @@ struct BackwardPass {
     return pass.shared + split.groups * pass.bytes_of_group();
   }
 
-  static void pack(const Job<Call>& job) {
+  static void pack(const Job<Call>& job, int part, int parts) {
     const BackwardPass pass(job.call, job.split, job.scratch);
-    pass.weights.pack(job.call, pass.n);
-    if (pass.again) pass.forward_weights.pack(job.call, pass.n);
-  }
-
-  // ③: the gates of one chunk.
-  void gates_again(const Share<T, Arch>& share, const Chunk& chunk, const Group& mine, const Residuals<T, Arch>& gates) const {
-    const T* from[max_states];
-    for (int k = 0; k < n.states; ++k) from[k] = call.residuals + (chunk.index * n.states + k) * n.B * n.H;
-    if (share.member == 0) share.pack_states(from, mine.forward.s_prev);
-    ForwardTraversal<T, Arch>{share, forward_weights, mine.forward, nullptr, gates}.walk(chunk);
-  }
-
-  static void share(const Job<Call>& job, Place place) {
-    const Call& c = job.call;
-    const BackwardPass pass(c, job.split, job.scratch);
-    const Shape<T, Arch>& n = pass.n;
-    const Group mine = pass.group(place);
-    const Share<T, Arch> share(c, n, job.split, place);
-    const auto& [dW, dR, db_ih, db_hh] = mine.sums;
-    BackwardTraversal<T, Arch> way{c, share, pass.weights, mine.s, {const_cast<T*>(c.residuals), n.B, share.b0, 0}};
-    WeightGradients<T, Arch> gradients{share, n, way.s.D, {n.wx_slot, way.s.x, n.I, dW, db_ih}, {n.rh_slot, n.from_zeros ? nullptr : way.s.h_prev, n.H, dR, db_hh}};
-    if (share.member == 0) way.start();
-    share.meet();
-    for (Index j = n.chunks() - 1; j >= 0; --j) {
-      const Chunk chunk = share.chunk(j, mine.table);
-      if (pass.again) {
-        way.residuals = {mine.gates, share.R, 0, chunk.first_step};
-        pass.gates_again(share, chunk, mine, way.residuals);
-      }
-      share.pack_inputs(chunk, way.s.x);
-      way.pack_h_prev(chunk);
-      share.meet();
-      way.walk(chunk);
-      if (c.dxs) way.input_gradients(chunk);
-      if (c.dwx) way.given_input_gradients(chunk);
-      if (chunk.rows > 0) gradients.add_rows(chunk.rows);
-      share.meet();
-    }
-    way.end();
-    if (gradients.nothing_yet) gradients.add_rows(0);
+    pass.weights.pack(job.call, pass.n, part, parts);
+    if (pass.again) pass.forward_weights.pack(job.call, pass.n, part, parts);
   }
 
   // Adds the other groups' sums to the caller's, in the order of the groups.
@@ -366,8 +329,61 @@ struct BackwardPass {
     const BackwardPass pass(job.call, job.split, job.scratch);
     for (int group = 1; group < job.split.groups; ++group) add_group<T, Arch>(job.call, pass.group({group, 0, nullptr}).sums);
   }
+};
 
-  static constexpr Phases<Call> phases = {&scratch, &pack, &share, &finish};
+// One member's share of the pass.
+template <class T, class Arch>
+struct BackwardWalk {
+  using Call = BackwardCall<T>;
+  const Call& call;
+  const BackwardPass<T, Arch> pass;
+  const typename BackwardPass<T, Arch>::Group mine;
+  const Share<T, Arch> share;
+  BackwardTraversal<T, Arch> way;
+  WeightGradients<T, Arch> gradients;
+
+  BackwardWalk(const Job<Call>& job, Place place)
+      : call(job.call), pass(call, job.split, job.scratch), mine(pass.group(place)), share(call, pass.n, job.split, place),
+        way{call, share, pass.weights, mine.s, {const_cast<T*>(call.residuals), pass.n.B, share.b0, 0}},
+        gradients{share, pass.n, way.s.D, {pass.n.wx_slot, way.s.x, pass.n.I, mine.sums.dW, mine.sums.db_ih},
+                  {pass.n.rh_slot, pass.n.from_zeros ? nullptr : way.s.h_prev, pass.n.H, mine.sums.dR, mine.sums.db_hh}} {}
+
+  Index chunks() const { return pass.n.chunks(); }
+
+  void start() const {
+    if (share.member == 0) way.start();
+    share.meet();
+  }
+
+  void chunk(Index k) {
+    const Chunk chunk = share.chunk(chunks() - 1 - k, mine.table);
+    if (pass.again) {
+      way.residuals = {mine.gates, share.R, 0, chunk.first_step};
+      gates_again(chunk);
+    }
+    share.pack_inputs(chunk, way.s.x);
+    way.pack_h_prev(chunk);
+    share.meet();
+    way.walk(chunk);
+    if (call.dxs) way.input_gradients(chunk);
+    if (call.dwx) way.given_input_gradients(chunk);
+    if (chunk.rows > 0) gradients.add_rows(chunk.rows);
+    share.meet();
+  }
+
+  void end() {
+    way.end();
+    if (gradients.nothing_yet) gradients.add_rows(0);
+  }
+
+  // ③: the gates of one chunk.
+  void gates_again(const Chunk& chunk) const {
+    const T* from[max_states];
+    const Shape<T, Arch>& n = pass.n;
+    for (int k = 0; k < n.states; ++k) from[k] = call.residuals + (chunk.index * n.states + k) * n.B * n.H;
+    if (share.member == 0) share.pack_states(from, mine.forward.s_prev);
+    ForwardTraversal<T, Arch>{share, pass.forward_weights, mine.forward, nullptr, way.residuals}.walk(chunk);
+  }
 };
 
 }  // namespace throughtime

@@ -6,6 +6,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cstring>
@@ -17,6 +18,7 @@
 #include "arrays.hpp"
 #include "gil.hpp"
 #include "run.hpp"
+#include "stack.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -397,7 +399,7 @@ void forward_layers(const StackArguments& a, Entries results) {
       c.residuals = required_output<T>(of_layer(residuals, l, a.layers, "residuals"), "residuals", {{size}, "(residuals_size(...),)"});
   }
   const WithoutGil nogil;
-  for (const ForwardCall<T>& c : calls) run(c, a.threads);
+  run_stack<T>(calls, a.threads);
 }
 
 struct StackBackwardArguments {
@@ -445,7 +447,8 @@ void backward_layers(const StackArguments& a, const StackBackwardArguments& b) {
     }
   }
   const WithoutGil nogil;
-  for (int l = a.layers - 1; l >= 0; --l) run(calls[static_cast<std::size_t>(l)], a.threads);
+  std::ranges::reverse(calls);
+  run_stack<T>(calls, a.threads);
 }
 
 // float32 or float64, by what xs is.

@@ -17,9 +17,11 @@ struct ForwardWeights {
     b_ih = w.take<T>(width);
     b_hh = w.take<T>(width);
   }
-  void pack(const Layer<T>& c, const Shape<T, Arch>& n) const {
-    if (c.W && !n.few) pack_units<T, Arch>(input_weights(c), n.nv_forward, W);
-    if (!n.few && !n.from_zeros) pack_units<T, Arch>(recurrent_weights(c), n.nv_forward, R);
+  void pack(const Layer<T>& c, const Shape<T, Arch>& n, int part, int parts) const {
+    const Span panels = part_of(n.forward_panels(), part, parts);
+    if (c.W && !n.few) pack_units<T, Arch>(input_weights(c), n.nv_forward, panels, W);
+    if (!n.few && !n.from_zeros) pack_units<T, Arch>(recurrent_weights(c), n.nv_forward, panels, R);
+    if (part > 0) return;
     pack_bias<T, Arch>(bias(c, c.b_ih), n.nv_forward, b_ih);
     pack_bias<T, Arch>(bias(c, c.b_hh), n.nv_forward, b_hh);
   }
@@ -189,39 +191,53 @@ struct ForwardPass {
     return pass.shared + split.groups * pass.bytes_of_group(split);
   }
 
-  static void pack(const Job<Call>& job) {
+  static void pack(const Job<Call>& job, int part, int parts) {
     const ForwardPass pass(job.call, job.split, job.scratch);
-    pass.weights.pack(job.call, pass.n);
-  }
-
-  // The states at a chunk's start, kept as (chunks, S, B, H).
-  static void keep_states(const Share<T, Arch>& share, const Chunk& chunk, const T* s, T* residuals) {
-    T* to[max_states];
-    for (int k = 0; k < share.n.states; ++k) to[k] = residuals + (chunk.index * share.n.states + k) * share.n.B * share.n.H;
-    share.unpack_states(s, to);
-  }
-
-  static void share(const Job<Call>& job, Place place) {
-    const Call& c = job.call;
-    const ForwardPass pass(c, job.split, job.scratch);
-    const auto [s, table] = pass.group(job.split, place);
-    const Share<T, Arch> share(c, pass.n, job.split, place);
-    const bool leaves = pass.n.residuals > 0 && share.member == 0 && c.keep == Keep::lean;
-    T* const gates = pass.n.residuals > 0 && c.keep == Keep::fast ? c.residuals : nullptr;
-    ForwardTraversal<T, Arch> way{share, pass.weights, s, c.hs, {gates, pass.n.B, share.b0, 0}};
-    if (share.member == 0) share.pack_states(c.state, s.s_prev);
-    share.meet();
-    for (Index j = 0; j < pass.n.chunks(); ++j) {
-      const Chunk chunk = share.chunk(j, table);
-      if (leaves) keep_states(share, chunk, way.s.s_prev, c.residuals);
-      way.walk(chunk);
-    }
-    if (share.member == 0) share.unpack_states(way.s.s_prev, c.last);
+    pass.weights.pack(job.call, pass.n, part, parts);
   }
 
   static void finish(const Job<Call>&) {}
+};
 
-  static constexpr Phases<Call> phases = {&scratch, &pack, &share, &finish};
+// One member's share of the pass.
+template <class T, class Arch>
+struct ForwardWalk {
+  using Call = ForwardCall<T>;
+  const Call& call;
+  const ForwardPass<T, Arch> pass;
+  const typename ForwardPass<T, Arch>::Group mine;
+  const Share<T, Arch> share;
+  const bool leaves;  // states at the chunks' starts
+  ForwardTraversal<T, Arch> way;
+
+  ForwardWalk(const Job<Call>& job, Place place)
+      : call(job.call), pass(call, job.split, job.scratch), mine(pass.group(job.split, place)), share(call, pass.n, job.split, place),
+        leaves(pass.n.residuals > 0 && share.member == 0 && call.keep == Keep::lean),
+        way{share, pass.weights, mine.s, call.hs, {pass.n.residuals > 0 && call.keep == Keep::fast ? call.residuals : nullptr, pass.n.B, share.b0, 0}} {}
+
+  Index chunks() const { return pass.n.chunks(); }
+
+  void start() const {
+    if (share.member == 0) share.pack_states(call.state, mine.s.s_prev);
+    share.meet();
+  }
+
+  void chunk(Index j) {
+    const Chunk chunk = share.chunk(j, mine.table);
+    if (leaves) keep_states(chunk);
+    way.walk(chunk);
+  }
+
+  void end() const {
+    if (share.member == 0) share.unpack_states(way.s.s_prev, call.last);
+  }
+
+  // The states at a chunk's start, kept as (chunks, S, B, H).
+  void keep_states(const Chunk& chunk) const {
+    T* to[max_states];
+    for (int k = 0; k < share.n.states; ++k) to[k] = call.residuals + (chunk.index * share.n.states + k) * share.n.B * share.n.H;
+    share.unpack_states(way.s.s_prev, to);
+  }
 };
 
 }  // namespace throughtime

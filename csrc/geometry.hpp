@@ -3,6 +3,8 @@
 // All of it is the same for every cell: a cell's numbers are read from its Form.
 #pragma once
 
+#include <new>
+
 #include "cell.hpp"
 #include "pack.hpp"
 #include "parallel.hpp"
@@ -32,8 +34,8 @@ struct Shape : Form {
     nv_backward = panel_blocks(UB, 1, B == 1);
     few = T_ * B <= most_few && !c.packed;
     nv_dx = panel_blocks(IB, 1, few);
-    const Index wanted = c.keep == Keep::lean ? lean_interval(B) : R >= 256 ? 1 : 256 / R;
-    steps = wanted < T_ ? wanted : T_;
+    steps = c.keep == Keep::lean ? lean_interval(B) : c.stacked ? stacked_interval(T_, B) : R >= 256 ? 1 : 256 / R;
+    if (steps > T_) steps = T_;
     rows = steps * R;
     from_zeros = T_ == 1 && !c.state[0] && !c.reset;
   }
@@ -68,6 +70,29 @@ struct Shape : Form {
     return 1;
   }
 };
+
+// A pass as the table has it: Walk is one member's share, made from a job and a place, with start(), chunk(k) and end().
+template <class Walk, class Call>
+void share_of(const Job<Call>& job, Place place) {
+  Walk walk(job, place);
+  walk.start();
+  for (Index k = 0; k < walk.chunks(); ++k) walk.chunk(k);
+  walk.end();
+}
+
+template <class Walk, class Call>
+Index begin_walk(const Job<Call>& job, void* at) {
+  Walk& walk = *new (at) Walk(job, {0, 0, nullptr});
+  walk.start();
+  return walk.chunks();
+}
+
+template <class Walk> void next_chunk(void* walk, Index k) { static_cast<Walk*>(walk)->chunk(k); }
+template <class Walk> void end_walk(void* walk) { static_cast<Walk*>(walk)->end(); }
+
+template <class Pass, class Walk>
+constexpr Phases<typename Pass::Call> phases_of = {
+    &Pass::scratch, &Pass::pack, &share_of<Walk>, &Pass::finish, sizeof(Walk), &begin_walk<Walk>, &next_chunk<Walk>, &end_walk<Walk>};
 
 // first … last − 1, for a loop to run over.
 struct Range {

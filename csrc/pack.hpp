@@ -16,6 +16,12 @@ THROUGHTIME_INLINE constexpr Index block_stride(Index rows) {
   return (eights % 2 ? eights : eights + 1) * 8 * W;
 }
 
+// first … last − 1.
+struct Span { Index first, last; };
+
+// The k-th of so many equal parts of 0 … total − 1.
+THROUGHTIME_INLINE constexpr Span part_of(Index total, int part, int parts) { return {total * part / parts, total * (part + 1) / parts}; }
+
 // A dense weight matrix (gates, units, inputs). A bias is one with a single input.
 template <class T>
 struct Weights {
@@ -53,12 +59,14 @@ void transpose_rows(const Weights<T>& w, const T* rows, int count, T* out, Index
 // Panels whose outputs are units: panels[unit block group][k][v][g][width], k over inputs; NV unit blocks a panel.
 // Units beyond the last are zero.
 //
+//   panels   those to be packed
 //   out      (ceil(units / (NV·width)), inputs, NV, G, width); written, aliases nothing
 template <class T, class Arch>
-void pack_units(const Weights<T>& w, int NV, T* out) {
+void pack_units(const Weights<T>& w, int NV, Span panels, T* out) {
   constexpr int W = Vec<T, Arch>::width;
-  const Index step = static_cast<Index>(NV) * w.gates * W;
-  for (Index u = 0; u < w.units; u += NV * W, out += w.inputs * step)
+  const Index step = static_cast<Index>(NV) * w.gates * W, last = panels.last * NV * W;
+  out += panels.first * w.inputs * step;
+  for (Index u = panels.first * NV * W; u < last; u += NV * W, out += w.inputs * step)
     for (int v = 0; v < NV; ++v)
       for (int g = 0; g < w.gates; ++g) {
         const Index unit = u + v * W;
@@ -115,6 +123,7 @@ void row_times_weights(const Weights<T>& w, Index u, int NV, Blocked<const T> x,
 // The gate gradients of one row times weights that were never packed: Σ over gates, in the order of their slots, and units.
 //
 //   gate_of  (G) the gate whose gradient lives in the s-th of the G slots
+//   panels   those to be packed
 //   first    the first of NV·width inputs
 //   d        a row (G, padded units) of a blocked matrix; read
 //   sums     (NV, width); written; inputs beyond the last are zero
@@ -165,13 +174,15 @@ void gradients_times_weights(const Weights<T>& w, const int* gate_of, int NV, In
 // runs over gates (in the order of their slots) and units; units beyond the last are zero.
 //
 //   gate_of  (G) the gate whose gradient lives in the s-th of the G slots
+//   panels   those to be packed
 //   out      (ceil(inputs / (NV·width)), G, padded units, NV, width); written, aliases nothing
 template <class T, class Arch>
-void pack_inputs(const Weights<T>& w, const int* gate_of, int NV, T* out) {
+void pack_inputs(const Weights<T>& w, const int* gate_of, int NV, Span panels, T* out) {
   using V = Vec<T, Arch>;
   constexpr int W = V::width;
-  const Index padded = ceil_div(w.units, W) * W;
-  for (Index first = 0; first < w.inputs; first += NV * W)
+  const Index padded = ceil_div(w.units, W) * W, last = panels.last * NV * W;
+  out += panels.first * w.gates * padded * NV * W;
+  for (Index first = panels.first * NV * W; first < last; first += NV * W)
     for (int s = 0; s < w.gates; ++s)
       for (Index u = 0; u < padded; ++u)
         for (Index i = first; i < first + NV * W; i += W, out += W) {

@@ -36,7 +36,11 @@ struct Running {
 
   static void prepare(void* self) {
     const Running& r = *static_cast<Running*>(self);
-    r.phases.pack(r.job);
+    r.phases.pack(r.job, 0, 1);
+  }
+  static void pack_part(void* self, int part) {
+    const Running& r = *static_cast<Running*>(self);
+    r.phases.pack(r.job, part, r.job.split.groups);
   }
   static void nothing(void*) {}  // where the weights are packed already
   static void part(void* self, int group) {
@@ -56,7 +60,7 @@ void run_phases(const Phases<Call>& phases, const Call& call, int threads) {
   if (split.members > 1) {
     run_team(split.members, running.prepare, running.member, &running);
   } else {
-    running.prepare(&running);
+    run_parts(split.groups, running.pack_part, &running);
     run_parts(split.groups, running.part, &running);
   }
   phases.finish(running.job);
@@ -83,7 +87,7 @@ Stepper<T>::Stepper(const ForwardCall<T>& call, int threads) : kept_(new Kept{ca
   k.call.state[0] = k.call.xs;  // anything: a state will be given, so that R is packed
   const Phases<ForwardCall<T>>& phases = k.call.kernel->forward;
   k.block.reset(::operator new(phases.scratch(k.call, k.split), std::align_val_t{64}));
-  phases.pack({k.call, k.split, k.block.get()});
+  phases.pack({k.call, k.split, k.block.get()}, 0, 1);
   k.call.W = k.call.R = k.call.b_ih = k.call.b_hh = nullptr;
 }
 
@@ -112,18 +116,28 @@ std::size_t scratch_of(const BackwardCall<T>& call, int threads) {
 }
 
 template <class T>
-void run(const ForwardCall<T>& call, int threads) {
+void results_in_huge_pages(const ForwardCall<T>& call) {
   const Index element = sizeof(T);
   in_huge_pages(call.hs, call.n.T * call.n.B * call.n.H * element);
   in_huge_pages(call.residuals, static_cast<Index>(call.kernel->residuals_size(call.n, call.keep)) * element);
+}
+
+template <class T>
+void results_in_huge_pages(const BackwardCall<T>& call) {
+  const Index row = call.n.T * call.n.B * static_cast<Index>(sizeof(T));
+  in_huge_pages(call.dxs, row * call.n.I);
+  in_huge_pages(call.dwx, row * call.kernel->gates * call.n.H);
+}
+
+template <class T>
+void run(const ForwardCall<T>& call, int threads) {
+  results_in_huge_pages(call);
   run_phases(call.kernel->forward, call, threads);
 }
 
 template <class T>
 void run(const BackwardCall<T>& call, int threads) {
-  const Index row = call.n.T * call.n.B * static_cast<Index>(sizeof(T));
-  in_huge_pages(call.dxs, row * call.n.I);
-  in_huge_pages(call.dwx, row * call.kernel->gates * call.n.H);
+  results_in_huge_pages(call);
   run_phases(call.kernel->backward, call, threads);
 }
 
@@ -149,6 +163,10 @@ template std::size_t scratch_of(const ForwardCall<float>&, int);
 template std::size_t scratch_of(const ForwardCall<double>&, int);
 template std::size_t scratch_of(const BackwardCall<float>&, int);
 template std::size_t scratch_of(const BackwardCall<double>&, int);
+template void results_in_huge_pages(const ForwardCall<float>&);
+template void results_in_huge_pages(const ForwardCall<double>&);
+template void results_in_huge_pages(const BackwardCall<float>&);
+template void results_in_huge_pages(const BackwardCall<double>&);
 template class Stepper<float>;
 template class Stepper<double>;
 template void run(const ForwardCall<float>&, int);

@@ -33,4 +33,9 @@ template <class T> void run(const ForwardCall<T>&, int threads);
 template <class T> void run(const BackwardCall<T>&, int threads);
 template <class T> void run(const Functions<T>&, const CrossEntropyCall<T>&, int threads);
 
+
+// Asks for huge pages under the large arrays that a call is to write; run does so itself.
+template <class T> void results_in_huge_pages(const ForwardCall<T>&);
+template <class T> void results_in_huge_pages(const BackwardCall<T>&);
+
 }  // namespace throughtime
