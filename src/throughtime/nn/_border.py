@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from .. import _check
@@ -55,6 +56,15 @@ def to_caller_layout(layer: Any, call: TimeFirst, hs: Tensor, last: State) -> tu
     if layer.state_batch_first and call.batched:
         last = tuple(s.transpose(0, 1) for s in last)
     return output, last if isinstance(layer, nn.LSTM) else last[0]
+
+
+def dropped(call: TimeFirst, hs: Tensor, p: float, *, training: bool) -> Tensor:
+    """Dropout between layers. Of packed input it is drawn for the packed steps, as in torch, so that a seed gives torch's masks."""
+    if call.packed is None:
+        return functional.dropout(hs, p, training)
+    assert call.lengths is not None, "a packed sequence has lengths"
+    data, sizes, *_ = pack_padded_sequence(hs, call.lengths.cpu())
+    return pad_packed_sequence(PackedSequence(functional.dropout(data, p, training), sizes))[0]
 
 
 def autocasts(input: Tensor) -> bool:

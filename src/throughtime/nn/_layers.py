@@ -18,7 +18,7 @@ from .._shapes import State
 from .._torch_private import let_compile_see
 from ..cells import GRU as GRUStep, LSTM as LSTMStep, AbstractCell
 from ..kernels import Memory, Parameters, Traversal, Variation, recurrence, unrolled
-from ._border import TimeFirst, autocasts, kind_of, to_caller_layout, to_time_first
+from ._border import TimeFirst, autocasts, dropped, kind_of, to_caller_layout, to_time_first
 from ._cells import ACTIVATIONS, elman
 from ._normalised import NormalisedLSTM
 from ._short import short_call
@@ -155,7 +155,7 @@ class Layers(Refusals, nn.RNNBase, metaclass=abc.ABCMeta):
         lasts: list[State] = []
         for k in range(0, len(suffixes), D):
             if k > 0 and self.dropout > 0:
-                below = functional.dropout(below, self.dropout, self.training)
+                below = dropped(call, below, self.dropout, training=self.training)
             outputs = []
             for direction in range(D):
                 one = k + direction
