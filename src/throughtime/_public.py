@@ -19,6 +19,7 @@ from .nn import (
     GRUCell as GRUCell,
     LSTMCell as LSTMCell,
     accelerate as accelerate,
+    as_torch as as_torch,
     restore as restore,
 )
 from .flow import gradient_flow as gradient_flow

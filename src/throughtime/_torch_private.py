@@ -12,11 +12,12 @@ from types import ModuleType
 from typing import Any, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 _functorch = getattr(torch._C, "_are_functorch_transforms_active", None)
 _dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", None)
+_transforms = getattr(torch._C, "_functorch", None)
 _BUILDER = "torch._dynamo.variables.builder"
 
 
@@ -36,6 +37,33 @@ def dispatch_mode_is_active() -> bool:
     layer is also correct without a mode, only slower.
     """
     return True if _dispatch_modes is None else _dispatch_modes() > 0
+
+
+def functionalize_is_active() -> bool:
+    """Whether ``torch.func.functionalize`` is active. It has no rule for a node of autograd, and torch has no public function for this.
+
+    If torch's private one disappears, the answer is always False, and torch itself refuses the node.
+    """
+    if not functorch_is_active():
+        return False
+    stack = getattr(_transforms, "get_interpreter_stack", lambda: None)() or ()
+    return any(one.key() == torch._C._functorch.TransformType.Functionalize for one in stack)
+
+
+def is_batched(t: Tensor | None) -> bool:
+    """Whether ``t`` stands for many tensors: inside vmap, or an adjoint under ``is_grads_batched``. No kernel can read it.
+
+    torch has no public function for this. If torch's private ones disappear, the answer is always False, and the kernels refuse it.
+    """
+    asked = [getattr(_transforms, name, None) for name in ("is_batchedtensor", "is_legacy_batchedtensor")]
+    return t is not None and any(ask is not None and ask(t) for ask in asked)
+
+
+def is_fake(t: Tensor) -> bool:
+    """Whether ``t`` is a ``FakeTensor``, which an operator accepts. If torch's class moves, the answer is always False: the operations
+    that follow one by one accept it too."""
+    kind = getattr(sys.modules.get("torch._subclasses.fake_tensor"), "FakeTensor", None)
+    return kind is not None and isinstance(t, kind)
 
 
 def forward_mode_is_active() -> bool:

@@ -55,7 +55,7 @@ def test_a_model_trains_to_the_same_weights(theirs, ours):
     assert tt.accelerate(model, report=done.append) is model
     assert done[0].replaced == ("rnn", "again")
     assert done[0].left == (("cell", "a single step has no sequence to keep its weights packed over"),)
-    assert type(model.rnn) is ours
+    assert isinstance(model.rnn, ours)
     assert model.again.weight_hh_l0 is model.rnn.weight_hh_l1
     assert all(p is names[name] for name, p in model.named_parameters())
     assert list(model.state_dict()) == keys
@@ -144,11 +144,11 @@ def test_a_subclass_with_torchs_forward_is_exchanged_and_given_back(kind, wrap):
     assert type(layer).__name__ == before.__name__
 
 
-def test_an_accelerated_subclass_is_copied_and_pickled():
+def test_an_accelerated_subclass_is_copied_and_saved_as_what_it_was():
     layer, xs = tt.accelerate(MoreForgetful(3, 5)), torch.randn(6, 4, 3)
-    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        assert type(other) is type(layer)
-        assert torch.equal(other(xs)[0], layer(xs)[0])
+    for other, kind in ((copy.deepcopy(layer), type(layer)), (pickle.loads(pickle.dumps(layer)), MoreForgetful)):
+        assert type(other) is kind
+        assert_close([other(xs)[0]], [layer(xs)[0]])
         assert other.forget_bias().data_ptr() != layer.forget_bias().data_ptr()
     assert type(tt.accelerate(MoreForgetful(3, 5))) is type(layer)
 
@@ -166,29 +166,32 @@ class Swapped(nn.GRU):
 
 class Stubborn(nn.LSTM):
     def forward(self, input, hx=None):
-        return super().forward(input, hx)[0]
+        return nn.LSTM.forward(self, input, hx)[0]
 
 
 def test_what_is_left_is_said(caplog):
-    replaced = nn.GRU(3, 5)
+    replaced, here = nn.GRU(3, 5), __name__
     replaced.forward = lambda xs: xs
     with caplog.at_level(logging.INFO, "throughtime"):
         tt.accelerate(nn.ModuleDict({"a": Stubborn(3, 5), "b": replaced, "c": nn.RNN(3, 5), "d": Reader(3, 5), "e": Swapped(3, 5)}))
     assert caplog.messages == [
         "accelerated 1 recurrent layer(s): c\n"
-        "left a: it is a Stubborn, whose own forward is not ours to replace\n"
+        f"left a: it is a {here}.Stubborn, whose own forward does not call super().forward\n"
         "left b: its forward has been replaced on the object\n"
-        "left d: it is a Reader with its own memory, a name that ours uses for something else\n"
-        "left e: it is a Swapped, whose own forward is not ours to replace"
+        f"left d: it is a {here}.Reader with its own memory, a name that ours uses for something else\n"
+        f"left e: it is a {here}.Swapped with its own permute_hidden, which ours does not run"
     ]
     assert caplog.records[0].levelno == logging.WARNING
 
 
-def test_nothing_to_do():
-    done = []
-    tt.accelerate(nn.Linear(3, 5), report=done.append)
-    tt.accelerate(tt.GRU(3, 5), report=done.append)
-    assert [str(d) for d in done] == ["accelerated 0 recurrent layer(s): none"] * 2
+def test_nothing_to_do_is_said_where_it_is_seen(caplog):
+    with caplog.at_level(logging.INFO, "throughtime"):
+        tt.accelerate(nn.Linear(3, 5))
+        tt.accelerate(tt.GRU(3, 5))
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
+        (logging.WARNING, "accelerated 0 recurrent layer(s): none\nthe model has no torch.nn.RNN, GRU or LSTM"),
+        (logging.INFO, "accelerated 0 recurrent layer(s): none\naccelerated before: the model itself"),
+    ]
 
 
 def test_what_torch_lacks_cannot_be_restored():
@@ -199,11 +202,13 @@ def test_what_torch_lacks_cannot_be_restored():
 
 
 @pytest.mark.parametrize(("theirs", "ours"), KINDS)
-def test_an_accelerated_layer_is_copied_and_pickled(theirs, ours):
+def test_an_accelerated_layer_is_copied_as_ours_and_saved_as_torchs(theirs, ours):
     layer, xs = tt.accelerate(theirs(3, 5)), torch.randn(6, 4, 3)
-    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        assert type(other) is ours
+    for other in (copy.deepcopy(layer), copy.copy(layer)):
+        assert type(other) is type(layer)
         assert torch.equal(other(xs)[0], layer(xs)[0])
+    assert type(pickle.loads(pickle.dumps(layer))) is theirs
+    assert_close([pickle.loads(pickle.dumps(layer))(xs)[0]], [layer(xs)[0]])
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .._shapes import State
+from .._torch_private import is_batched
 from ..cells import AbstractCell
 from . import _fast
 from ._choice import get_threads
@@ -105,7 +106,8 @@ class _Several(torch.autograd.Function):
         if keep != "none":
             ctx.call = call
             ctx.save_for_backward(xs, *rest, *hs, *(residuals or ()))
-        return hs[-1], *last
+        # torch's RNN and GRU give an output that the caller may change in place, and backward needs the h that were computed.
+        return hs[-1].clone() if S == 1 and keep != "none" else hs[-1], *last
 
     @staticmethod
     def backward(ctx: Any, dhs: Tensor | None, *dlast: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -113,7 +115,7 @@ class _Several(torch.autograd.Function):
         S, L = call.cell.states, call.layers
         before = S + 4 * L
         state, weights = None if saved[0] is None else tuple(saved[:S]), tuple(saved[S:before])
-        if torch.is_grad_enabled():  # create_graph: this gradient is to be differentiated itself
+        if torch.is_grad_enabled() or any(map(is_batched, (dhs, *dlast))):  # create_graph: this gradient is to be differentiated itself
             return None, *_differentiable(call, xs, saved[:before], dhs, dlast, ctx.needs_input_grad[1:])
         hs, residuals = tuple(saved[before : before + L]), tuple(saved[before + L :]) or None
         xs, state = _dense(xs), None if state is None else tuple(map(_dense, state))
@@ -128,6 +130,7 @@ class _Several(torch.autograd.Function):
         return None, dxs, *(dstate or (None,) * S), *dweights
 
 
+@torch.enable_grad()
 def _differentiable(
     call: Several, xs: Tensor, rest: list[Tensor | None], dhs: Tensor | None, dlast: tuple[Tensor | None, ...], needed: tuple[bool, ...]
 ) -> list[Tensor | None]:

@@ -1,6 +1,7 @@
 """Recurrent layers: a stack of one cell, its initial state and its initial weights, and layers with the interface of ``torch.nn``."""
 
-from ._accelerate import Accelerated as Accelerated, accelerate as accelerate, restore as restore
+from ._accelerate import Accelerated as Accelerated, accelerate as accelerate, as_torch as as_torch, restore as restore
+from ._timing import Gain as Gain
 from ._cells import GRUCell as GRUCell, LSTMCell as LSTMCell, RNNCell as RNNCell
 from ._initial import (
     AbstractInitial as AbstractInitial,

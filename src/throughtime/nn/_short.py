@@ -29,7 +29,8 @@ def short_call(layer: Any, input: Any, hx: Any) -> tuple[Any, Any] | None:
     call, weights, state = _call_of(layer), _weights_of(layer), _state_of(layer, hx)
     if call is None or weights is None or state is None:
         return None
-    found: Any = several(call, input.transpose(0, 1) if layer.batch_first else input, state if len(state) else None, weights)
+    xs = input.transpose(0, 1).contiguous() if layer.batch_first else input  # the kernels' copy; the caller may then change the input
+    found: Any = several(call, xs, state if len(state) else None, weights)
     if found is None:
         return None
     hs, last = found
@@ -72,8 +73,9 @@ def _several_of(kind: str, layers: int, memory: Memory) -> Several | None:
 
 def _weights_of(layer: Any) -> tuple[Tensor | None, ...] | None:
     """W, R, b_ih, b_hh of every layer; None where one is computed by a reparametrisation or is no plain tensor."""
-    found = tuple(map(layer._parameters.get, _names(layer.num_layers, layer.bias)))
-    return found if all([p is None or type(p) in _TENSORS for p in found]) else None
+    names = _names(layer.num_layers, layer.bias)
+    found = tuple(map(layer._parameters.get, names))
+    return found if all([not name or type(p) in _TENSORS for name, p in zip(names, found, strict=True)]) else None
 
 
 @lru_cache
