@@ -132,15 +132,15 @@ class CompareGradients:
     """Every gradient method on the same weights and batch: right, noisy, fast, large."""
 
     run: Annotated[Path | None, Flag("RUN", "--task is", positional=True)] = None
-    """A run folder: its weights, and its training text."""
+    """A run folder: its weights, and its held-out text, at the same place as throughtime flow."""
     task: Annotated[Task | None, Flag(unless="a run is")] = None
     """A synthetic task, or text that Python carries; and a new network."""
     methods: Annotated[tuple[str, ...], Flag("METHOD[:OPTION=VALUE,...] ...", "all, with usual options")] = ()
     """The methods, as --gradient of throughtime train takes them."""
-    length: int = 128
+    length: Annotated[int | None, Flag("T", "two of the run's windows; 128 of a task")] = None
     """Steps of the batch."""
-    batch_size: int = 16
-    """Streams side by side."""
+    batch_size: Annotated[int | None, Flag("B", "8 of a run; 16 of a task")] = None
+    """Streams side by side; of a run, fewer where the text is short."""
     cell: Literal["rnn", "gru", "lstm"] = "gru"
     """The cell of a task's network."""
     hidden: int = 32

@@ -223,7 +223,8 @@ def _draw_losses(axes: "Axes", train: list[dict[str, Any]], valid: list[dict[str
         axes.plot(*_columns(valid, "bits_per_token"), color="#08519c", marker="o", markersize=3, label="validation")
         least = min(valid, key=lambda r: r["bits_per_token"])
         at = (least["step"], least["bits_per_token"])
-        axes.annotate(f"{at[1]:.3f}", at, textcoords="offset points", xytext=(0, -12), ha="center")
+        on_white = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+        axes.annotate(f"{at[1]:.3f}", at, textcoords="offset points", xytext=(0, 9), ha="center", bbox=on_white)
     axes.set(ylabel="bits per token")
     _finish(axes)
 
