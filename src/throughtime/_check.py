@@ -127,8 +127,8 @@ def reset(given: Tensor, T: int, B: int, *, check_values: bool) -> None:
     """Where a state restarts: (B,) before the first step, or (T, B); True and False, or 1 and 0 of any real type."""
     if given.dtype.is_complex or tuple(given.shape) not in ((B,), (T, B)):
         raise InputError(
-            f"reset is {given.dtype} of shape {tuple(given.shape)}; expected True or 1 where a state restarts, of shape (B,) = ({B},), before "
-            f"the first step, or (T, B) = ({T}, {B}). Time comes first even where the layer is batch_first: use reset.T."
+            f"reset is {given.dtype} of shape {tuple(given.shape)}; expected True or 1 where a state restarts, of shape (B,) = ({B},), "
+            f"before the first step, or (T, B) = ({T}, {B}). Time comes first even where the layer is batch_first: use reset.T."
         )
     if check_values and given.dtype != torch.bool and not bool(((given == 0) | (given == 1)).all()):
         raise InputError("reset has values other than 0 and 1; expected 1 where a state restarts and 0 elsewhere. Use reset > 0.5.")

@@ -46,8 +46,8 @@ def functionalize_is_active() -> bool:
     """
     if not functorch_is_active():
         return False
-    stack = getattr(_transforms, "get_interpreter_stack", lambda: None)() or ()
-    return any(one.key() == torch._C._functorch.TransformType.Functionalize for one in stack)
+    stack, kinds = getattr(_transforms, "get_interpreter_stack", lambda: None)() or (), getattr(_transforms, "TransformType", None)
+    return kinds is not None and any(one.key() == kinds.Functionalize for one in stack)
 
 
 def is_batched(t: Tensor | None) -> bool:

@@ -488,6 +488,15 @@ def _(net):
     return torch.ao.quantization.quantize_dynamic(net.eval(), {nn.LSTM, nn.GRU, nn.Linear})(batch())
 
 
+def is_refused(row, net) -> bool:
+    """Whether a row raises, whatever it raises."""
+    try:
+        row(net)
+    except Exception:
+        return True
+    return False
+
+
 def leaves(found):
     """The tensors of a nest, each with its type."""
     if isinstance(found, torch.Tensor):

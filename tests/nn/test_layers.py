@@ -490,7 +490,18 @@ def transformed():
 def test_a_graph_of_a_layer_with_options_is_right_for_other_numbers(ours, option, how):
     made, given = OPTIONED[option]
     layer, xs = ours(I, H, **made), torch.randn(T, B, I)
-    call = lambda xs: layer(xs, **given)[0]
+
+    class Call(torch.nn.Module):
+        """A module, since jit.trace takes no weights from a function."""
+
+        def __init__(self):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, xs):
+            return self.layer(xs, **given)[0]
+
+    call = Call()
     with torch.no_grad():
         assert_close([transformed()[how](call, xs)(2 * xs)], [call(2 * xs)])
 

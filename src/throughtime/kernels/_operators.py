@@ -264,13 +264,13 @@ def _one_by_one(op: Callable[..., list[Tensor]]) -> Callable[..., tuple[list[Ten
 def _forward_flops(*shapes: Any, **_: Any) -> int:
     """2 T B (W + R), in numbers of weights: each product runs over every step of every sequence."""
     layer = _Layer(*shapes)
-    return 2 * math.prod(layer.xs[:2]) * (math.prod(layer.R) + _size(layer.W))
+    return 2 * _size(layer.xs[:2]) * (_size(layer.R) + _size(layer.W))
 
 
 def _backward_flops(*shapes: Any, **_: Any) -> int:
     """The products of dR and dh, of dW, and of dx if it is asked for."""
     layer, needs_dxs = _Layer(*shapes[:_FIELDS]), shapes[-1]
-    return 2 * math.prod(layer.xs[:2]) * (2 * math.prod(layer.R) + (2 if needs_dxs else 1) * _size(layer.W))
+    return 2 * _size(layer.xs[:2]) * (2 * _size(layer.R) + (2 if needs_dxs else 1) * _size(layer.W))
 
 
 def _size(shape: Any) -> int:

@@ -77,7 +77,7 @@ def is_watched(xs: Tensor) -> bool:
     >>> is_watched(torch.zeros(7, 4, 2)), is_watched(torch.zeros(7, 4, 2, device="meta"))
     (False, True)
     """
-    return dispatch_mode_is_active() or torch.jit.is_tracing() or has_own_operations(xs) or xs.is_meta
+    return dispatch_mode_is_active() or _is_traced() or has_own_operations(xs) or xs.is_meta
 
 
 def has_own_operations(t: Tensor) -> bool:
@@ -86,7 +86,8 @@ def has_own_operations(t: Tensor) -> bool:
     >>> has_own_operations(torch.nn.Parameter(torch.zeros(2)))
     False
     """
-    return type(t).__torch_dispatch__ is not Tensor.__torch_dispatch__
+    plain: Any = Tensor
+    return type(t).__torch_dispatch__ is not plain.__torch_dispatch__  # type: ignore[attr-defined]
 
 
 def serves(cell: AbstractCell, xs: Tensor) -> str:
@@ -116,7 +117,11 @@ def _transformed(
 
 def _is_unrolled() -> bool:
     """Whether a transform is active for which an operator has no rule."""
-    return forward_mode_is_active() or functionalize_is_active() or torch.jit.is_tracing()
+    return forward_mode_is_active() or functionalize_is_active() or _is_traced()
+
+
+def _is_traced() -> bool:
+    return torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
 
 
 class _Recurrence(torch.autograd.Function):

@@ -45,7 +45,7 @@ class Exchanged:
         kind = self.exchanged_from
         if kind in _EMPTY:  # a call of the class itself, which torch.load(weights_only=True) permits where the class is permitted
             return kind, _EMPTY[kind], self.__getstate__()
-        was = kind.__new__(kind)
+        was = _blank(kind)
         object.__setattr__(was, "__dict__", self.__dict__)
         return was.__reduce_ex__(1)  # in later protocols a pickler insists on the present class
 
@@ -53,7 +53,7 @@ class Exchanged:
         return _filled(type(self), dict(self.__dict__))
 
     def __deepcopy__(self: Any, memo: dict[int, Any]) -> Any:
-        new = memo[id(self)] = type(self).__new__(type(self))
+        new = memo[id(self)] = _blank(type(self))
         state = {name: value for name, value in self.__dict__.items() if name != "_flat_weight_refs"}  # __setstate__ makes new ones
         new.__setstate__(copy.deepcopy(state, memo))
         return new
@@ -65,8 +65,13 @@ class Exchanged:
         return self
 
 
+def _blank(kind: Any) -> Any:
+    """An object of the class without attributes."""
+    return kind.__new__(kind)
+
+
 def _filled(kind: type[Any], state: dict[str, Any]) -> Any:
-    new = kind.__new__(kind)
+    new = _blank(kind)
     new.__setstate__(state)
     return new
 

@@ -7,7 +7,7 @@ arguments that reached it. Both kinds take turns, and medians are compared, so t
 import copy
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
@@ -46,13 +46,13 @@ class Gain:
         return f"{self.times:.2f} times as fast on the example, {what}: {1e3 * self.torchs:.3f} ms became {1e3 * self.ours:.3f} ms"
 
 
-def gains_on(model: nn.Module, example: Any, layers: dict[str, nn.Module]) -> dict[str, Gain]:
+def gains_on(model: nn.Module, example: Any, layers: Mapping[str, nn.Module]) -> dict[str, Gain]:
     """The gain of each layer that the example reaches."""
     reached = _arguments(model, example, layers)
     return {name: _gain(layers[name], arguments) for name, arguments in reached.items()}
 
 
-def _arguments(model: nn.Module, example: Any, layers: dict[str, nn.Module]) -> dict[str, Arguments]:
+def _arguments(model: nn.Module, example: Any, layers: Mapping[str, nn.Module]) -> dict[str, Arguments]:
     """The arguments of each layer's first call. Modes, random numbers, buffers and gradients stay as they are."""
     found: dict[str, Arguments] = {}
     hooks = [

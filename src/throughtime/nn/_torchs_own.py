@@ -14,7 +14,10 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..kernels import is_watched
 
-_TRACER_READS_LAYERS = torch.__version__ >= (2, 13)  # that of 2.9 stops at an export with strict=True; an operator passes
+_TRACER_READS_LAYERS = tuple(map(int, torch.__version__.split(".")[:2])) >= (
+    2,
+    13,
+)  # that of 2.9 stops at an export with strict=True; an operator passes
 
 
 def torchs_own_answers(layer: Any, input: Any, lengths: Any, reset: Any) -> bool:
