@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # What .venv must hold; constraints.txt pins one set of parts that is known to work together.
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint types test-quick test-all mutate bench sanitize sanitize-threads clean
+.PHONY: setup demo test lint types test-quick test-all torch-versions mutate bench sanitize sanitize-threads clean
 
 setup: $(STAMP)
 
@@ -33,6 +33,18 @@ test-quick: setup
 
 test-all: setup
 	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -q -n auto -m ''
+
+# What torch's world does to an accelerated model, with the oldest torch that pyproject.toml permits, the one of constraints.txt, and the
+# newest. Each may come with gigabytes of libraries, into build/; make torch-versions TORCH=torch==2.11.0 tries one.
+TORCH ?= 'torch==2.9.*' $(shell grep '^torch==' constraints.txt) torch
+torch-versions:
+	mkdir -p build
+	grep -v '^torch==' constraints.txt > build/constraints.txt
+	for torch in $(TORCH); do \
+	  folder=build/$$(echo "$$torch" | tr -dc 'a-z0-9.') && $(PYTHON) -m venv $$folder && \
+	  $$folder/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --constraint build/constraints.txt "$$torch" '.[dev]' && \
+	  $$folder/bin/python tests/contracts/torch_world.py || exit 1; \
+	done
 
 # Which one-line edits of the source go unnoticed. Takes hours; make mutate EDITS='--only gradients' is a part of it.
 mutate: setup

@@ -5,6 +5,7 @@
 
 import importlib.util
 import logging
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ import throughtime as tt
 HERE = Path(__file__)
 spec = importlib.util.spec_from_file_location("torch_world", HERE.with_name("torch_world.py"))
 world = importlib.util.module_from_spec(spec)
+sys.modules["torch_world"] = world  # where pickle looks for the network
 spec.loader.exec_module(world)
 
 # Gradients of two layers over T steps and a head: the longest path of operations, as in the other tests of whole layers. Three steps of

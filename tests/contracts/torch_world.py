@@ -85,7 +85,7 @@ def _(net):
     return make_fx(net.eval())(batch())(2 * batch())
 
 
-@same("make_fx of a gradient, real and symbolic")
+@same("make_fx of a gradient, real and symbolic", heavy=True)
 def _(net):
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -194,7 +194,9 @@ def _(net):
 def _(net):
     xs = batch().requires_grad_()
     output = net.eval()(xs)
-    return torch.autograd.grad(output, [xs, net.rnn.weight_hh_l1], torch.stack([torch.ones_like(output), output.detach()]), is_grads_batched=True)
+    return torch.autograd.grad(
+        output, [xs, net.rnn.weight_hh_l1], torch.stack([torch.ones_like(output), output.detach()]), is_grads_batched=True
+    )
 
 
 @same("functional.jacobian and hessian, vectorized")
@@ -498,7 +500,9 @@ def distance(got, wanted) -> float:
     pairs = list(zip(leaves(got), leaves(wanted), strict=True))
     if not pairs or any(a.shape != b.shape or a.dtype != b.dtype for a, b in pairs):
         return float("inf")
-    return max((float((a.double() - b.double()).abs().max() / b.double().abs().max().clamp(min=1e-3)) for a, b in pairs if a.numel()), default=0.0)
+    return max(
+        (float((a.double() - b.double()).abs().max() / b.double().abs().max().clamp(min=1e-3)) for a, b in pairs if a.numel()), default=0.0
+    )
 
 
 def accelerated(net):

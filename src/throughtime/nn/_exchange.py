@@ -6,6 +6,7 @@ come first, then this package's ``forward``, then torch's class. ``super().forwa
 Whoever saves an exchanged layer, or asks for its exact class in ``model.apply``, finds K.
 """
 
+import abc
 import contextlib
 import copy
 import functools
@@ -22,7 +23,7 @@ OURS: dict[type[nn.Module], type[nn.Module]] = {nn.RNN: RNN, nn.GRU: GRU, nn.LST
 THEIRS = {ours: theirs for theirs, ours in OURS.items()}
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 NOT_OURS = ("permute_hidden", "__call__")  # what torch's layers run and ours do not
-OUR_NAMES = {name for ours in THEIRS for name in dir(ours)} - {name for theirs in OURS for name in dir(theirs)}
+OUR_NAMES = {name for ours in THEIRS for name in dir(ours)} - {name for base in (*OURS, abc.ABC) for name in dir(base)}
 
 # The smallest layer of each class, without numbers: what unpickling fills with the saved state.
 _EMPTY = {nn.RNN: (1, 1, 1, "tanh", True, False, 0.0, False, 0, "meta")} | {
@@ -136,7 +137,10 @@ def why_not(module: nn.Module) -> str | None:
     if isinstance(module, nn.RNNCellBase):
         return "a single step has no sequence to keep its weights packed over"
     kind = base_of(module)
-    name, strangers = f"{kind.__module__}.{kind.__qualname__}", [one for one in kind.__mro__ if one not in nn.LSTM.__mro__ and one not in OURS]
+    name, strangers = (
+        f"{kind.__module__}.{kind.__qualname__}",
+        [one for one in kind.__mro__ if one not in nn.LSTM.__mro__ and one not in OURS],
+    )
     if not any(one in OURS for one in kind.__mro__):
         return f"it is a {name}, which derives from none of torch's RNN, GRU and LSTM"
     if taken := [method for method in NOT_OURS if any(method in vars(one) for one in strangers)]:

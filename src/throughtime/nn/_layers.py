@@ -502,3 +502,4 @@ def _refuse_projection(proj_size: int) -> None:
 
 
 let_compile_see(Layers)
+torch.serialization.add_safe_globals([RNN, GRU, LSTM])  # their state is tensors, numbers and words

@@ -7,9 +7,9 @@ arguments that reached it. Both kinds take turns, and medians are compared, so t
 import copy
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +56,9 @@ def _arguments(model: nn.Module, example: Any, layers: dict[str, nn.Module]) -> 
     """The arguments of each layer's first call. Modes, random numbers, buffers and gradients stay as they are."""
     found: dict[str, Arguments] = {}
     hooks = [
-        layer.register_forward_pre_hook(lambda _, args, kwargs, name=name: found.setdefault(name, (args, kwargs)) and None, with_kwargs=True)
+        layer.register_forward_pre_hook(
+            lambda _, args, kwargs, name=name: found.setdefault(name, (args, kwargs)) and None, with_kwargs=True
+        )
         for name, layer in layers.items()
     ]
     modes = [(module, module.training) for module in model.modules()]
@@ -75,21 +77,25 @@ def _gain(layer: nn.Module, arguments: Arguments) -> Gain:
     """Both kinds of the layer, each a copy, on the same arguments."""
     pair = copy.deepcopy(layer), exchanged(copy.deepcopy(layer))
     backward = layer.training and any(p.requires_grad for p in layer.parameters())
-    calls = [_call_of(one, arguments, backward=backward) for one in pair]
+    calls = [_Call(one, *arguments, backward) for one in pair]
     with torch.random.fork_rng(), torch.set_grad_enabled(backward):
         torchs, ours = _medians(calls)
     return Gain(torchs, ours, backward)
 
 
-def _call_of(layer: nn.Module, arguments: Arguments, *, backward: bool) -> Callable[[], object]:
-    args, kwargs = arguments
-    weights = [p for p in layer.parameters() if p.requires_grad]
+class _Call(NamedTuple):
+    """One kind of a layer with the arguments that reached it."""
 
-    def call() -> object:
-        outputs = [y for y in _tensors(layer(*args, **kwargs)) if y.requires_grad]
-        return torch.autograd.grad(outputs, weights, list(map(torch.ones_like, outputs)), allow_unused=True) if backward else None
+    layer: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    backward: bool
 
-    return call
+    def run(self) -> None:
+        outputs = [y for y in _tensors(self.layer(*self.args, **self.kwargs)) if y.requires_grad]
+        if self.backward:
+            weights = [p for p in self.layer.parameters() if p.requires_grad]
+            torch.autograd.grad(outputs, weights, list(map(torch.ones_like, outputs)), allow_unused=True)
 
 
 def _tensors(nested: Any) -> Iterable[Tensor]:
@@ -100,7 +106,7 @@ def _tensors(nested: Any) -> Iterable[Tensor]:
     return [nested] if isinstance(nested, Tensor) else []
 
 
-def _medians(calls: list[Callable[[], object]]) -> list[float]:
+def _medians(calls: list[_Call]) -> list[float]:
     """Seconds of each call: the median of rounds in which each runs once, after one round to warm up."""
     rounds = [[_seconds(call) for call in calls]]
     end = time.perf_counter() + SECONDS
@@ -109,7 +115,7 @@ def _medians(calls: list[Callable[[], object]]) -> list[float]:
     return [statistics.median(times) for times in zip(*rounds[1:], strict=True)]
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def _seconds(call: _Call) -> float:
     start = time.perf_counter()
-    call()
+    call.run()
     return time.perf_counter() - start

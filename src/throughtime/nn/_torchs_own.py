@@ -14,13 +14,16 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..kernels import is_watched
 
+_TRACER_READS_LAYERS = torch.__version__ >= (2, 13)  # that of 2.9 stops at an export with strict=True; an operator passes
+
 
 def torchs_own_answers(layer: Any, input: Any, lengths: Any, reset: Any) -> bool:
     """Whether torch's own forward is to run. Only a layer without options has one that means the same."""
     if lengths is not None or reset is not None:
         return False
     if torch.compiler.is_compiling():
-        return torch.compiler.is_exporting() and not layer.beyond_torch() and _steps_are_fixed(layer, input)
+        readable = _TRACER_READS_LAYERS or not torch.compiler.is_dynamo_compiling()
+        return readable and torch.compiler.is_exporting() and not layer.beyond_torch() and _steps_are_fixed(layer, input)
     data = input.data if isinstance(input, PackedSequence) else input
     weight = layer.weight_ih_l0
     if not isinstance(data, Tensor) or data.device != weight.device or layer.beyond_torch():
@@ -32,7 +35,9 @@ class Refusals:
     """What torch does to a layer from outside its forward, by its exact class or its source: refused at once, with the way out."""
 
     def __prepare_scriptable__(self) -> Any:
-        raise NotImplementedError(f"torch.jit.script compiles the source of torch's own layers, and this is {_INSTEAD}torch.jit.script(model)")
+        raise NotImplementedError(
+            f"torch.jit.script compiles the source of torch's own layers, and this is {_INSTEAD}torch.jit.script(model)"
+        )
 
     @property
     def qconfig(self) -> Any:
