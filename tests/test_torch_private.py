@@ -33,6 +33,24 @@ def test_forward_mode_says_whether_it_is_active():
     assert not _torch_private.forward_mode_is_active()
 
 
+def test_a_dispatch_mode_says_whether_it_is_active():
+    assert hasattr(torch._C, "_len_torch_dispatch_stack"), (
+        "torch._C._len_torch_dispatch_stack has moved: small calls go the ordinary way, which is right and slower."
+    )
+    assert not _torch_private.dispatch_mode_is_active()
+    with torch.utils._python_dispatch.TorchDispatchMode():
+        assert _torch_private.dispatch_mode_is_active()
+
+
+def test_a_module_says_which_parameters_are_its_own():
+    layer = tt.GRU(3, 5)
+    assert _torch_private.own_parameters(layer).keys() == dict(layer.named_parameters()).keys(), (
+        "torch.nn.Module._parameters has moved: small calls go the ordinary way, which is right and slower."
+    )
+    torch.nn.utils.parametrize.register_parametrization(layer, "bias_hh_l0", torch.nn.Identity())
+    assert "bias_hh_l0" not in _torch_private.own_parameters(layer)
+
+
 def test_functionalize_says_whether_it_is_active():
     seen = []
     note = lambda x: seen.append(_torch_private.functionalize_is_active()) or x

@@ -66,6 +66,16 @@ def is_fake(t: Tensor) -> bool:
     return kind is not None and isinstance(t, kind)
 
 
+def own_parameters(module: nn.Module) -> dict[str, Any]:
+    """The parameters that a module itself has, by name, or the tensors that ``functional_call`` puts there: not what a reparametrisation
+    computes in their place.
+
+    torch has no public function that tells the two apart and costs less than a step of a small layer. If torch's private dict disappears,
+    the answer is empty, and layers go their ordinary way, which asks for each name.
+    """
+    return getattr(module, "_parameters", {})
+
+
 def forward_mode_is_active() -> bool:
     """Whether forward-mode differentiation is active, which this package's node of autograd does not support.
 

@@ -196,8 +196,8 @@ CHANGES = [
 
 
 def changed(layer, how, name, c):
-    if name not in layer._parameters:  # computed by a reparametrisation: take its result as the weight
-        parametrize.remove_parametrizations(layer, name)
+    for computed in list(getattr(layer, "parametrizations", ())):  # their results become the weights
+        parametrize.remove_parametrizations(layer, computed)
     for p in layer.parameters():
         p.data = p.data.contiguous()  # after every_second_number, for what torch does to dense weights alone
     return how(layer, name, c)

@@ -24,7 +24,7 @@ from ..training import METHODS, Estimate, NetworkOptions, RunFolder, build_cell,
 from ._app import Call
 from ._compared import draw_compared, header, left_out, row_lines
 from ._demo import reference_text
-from ._place import STREAMS, held_out, place, usual_steps
+from ._place import STREAMS, place, usual_steps
 from ._threads import use_threads
 from ._verbs import CompareGradients, Task
 
@@ -146,16 +146,16 @@ def _check_choices(chosen: CompareGradients) -> None:
 def _of_run(path: Path, chosen: CompareGradients) -> tuple[AbstractModel, Batch, State | None, str]:
     """A run's best weights, and the place of its text at which ``flow`` looks too."""
     folder = RunFolder.open(path)
-    model = folder.load_model(folder.vocabulary(), torch.device("cpu"))
-    name, section = held_out(folder)
+    task = folder.task()
+    model = folder.load_model(task, torch.device("cpu"))
     length = chosen.length or usual_steps(folder)
-    batch, state = place(model, section, name, length, chosen.batch_size or STREAMS)
+    name, stream = task.windows(None, streams=chosen.batch_size or STREAMS, window=length)
+    batch, state = place(model, stream)
     if chosen.length is not None and batch.T < chosen.length:
         raise InputError(
-            f"the run's {name} text has {len(section.tokens):,} symbols; expected {chosen.length + 1:,} or more for --length "
-            f"{chosen.length}. Lower --length."
+            f"the run's {name} part has {batch.T:,} steps; expected {chosen.length:,} or more for --length {chosen.length}. Lower --length."
         )
-    return model, batch, state, f"{path}, {name} text: {_sizes(model, batch)}"
+    return model, batch, state, f"{path}, {name} part: {_sizes(model, batch)}"
 
 
 def _of_task(chosen: CompareGradients) -> tuple[AbstractModel, Batch, None, str]:

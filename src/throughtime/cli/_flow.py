@@ -11,12 +11,13 @@ from rich.table import Table
 
 from .. import _check
 from .._bar import bar
+from .._check import InputError
 from ..data import encode_file
 from ..flow import Flow, TrainedBy, gradient_flow
 from ..gradients import TruncatedBPTT
-from ..training import RunFolder, check_new_file, device, method_of
+from ..training import RunFolder, TextTask, check_new_file, device, method_of, text_windows
 from ._app import Call
-from ._place import held_out, place, usual_steps
+from ._place import place, usual_steps
 from ._threads import use_threads
 from ._verbs import ShowFlow
 
@@ -30,21 +31,25 @@ def flow(chosen: ShowFlow, call: Call) -> int:
     if chosen.html is not None:
         check_new_file(chosen.html)
     folder = RunFolder.open(chosen.run)
-    window, vocabulary = folder.config.loop.bptt, folder.vocabulary()
-    model = folder.load_model(vocabulary, device(chosen.device))
+    window, task = folder.config.loop.bptt, folder.task()
+    model = folder.load_model(task, device(chosen.device))
+    steps = chosen.steps or usual_steps(folder)
     with ExitStack() as stack:
-        if chosen.data is not None:
+        if chosen.data is None:
+            name, stream = task.windows(None, streams=chosen.streams, window=steps)
+        elif isinstance(task, TextTask):
             aside = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            name, section = chosen.data.name, encode_file(chosen.data, vocabulary, aside / "data.bin", chosen.encoding)
+            name, section = chosen.data.name, encode_file(chosen.data, task.vocabulary, aside / "data.bin", chosen.encoding)
+            stream = text_windows(section, name, streams=chosen.streams, window=steps)
         else:
-            name, section = held_out(folder)
-        batch, state = place(model, section, name, chosen.steps or usual_steps(folder), chosen.streams)
+            raise InputError(f"--data is given for a run of train {folder.config.task}; expected its own data alone. Leave it out.")
+        batch, state = place(model, stream)
         with bar(Console(stderr=True)) as show:
             show(f"measuring {name}", 0, 1)
             found = gradient_flow(model, batch, carry=state, trained_by=_trained_by(folder))
 
     def spell(symbol: int) -> str:
-        return vocabulary.decode([symbol])
+        return task.vocabulary.decode([symbol]) if isinstance(task, TextTask) else str(symbol)
 
     if chosen.html is not None:
         found.to_html(chosen.html, symbols=spell, window=window, title=f"Gradient flow of {folder.path} on {name}", reader="shell")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._torch_private import dispatch_mode_is_active, forward_mode_is_active, functorch_is_active
+from .._torch_private import dispatch_mode_is_active, forward_mode_is_active, functorch_is_active, own_parameters
 from ..cells import GRU, LSTM, AbstractCell
 from ..kernels import Memory, Several, get_kernels, several, several_of
 from ._cells import elman
@@ -74,7 +74,7 @@ def _several_of(kind: str, layers: int, memory: Memory) -> Several | None:
 def _weights_of(layer: Any) -> tuple[Tensor | None, ...] | None:
     """W, R, b_ih, b_hh of every layer; None where one is computed by a reparametrisation or is no plain tensor."""
     names = _names(layer.num_layers, layer.bias)
-    found = tuple(map(layer._parameters.get, names))
+    found = tuple(map(own_parameters(layer).get, names))
     return found if all([not name or type(p) in _TENSORS for name, p in zip(names, found, strict=True)]) else None
 
 

@@ -19,7 +19,8 @@ from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel, Embedding, Vectors
 from ..nn import Recurrence, first_state, steps_of
-from ._trained import Trained, load
+from ._load import load
+from ._trained import Trained
 
 
 @final
