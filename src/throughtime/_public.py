@@ -20,9 +20,17 @@ from .nn import (
     GRUCell as GRUCell,
     LSTMCell as LSTMCell,
     accelerate as accelerate,
+    as_torch as as_torch,
     restore as restore,
 )
 from .flow import gradient_flow as gradient_flow
 from .auditing import audit as audit
-from .training import OnlineLearner as OnlineLearner, Trained as Trained, load as load, evaluate as evaluate, export_onnx as export_onnx
+from .training import (
+    OnlineLearner as OnlineLearner,
+    Stream as Stream,
+    Trained as Trained,
+    load as load,
+    evaluate as evaluate,
+    export_onnx as export_onnx,
+)
 from ._check import InputError as InputError, NonFinite as NonFinite

@@ -41,4 +41,5 @@ from .tasks import (
 )
 from ._trained import Trained as Trained
 from ._load import load as load
+from ._stream import Stream as Stream
 from ._step import Step as Step, step as step
