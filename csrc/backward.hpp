@@ -8,7 +8,7 @@ namespace throughtime {
 
 // Whether anybody wants what reaches the state before the first step.
 template <class T>
-bool reaches_start(const BackwardCall<T>& c) {
+THROUGHTIME_INLINE bool reaches_start(const BackwardCall<T>& c) {
   bool wanted = false;
   for (int k = 0; k < max_states; ++k) wanted = wanted || c.dstate[k] || c.drestart[k];
   return wanted;
