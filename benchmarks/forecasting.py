@@ -1,4 +1,4 @@
-"""Do forecasts beat those that need no model? ETTh1, the hourly record of an electricity transformer (Zhou et al. 2021), in its usual split.
+"""Do forecasts beat those that need no model? ETTh1, an electricity transformer hour by hour (Zhou et al. 2021), in its usual split.
 
     python benchmarks/forecasting.py etth1.csv
 

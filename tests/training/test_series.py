@@ -197,3 +197,22 @@ def test_the_same_model_in_plain_torch_has_the_same_losses(tmp_path):
         losses.append(loss.item())
     eps = float(torch.finfo(torch.float32).eps)  # a window of 9 steps of 6 units and 8 inputs, and ten updates one after another
     assert abs(np.mean(losses) - row["loss"]) <= 4 * eps * 10 * 2 * (9 + 1) * (14 + 10) * np.mean(losses)
+
+
+def test_no_change_is_the_last_value(tmp_path):
+    """A head of zeros says that nothing changes: its errors are those of the last value."""
+    assert train("--steps", "2", "--out", "run") == 0
+    trained = tt.load("run")
+    with torch.no_grad():
+        trained.model.head.weight.zero_()
+        trained.model.head.bias.zero_()
+    score = trained.evaluate("valid")
+    assert score.errors["model"].numbers() == score.errors["last value"].numbers()
+    point = trained.forecast(_with_known(tmp_path)).point
+    y = [float(line.split(",")[2]) for line in shops(112).splitlines()[-2:]]
+    np.testing.assert_allclose(point[:, 0], np.repeat(y, 3), rtol=4 * float(torch.finfo(torch.float32).eps))
+
+
+def _with_known(tmp_path):
+    (tmp_path / "later.csv").write_text(shops(120, blank_from=112))
+    return tmp_path / "later.csv"

@@ -176,7 +176,7 @@ class Export:
     format: Literal["onnx"] = "onnx"
     """What to write: onnx runs in onnxruntime, on phones and in browsers too."""
     to: Annotated[Path | None, Flag("FILE", "model.onnx in the run folder")] = None
-    """The file to write, which must not be there yet."""
+    """The file to write, which ends in .onnx and must not be there yet."""
 
 
 @dataclass(frozen=True)
@@ -262,6 +262,17 @@ class Demo:
     """Hidden units."""
     out: Annotated[Path | None, Flag("RUN", "runs/, demo and a number")] = None
     """The run folder."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A script that lets the shell complete verbs, flags and their values.
+
+    eval "$(throughtime completion bash)"
+    """
+
+    shell: Annotated[Literal["bash", "zsh", "fish"], Flag("SHELL", positional=True)]
+    """The shell that is to read it: bash, zsh or fish."""
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,12 @@ def architectures() -> list[str]:
     return _kernels.architectures()
 
 
+def is_there() -> bool:
+    """Whether there is an extension, and one that serves this machine."""
+    _check_architecture()
+    return _missing is None
+
+
 def supports(cell: AbstractCell, xs: Tensor) -> str | None:
     """Why these kernels do not support ``cell`` on ``xs``; None if they do."""
     _check_architecture()
@@ -118,6 +124,21 @@ def backward(
     return Gradients(dxs, dstate, d, drestart)
 
 
+def forward_layers(call: tuple[object, ...], results: tuple[object, ...]) -> None:
+    """Several layers with weights as torch stores them (``_several``); the extension's own docstring lists the arguments."""
+    _kernels.forward_layers(call, results)
+
+
+def backward_layers(call: tuple[object, ...], run: object, arriving: object, results: tuple[object, ...]) -> None:
+    """The same layers backward."""
+    _kernels.backward_layers(call, run, arriving, results)
+
+
+def steps(cell: AbstractCell, weights: tuple[Tensor | None, ...], streams: int, threads: int) -> "_kernels.Steps":
+    """Layers that keep their packed weights and their state from step to step."""
+    return _kernels.Steps(number_of(cell), weights, streams, threads)
+
+
 def states(cell: AbstractCell, state: State, run: Run) -> State:
     """All states h and c of an LSTM's run forward in time, S tensors (T + 1, B, H), from its ``hs`` and gates."""
     assert cell.states == 2, "the other cells have h alone"
@@ -131,7 +152,7 @@ def states(cell: AbstractCell, state: State, run: Run) -> State:
 
 def residual_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep: Keep, arch: str | None = None) -> int | torch.SymInt:
     """How many numbers ``forward`` keeps as residuals, for ``shape`` (T, B, H); T and B may be symbols if the gates are kept."""
-    (T, B, H), kind, float64 = shape, _number(cell), dtype == torch.float64
+    (T, B, H), kind, float64 = shape, number_of(cell), dtype == torch.float64
     if keep == "fast":
         return T * B * _kernels.residuals_size(kind, (1, 1, int(H)), keep, float64, arch)
     return _kernels.residuals_size(kind, (int(T), int(B), int(H)), keep, float64, arch)
@@ -156,7 +177,7 @@ def _check_architecture() -> None:
         raise InputError(_wrong_architecture)
 
 
-def _number(cell: AbstractCell) -> int:
+def number_of(cell: AbstractCell) -> int:
     """The extension's number for a cell."""
     row = known(cell)
     assert row is not None, "callers have asked supports()"
@@ -177,7 +198,7 @@ def _call(
     weights = tuple(map(_contiguous, flat(parameters)))
     restart = None if traversal.restart is None else _dense(traversal.restart)
     lengths, reset = _contiguous(traversal.lengths), _contiguous(traversal.reset)
-    return _number(cell), xs, state, weights, lengths, reset, restart, traversal.reverse, keep, threads or torch.get_num_threads(), arch
+    return number_of(cell), xs, state, weights, lengths, reset, restart, traversal.reverse, keep, threads or torch.get_num_threads(), arch
 
 
 def _contiguous(t: Tensor | None) -> Tensor | None:
