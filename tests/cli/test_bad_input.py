@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("as_in_a_shell")
 
 VERBS = """
 trian                                   | 'trian' is no verb of throughtime; expected perhaps 'train text'
-conjure                                 | 'conjure' is no verb of throughtime; expected train text, evaluate, sample
+conjure                                 | 'conjure' is no verb of throughtime; expected train text, train series, evaluate
 train book.txt                          | 'train book.txt' is no verb of throughtime
 train txt                               | 'train txt' is no verb of throughtime; expected perhaps 'train text'
 -x                                      | '-x' is no verb of throughtime
