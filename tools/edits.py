@@ -73,9 +73,11 @@ def _replacements(node: ast.AST, line: bytes) -> Iterator[tuple[int, int, str]]:
         case ast.AugAssign(target, ast.Add(), value):
             yield target.end_col_offset, value.col_offset, " -= "
         case ast.BoolOp(op, [left, right]):
-            yield left.end_col_offset, right.col_offset, " or " if isinstance(op, ast.And) else " and "
-        case ast.UnaryOp(ast.USub() | ast.Not(), operand):
-            yield node.col_offset, operand.col_offset, ""
+            old, new = (b" and ", " or ") if isinstance(op, ast.And) else (b" or ", " and ")
+            at = line.index(old, left.end_col_offset, right.col_offset)  # a side may stand in brackets
+            yield at, at + len(old), new
+        case ast.UnaryOp(ast.USub() | ast.Not() as op):
+            yield node.col_offset, node.col_offset + (1 if isinstance(op, ast.USub) else 4), ""
         case ast.Constant(bool() as value):
             yield node.col_offset, node.end_col_offset, str(not value)
         case ast.Constant(int() | float() as value):
