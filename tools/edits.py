@@ -89,9 +89,9 @@ def _replacements(node: ast.AST, line: bytes) -> Iterator[tuple[int, int, str]]:
         case ast.Call(ast.Attribute(value, name)) if name in DROPPED and not (
             isinstance(value, ast.Name) and value.id in ("torch", "math")
         ):
-            yield value.end_col_offset, node.end_col_offset, ""
-        case ast.Call(ast.Attribute(value, name)) if name in CALLS:
-            yield value.end_col_offset, node.func.end_col_offset, f".{CALLS[name]}"
+            yield node.func.end_col_offset - len(name) - 1, node.end_col_offset, ""
+        case ast.Call(ast.Attribute(_, name)) if name in CALLS:
+            yield node.func.end_col_offset - len(name), node.func.end_col_offset, CALLS[name]
         case ast.Attribute(value, "T" | "mT") if not (isinstance(value, ast.Name) and value.id in ("batch", "self")):
             yield value.end_col_offset, node.end_col_offset, ""
         case ast.Slice() if (new := SLICES.get(line[node.col_offset : node.end_col_offset].decode())) is not None:
