@@ -28,7 +28,7 @@ template <class T, class Arch>
 struct BackwardScratch {
   T *d_next, *d_now;   // (G, UB, tile rows, W) d(rh) of the step after, and of this one; they change places
   T* carry;            // (S, UB, tile rows, W) the adjoint that reaches the state before other than through rh
-  T* D;                // (slots, UB, chunk rows, W) gate gradients
+  T* D;                // (slots + learned, UB, chunk rows, W) gate gradients, then those of the cell's own vectors
   T* x;                // (IB, chunk rows, W)
   T* h_prev;           // (UB, chunk rows, W)
   T* adjoint;          // (panels, rows, NV, W) Rᵀ d(rh), when a norm must be known first
@@ -40,7 +40,7 @@ struct BackwardScratch {
     d_next = w.take<T>(n.in_tile(n.gates, 0));
     d_now = w.take<T>(n.in_tile(n.gates, 0));
     carry = w.take<T>(n.in_tile(n.states, 0));
-    D = w.take<T>(n.in_chunk(n.slots, 0));
+    D = w.take<T>(n.in_chunk(n.slots + n.learned, 0));
     x = w.take<T>(n.IB * n.chunk_stride());
     h_prev = w.take<T>(n.in_chunk(1, 0));
     adjoint = w.take<T>(n.backward_panels() * clipped * n.backward_width());
@@ -319,9 +319,9 @@ struct BackwardPass {
     const Shape<T, Arch>& n = pass.n;
     const Group mine = pass.group(place);
     const Share<T, Arch> share(c, n, job.split, place);
-    const auto& [dW, dR, db_ih, db_hh] = mine.sums;
+    const auto& [dW, dR, db_ih, db_hh, dp] = mine.sums;
     BackwardTraversal<T, Arch> way{c, share, pass.weights, mine.s, {const_cast<T*>(c.residuals), n.B, share.b0, 0}};
-    WeightGradients<T, Arch> gradients{share, n, way.s.D, {n.wx_slot, way.s.x, n.I, dW, db_ih}, {n.rh_slot, way.s.h_prev, n.H, dR, db_hh}};
+    WeightGradients<T, Arch> gradients{share, n, way.s.D, {n.wx_slot, way.s.x, n.I, dW, db_ih}, {n.rh_slot, way.s.h_prev, n.H, dR, db_hh}, dp};
     if (share.member == 0) way.start();
     share.meet();
     for (Index j = n.chunks() - 1; j >= 0; --j) {

@@ -6,13 +6,14 @@
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import Any, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 _functorch = getattr(torch._C, "_are_functorch_transforms_active", None)
@@ -35,6 +36,26 @@ def forward_mode_is_active() -> bool:
     torch itself refuses forward mode through the node.
     """
     return getattr(forward_ad, "_current_level", -1) >= 0
+
+
+def record_operators(function: Callable[..., Any], tensors: Sequence[Tensor]) -> torch.fx.GraphModule:
+    """The operators that ``function`` calls on tensors of these shapes and types, also those of autograd inside it.
+
+    ``make_fx`` and the table of decompositions are public in torch.fx and torch.export only under names that say they may change. If they
+    disappear, the import fails, and the cells of one's own run on the plain loop.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    return make_fx(function, decomposition_table=_decompositions(), tracing_mode="fake", _allow_non_fake_inputs=True)(*tensors)
+
+
+@cache
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    """Into torch's core operators, but for those whose gradient is simpler as it is."""
+    from torch._decomp import core_aten_decompositions
+
+    whole = ("tanh_backward", "sigmoid_backward", "threshold_backward", "select_backward", "slice_backward")
+    return {op: rule for op, rule in core_aten_decompositions().items() if op.overloadpacket.__name__ not in whole}
 
 
 def let_compile_see(kind: type[nn.Module]) -> None:

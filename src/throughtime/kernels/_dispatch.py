@@ -14,6 +14,7 @@ from .._shapes import State
 from ..cells import AbstractCell
 from . import _fast, _native, _plain
 from ._choice import get_kernels, get_threads
+from ._table import known
 from ._types import FORWARD, Gradients, LayerParameters, Run, Traversal
 
 
@@ -112,7 +113,7 @@ def states(
         return run.residuals[2:]
     if cell.states == 1:
         return (torch.cat((state[0].unsqueeze(0), run.hs)),)
-    if run.kernels == "packed":
+    if run.kernels == "packed" and known(cell) is not None:
         if keep != "fast":
             run = _fast.forward(cell, xs, state, parameters, traversal, keep="fast", threads=get_threads())
         return _fast.states(cell, state, run)

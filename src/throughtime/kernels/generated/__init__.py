@@ -1,0 +1,10 @@
+"""Kernels for cells of one's own, written from the trace of their ``step`` and compiled at their first use.
+
+``_step`` reads torch's trace into ``_expressions`` by way of ``_arrays`` and ``_operators``; ``_keep`` chooses what the way forward leaves
+for the way back; ``_write`` writes C++; ``_compiler`` and ``_cache`` make a file of it once; ``_own`` does all of this for a cell and
+remembers it.
+"""
+
+from ._cache import clear as clear, entries as entries, folder as folder, size as size
+from ._own import Own as Own, BY_NAME as BY_NAME, number as number, own as own, own_vectors as own_vectors
+from ._refused import Refused as Refused

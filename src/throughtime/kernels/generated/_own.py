@@ -1,0 +1,153 @@
+"""Cells of one's own as kernels: read, written, compiled, loaded, each once.
+
+What was found out about a cell is remembered by its value (a frozen dataclass) or by the object with its plain attributes (a module).
+"""
+
+import hashlib
+import sys
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+
+from ...cells import AbstractCell
+from . import _cache, _compiler
+from ._refused import Refused
+from ._step import read
+from ._vectors import vectors_of
+from ._write import GATES, MOST_STATES, Source, written
+
+try:
+    import throughtime._kernels as _kernels
+except ImportError:
+    _kernels: Any = None
+
+_MOST = 512  # cells that are remembered
+_lock = threading.RLock()
+
+
+@final
+class Own(NamedTuple):
+    """A cell that has been written as a kernel."""
+
+    cell: AbstractCell  # kept, so that its identity is not given to another
+    source: Source
+    names: tuple[str, ...]  # of its own vectors, learned first
+
+    @property
+    def name(self) -> str:
+        """Its name in the schema of ``torch.ops.throughtime``."""
+        return "own_" + hashlib.sha256(f"{self.source.text}{id(self.cell) if self.names else ''}".encode()).hexdigest()[:16]
+
+
+_found: OrderedDict[object, Own | Refused] = OrderedDict()
+_loaded: dict[tuple[str, torch.dtype, str], int | Refused] = {}
+BY_NAME: dict[str, Own] = {}
+
+
+def own(cell: AbstractCell) -> Own | Refused:
+    """The cell as a kernel, or why there is none.
+
+    Raises:
+        InputError: ``step`` is no step.
+    """
+    key = _key(cell)
+    known = _found.get(key)
+    if known is not None:
+        return known
+    with _lock:
+        found = _find(cell)
+        _found[key] = found
+        while len(_found) > _MOST:
+            _found.popitem(last=False)
+        if isinstance(found, Own):
+            BY_NAME[found.name] = found
+        return found
+
+
+def _key(cell: AbstractCell) -> object:
+    """Equal for cells that compute the same."""
+    values = getattr(cell, "__dict__", {})
+    if isinstance(cell, nn.Module) or any(isinstance(v, Tensor) for v in values.values()):
+        plain = tuple((k, v) for k, v in values.items() if isinstance(v, (bool, int, float, str)) and k != "training")
+        return id(cell), plain
+    try:
+        hash(cell)
+    except TypeError:
+        return id(cell), repr(cell)
+    return (type(cell), cell, tuple((k, v) for k, v in values.items() if isinstance(v, (bool, int, float))))
+
+
+def _find(cell: AbstractCell) -> Own | Refused:
+    try:
+        if cell.gates not in GATES or cell.states > MOST_STATES:
+            raise Refused(
+                f"{type(cell).__name__} has {cell.gates} gates and {cell.states} states; kernels can be written for "
+                f"{', '.join(map(str, GATES))} gates and at most {MOST_STATES} states"
+            )
+        return Own(cell, written(read(cell)), tuple(v.name for v in vectors_of(cell)))
+    except Refused as why:
+        return why.with_traceback(None)
+
+
+def number(cell: Own, dtype: torch.dtype, arch: str | None = None) -> int | Refused:
+    """The extension's number for a cell, which is compiled and loaded where that has not been done; or why it cannot be."""
+    arch = arch or _kernels.architecture()
+    key = (cell.source.text, dtype, arch)
+    found = _loaded.get(key)
+    if found is None:
+        with _lock:
+            found = _loaded.get(key)
+            if found is None:
+                try:
+                    found = _load(cell, dtype, arch)
+                except Refused as why:
+                    found = why.with_traceback(None)
+                _loaded[key] = found
+    return found
+
+
+def _load(cell: Own, dtype: torch.dtype, arch: str) -> int:
+    headers = Path(_kernels.__file__).with_name("_headers")
+    element = {torch.float32: "float", torch.float64: "double"}[dtype]
+    text = (
+        f'#define ARCH {_compiler.tag(arch)}\n#define THROUGHTIME_HEADERS "{_kernels.headers()}"\n#include "cell_export.hpp"\n'
+        f'{cell.source.text}THROUGHTIME_EXPORT(OwnCell, {element}, "{arch}")\n'
+    )
+    words = _compiler.command(arch, headers)
+    key = hashlib.sha256("\0".join([text, *words, _compiler.identity(words[0])]).encode()).hexdigest()
+    if (path := _cache.find(key)) is not None:
+        try:
+            return _kernels.load_cell(str(path))
+        except ValueError:
+            path.unlink(missing_ok=True)
+
+    def make(result: Path) -> None:
+        if not headers.is_dir():
+            raise Refused(f"the kernels' headers are not in {headers}; reinstall throughtime")
+        source = result.with_suffix(".cpp")
+        source.write_text(text)
+        _compiler.compile_file(source, result, words)
+
+    _say(f"compiling {type(cell.cell).__name__} for {arch}, {str(dtype).removeprefix('torch.')}; it is kept for the next time")
+    with _cache.made(key, make, _say) as path:
+        try:
+            return _kernels.load_cell(str(path))
+        except ValueError as error:
+            raise Refused(str(error).rstrip(".")) from None
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(f"throughtime: {sentence}\n")
+    sys.stderr.flush()
+
+
+def own_vectors(cell: AbstractCell, names: tuple[str, ...], H: int, like: Tensor) -> Tensor | None:
+    """A cell's own vectors as (P, H), in the type of ``like``."""
+    if not names:
+        return None
+    by_name = {v.name: v.tensor for v in vectors_of(cell)}
+    return torch.stack([by_name[n].detach().to(like.dtype).expand(H) for n in names])
