@@ -54,14 +54,7 @@ def supports(cell: AbstractCell, xs: Tensor) -> str | None:
         return f"the input is on {xs.device}; the kernels run on the CPU"
     if xs.dtype not in (torch.float32, torch.float64):
         return f"the input is {xs.dtype}; the kernels are for float32 and float64"
-    return None if known(cell) is not None else _why_not_own(cell, xs.dtype)
-
-
-def _why_not_own(cell: AbstractCell, dtype: torch.dtype) -> str | None:
-    """Why there is no kernel for a cell of one's own, which is compiled at its first use."""
-    found = generated.own(cell)
-    found = found if isinstance(found, generated.Refused) else generated.number(found, dtype)
-    return str(found) if isinstance(found, generated.Refused) else None
+    return None if known(cell) is not None else generated.why_not(cell, xs.dtype) or None  # compiled here, at its first use
 
 
 def forward(
@@ -129,9 +122,8 @@ def _vector_gradients(cell: AbstractCell, like: Tensor) -> tuple[Tensor | None, 
     """Where the gradients of the learned vectors of one's own cell go, (L, H) or None. Nothing for a cell of the table."""
     if known(cell) is not None:
         return ()
-    found = generated.own(cell)
-    assert isinstance(found, generated.Own), "callers have asked supports()"
-    return (like.new_empty(found.source.learned, like.shape[-1]) if found.source.learned else None,)
+    learned = generated.known(cell).source.learned
+    return (like.new_empty(learned, like.shape[-1]) if learned else None,)
 
 
 def states(cell: AbstractCell, state: State, run: Run) -> State:
@@ -176,8 +168,7 @@ def _number(cell: AbstractCell, dtype: torch.dtype = torch.float32, arch: str | 
     """The extension's number for a cell; for one's own cell also of the type and the architecture."""
     if (row := known(cell)) is not None:
         return getattr(_kernels, row.name.upper())
-    found = generated.own(cell)
-    number = found if isinstance(found, generated.Refused) else generated.number(found, dtype, arch)
+    number = generated.number(generated.known(cell), dtype, arch)
     assert isinstance(number, int), f"callers have asked supports(): {number}"
     return number
 
@@ -186,9 +177,7 @@ def _own_vectors(cell: AbstractCell, H: int, like: Tensor) -> tuple[Tensor | Non
     """What follows the weights of one's own cell: its own vectors (P, H) or None. Nothing for a cell of the table."""
     if known(cell) is not None:
         return ()
-    found = generated.own(cell)
-    assert isinstance(found, generated.Own), "callers have asked supports()"
-    return (generated.own_vectors(cell, found.names, H, like),)
+    return (generated.own_vectors(cell, generated.known(cell).names, H, like),)
 
 
 def _call(

@@ -9,9 +9,7 @@ def name_of(cell: AbstractCell) -> str:
     """The name of a cell that has a kernel."""
     if (row := known(cell)) is not None:
         return row.name
-    found = generated.own(cell)
-    assert isinstance(found, generated.Own), "the caller has asked supports()"
-    return found.name
+    return generated.name(cell)
 
 
 def named(name: str) -> AbstractCell:

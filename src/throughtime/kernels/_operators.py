@@ -74,7 +74,9 @@ def operator(
 ) -> tuple[Tensor, State]:
     """One layer as a node of the graph; parameters with the gate axis. ``cell`` is one that the kernels support."""
     restart = list(traversal.restart or ())
-    layer = _Layer(name_of(cell), xs, list(state), *flat(parameters), traversal.lengths, traversal.reset, restart, traversal.reverse, clip, keep)
+    layer = _Layer(
+        name_of(cell), xs, list(state), *flat(parameters), traversal.lengths, traversal.reset, restart, traversal.reverse, clip, keep
+    )
     hs, *last, _ = _call(torch.ops.throughtime.recurrence, _forward_gradient, *layer)
     return hs, tuple(last)
 

@@ -6,5 +6,19 @@ remembers it.
 """
 
 from ._cache import clear as clear, entries as entries, folder as folder, size as size
-from ._own import Own as Own, BY_NAME as BY_NAME, number as number, own as own, own_vectors as own_vectors
+from ._own import (
+    BY_NAME as BY_NAME,
+    Own as Own,
+    compile_cell as compile_cell,
+    has_vectors as has_vectors,
+    known as known,
+    learned_vectors as learned_vectors,
+    name as name,
+    number as number,
+    own as own,
+    own_vectors as own_vectors,
+    why_not as why_not,
+)
 from ._refused import Refused as Refused
+from ._step import differentiated_by_hand as differentiated_by_hand
+from ._vectors import with_learned as with_learned

@@ -89,10 +89,7 @@ OPERATIONS = {
     },
     "pow": Operation("pow({0}, {1})", _LANES, operator.pow),
     "atan2": Operation("atan2({0}, {1})", _LANES, math.atan2),
-    **{
-        name: Operation(f"{name}<V>({{0}}, {{1}})", 1, getattr(operator, name), mask=True)
-        for name in ("lt", "le", "gt", "ge", "eq", "ne")
-    },
+    **{name: Operation(f"{name}<V>({{0}}, {{1}})", 1, getattr(operator, name), mask=True) for name in ("lt", "le", "gt", "ge", "eq", "ne")},
     "and": Operation("{0} & {1}", 1, lambda a, b: float(bool(a) and bool(b)), mask=True),
     "or": Operation("{0} | {1}", 1, lambda a, b: float(bool(a) or bool(b)), mask=True),
     "not": Operation("~{0}", 1, lambda a: float(not a), mask=True),

@@ -30,7 +30,7 @@ class Machine:
         if name in _ELEMENTWISE:
             return self.each(_ELEMENTWISE[name], *arguments)
         if name not in _BY_NAME:
-            raise Refused(_WHY.get(name, "is not one that a kernel can be written for"))
+            raise Refused("works in place" if name.endswith("_") else "is not one that a kernel can be written for")
         return _BY_NAME[name](self, *arguments, **options)
 
     def array(self, x: Any) -> Array:
@@ -50,8 +50,7 @@ class Machine:
         return filled([self.label(n) for n in sizes], self.table.number(float(value)))
 
     def expanded(self, array: Array, sizes: Sequence[int]) -> Array:
-        more = len(sizes) - array.ndim
-        kept = (*(None for _ in range(more)), *array.labels)
+        kept = (*(None for _ in range(len(sizes) - array.ndim)), *array.labels)
         labels = [old if n == -1 and old is not None else self.label(n) for n, old in zip(sizes, kept, strict=True)]
         shape = [1 if isinstance(n, str) else n for n in labels]
         return Array(together([array.labels, tuple(labels)]), np.broadcast_to(array.entries, shape), array.summed)
@@ -120,7 +119,7 @@ def _cat(m: Machine, arrays: Sequence[Array], dim: int = 0) -> Array:
     axis = arrays[0].axis(dim)
     for a in arrays:
         along(a, dim, lambda e: e)
-    others = [a.labels[:axis] + (1,) + a.labels[axis + 1 :] for a in arrays]
+    others = [(*a.labels[:axis], 1, *a.labels[axis + 1 :]) for a in arrays]
     labels = together(others)
     shape = tuple(1 if isinstance(n, str) else n for n in labels)
     wide = [np.broadcast_to(a.entries, (*shape[:axis], a.entries.shape[axis], *shape[axis + 1 :])) for a in arrays]
@@ -263,15 +262,6 @@ _BY_NAME: dict[str, Callable[..., Any]] = {
     "full_like": lambda m, x, value, **_: filled(x.labels, m.table.number(float(value))),
     "scalar_tensor": lambda m, value, **_: m.array(value),
 }  # fmt: skip
-
-_MIXING = (
-    "_softmax", "_log_softmax", "softmax", "native_layer_norm", "mm", "bmm", "addmm", "matmul", "dot", "mv", "logsumexp", "cumsum",
-    "cumprod", "sort", "topk", "amax", "amin", "max", "min", "prod", "var", "var_mean", "std", "roll", "gather", "index", "argmax",
-    "linalg_vector_norm", "norm", "convolution", "native_group_norm", "_native_batch_norm_legit", "einsum", "index_select", "cummax",
-)  # fmt: skip
-_WHY = dict.fromkeys(_MIXING, "mixes units") | dict.fromkeys(
-    ("_local_scalar_dense", "item", "nonzero", "is_nonzero"), "reads a number, so that what is computed depends on data"
-)
 
 
 def expressions(array: Array) -> list[Expression]:

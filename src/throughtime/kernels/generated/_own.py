@@ -7,13 +7,16 @@ import hashlib
 import sys
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 
+from ..._check import InputError, instance, one_of
 from ...cells import AbstractCell
+from .. import _table as table
 from . import _cache, _compiler
 from ._refused import Refused
 from ._step import read
@@ -59,13 +62,85 @@ def own(cell: AbstractCell) -> Own | Refused:
     if known is not None:
         return known
     with _lock:
-        found = _find(cell)
+        found = _elsewhere(lambda: _find(cell))
         _found[key] = found
         while len(_found) > _MOST:
             _found.popitem(last=False)
         if isinstance(found, Own):
             BY_NAME[found.name] = found
         return found
+
+
+@torch.compiler.assume_constant_result
+def why_not(cell: AbstractCell, dtype: torch.dtype) -> str:
+    """Why a cell has no kernel of its own for ``dtype``; empty if it has, and it is then compiled and loaded."""
+    found = own(cell)
+    found = found if isinstance(found, Refused) else number(found, dtype)
+    return str(found) if isinstance(found, Refused) else ""
+
+
+@torch.compiler.assume_constant_result
+def name(cell: AbstractCell) -> str:
+    """The name of a cell that has a kernel of its own, in the schema of ``torch.ops.throughtime``."""
+    return known(cell).name
+
+
+def compile_cell(cell: AbstractCell, dtype: torch.dtype = torch.float32) -> None:
+    """Compile the kernel of a cell of your own now, instead of at its first use.
+
+    Nothing is done for a cell that comes with the package and has a kernel there.
+
+    Args:
+        cell: the step.
+        dtype: of the inputs that will come, ``torch.float32`` or ``torch.float64``.
+
+    Raises:
+        InputError: ``step`` is no step: it returns something else, draws random numbers, changes its input, has no gradient.
+        NotImplementedError: no kernel can be written for it, or there is no compiler; the message says which, and the plain loop serves.
+
+    >>> from throughtime.cells import Elman
+    >>> compile_cell(Elman(torch.sin))
+    >>> compile_cell(Elman(lambda a: torch.softmax(a, -1)))
+    Traceback (most recent call last):
+    NotImplementedError: softmax in step of Elman (...) mixes units, and a kernel computes each unit by itself.
+    """
+    instance("cell", cell, AbstractCell, "an instance such as cells.Elman(torch.sin)")
+    one_of("dtype", dtype, (torch.float32, torch.float64))
+    if _kernels is None:
+        raise NotImplementedError("the extension is not there; reinstall with a C++20 compiler at hand to have it.")
+    if table.known(cell) is None and (why := why_not(cell, dtype)):
+        raise NotImplementedError(f"{why}.")
+
+
+@torch.compiler.assume_constant_result
+def has_vectors(cell: AbstractCell) -> bool:
+    """Whether a cell has vectors of its own."""
+    return bool(vectors_of(cell))
+
+
+def known(cell: AbstractCell) -> Own:
+    """A cell that has a kernel of its own."""
+    found = own(cell)
+    assert isinstance(found, Own), "callers have asked why_not()"
+    return found
+
+
+def _elsewhere(work: Callable[[], Own | Refused]) -> Own | Refused:
+    """The result of ``work`` in another thread, where no mode or transform of torch is active, whatever the caller is in."""
+    done: list[Own | Refused | BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:  # it is raised again, in the caller's thread
+            done.append(error)
+
+    thread = threading.Thread(target=run, name="throughtime-trace")
+    thread.start()
+    thread.join()
+    if isinstance(done[0], BaseException) and not isinstance(done[0], Refused):
+        raise done[0]
+    return done[0]
 
 
 def _key(cell: AbstractCell) -> object:
@@ -145,9 +220,23 @@ def _say(sentence: str) -> None:
     sys.stderr.flush()
 
 
+def learned_vectors(cell: AbstractCell) -> list[Tensor]:
+    """The vectors of a cell that are learned."""
+    return [v.tensor for v in vectors_of(cell) if v.learned]
+
+
 def own_vectors(cell: AbstractCell, names: tuple[str, ...], H: int, like: Tensor) -> Tensor | None:
-    """A cell's own vectors as (P, H), in the type of ``like``."""
+    """A cell's own vectors as (P, H), in the type of ``like``.
+
+    Raises:
+        InputError: one of another length.
+    """
     if not names:
         return None
     by_name = {v.name: v.tensor for v in vectors_of(cell)}
+    for name, tensor in by_name.items():
+        if tensor.numel() not in (1, H):
+            raise InputError(
+                f"{name} of {type(cell).__name__} has {tensor.numel()} numbers and the layer {H} hidden units; expected as many, or one."
+            )
     return torch.stack([by_name[n].detach().to(like.dtype).expand(H) for n in names])

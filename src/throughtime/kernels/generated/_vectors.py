@@ -44,6 +44,14 @@ def check(cell: AbstractCell, vectors: Sequence[Vector]) -> None:
 
 
 @contextmanager
+def with_learned(cell: AbstractCell, tensors: Sequence[Tensor]) -> Iterator[AbstractCell]:
+    """The cell with other tensors in the place of its learned vectors."""
+    names = [v.name for v in vectors_of(cell) if v.learned] if tensors else []
+    with replaced(cell, names, tensors) as own:
+        yield own
+
+
+@contextmanager
 def replaced(cell: AbstractCell, names: Sequence[str], tensors: Sequence[Tensor]) -> Iterator[AbstractCell]:
     """The cell with other tensors in the place of its own."""
     if not names:

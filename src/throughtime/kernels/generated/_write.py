@@ -35,7 +35,13 @@ def written(step: Step) -> Source:
         f"  static constexpr bool direct_h = {_cpp(not step.dstate[0].equals(0))}, needs_h_prev = {_cpp(plan.h_before)}, "
         f"needs_h = {_cpp(plan.h_after)};",
         *_function("forward", "const V* wx, const V* rh, const V* s_prev", "V* s_next, V* residuals", step, plan.forward()),
-        *_function("backward", "const V* residuals, const V* s_prev, const V* s_next, const V* ds", _OUT[step.parameters > 0], step, plan.backward()),
+        *_function(
+            "backward",
+            "const V* residuals, const V* s_prev, const V* s_next, const V* ds",
+            _OUT[step.parameters > 0],
+            step,
+            plan.backward(),
+        ),
         "};",
         "}  // namespace throughtime",
     ]
