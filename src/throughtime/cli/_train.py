@@ -200,7 +200,7 @@ def _shown(value: Any) -> str:
 
 def _free_name(chosen: TrainText) -> Path:
     stem = chosen.text.files[0].stem.strip("-.") or "text"
-    name = f"{stem}-{chosen.network.cell}{chosen.network.hidden}"
+    name = f"{stem}-{chosen.network.cell.replace(':', '-')}{chosen.network.hidden}"
     number = 1
     while (path := Path("runs") / f"{name}-{number}").exists():
         number += 1

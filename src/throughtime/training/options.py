@@ -63,7 +63,8 @@ class TextOptions:
             _numbers.positive("--min-count", self.min_count)
 
 
-Cell = Literal["rnn", "gru", "lstm"]
+CELLS = ("rnn", "gru", "lstm")
+GALLERY = ("mgu", "ugrnn", "coupled-lstm", "peephole-lstm", "ctrnn", "cfc", "star", "nbrc")  # cells.zoo.NAMES, which imports torch
 _WIDEST, _DEEPEST = 1_000_000, 1000  # a configuration is a stranger's word: nothing is built beyond
 
 
@@ -72,8 +73,9 @@ _WIDEST, _DEEPEST = 1_000_000, 1000  # a configuration is a stranger's word: not
 class NetworkOptions:
     """The network."""
 
-    cell: Cell = "gru"
-    """The simple (Elman) network, the gated recurrent unit, or long short-term memory."""
+    cell: Annotated[str, Flag("{rnn,gru,lstm}")] = "gru"
+    """The simple (Elman) network, the gated recurrent unit, or long short-term memory; one of throughtime.cells.zoo by its name, such as
+    mgu; or MODULE:CLASS, a cell of your own in a Python module that can be imported here."""
     activation: Annotated[
         Literal["tanh", "relu", "identity", "sigmoid"] | None, Flag("{tanh,relu,identity,sigmoid}", "tanh", rare=True)
     ] = None
@@ -99,6 +101,7 @@ class NetworkOptions:
 
     def check(self) -> None:
         """Refuse what means nothing."""
+        self._check_cell()
         if self.activation is not None and self.cell != "rnn":
             raise InputError(
                 f"--activation {self.activation} is given with --cell {self.cell}; expected --cell rnn, the only one whose activation is "
@@ -124,6 +127,15 @@ class NetworkOptions:
                     f"{name} is given with --cell rnn; expected --cell gru or lstm: it needs a cell with a gate that keeps memory. "
                     "Leave one out."
                 )
+
+    def _check_cell(self) -> None:
+        module, colon, name = self.cell.partition(":")
+        if self.cell in (*CELLS, *GALLERY) or (colon and name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+            return
+        raise InputError(
+            f"--cell is {self.cell!r}; expected one of {', '.join((*CELLS, *GALLERY))}, or MODULE:CLASS for a cell of your own. Name one "
+            "of them."
+        )
 
 
 OptimiserName = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"]

@@ -5,7 +5,8 @@ for the way back; ``_write`` writes C++; ``_compiler`` and ``_cache`` make a fil
 remembers it.
 """
 
-from ._cache import clear as clear, entries as entries, folder as folder, size as size
+from ._cache import cache_about as cache_about, clear_cache as clear_cache
+from ._compiler import compiler_about as compiler_about
 from ._own import (
     BY_NAME as BY_NAME,
     Own as Own,

@@ -43,7 +43,12 @@ def size() -> int:
     return total
 
 
-def clear() -> int:
+def cache_about() -> str:
+    """Where compiled cells are kept, how many and how large."""
+    return f"{folder()}: {len(entries())} compiled cells, {size() / 2**20:.1f} MB of at most {MOST_BYTES // 2**20}"
+
+
+def clear_cache() -> int:
     """Remove every compiled cell, and what killed compilers have left. Returns how many cells there were."""
     found = entries()
     with suppress(OSError):

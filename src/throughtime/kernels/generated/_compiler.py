@@ -49,6 +49,14 @@ def _found(named: str) -> str | None:
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
+def compiler_about() -> str:
+    """The compiler, or that there is none."""
+    try:
+        return f"compiler {compiler()}"
+    except Refused as why:
+        return str(why)
+
+
 def identity(path: str) -> str:
     """What tells one compiler from another without starting it: where it is, how long, how old."""
     real = Path(path).resolve()
