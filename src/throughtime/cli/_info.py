@@ -47,4 +47,4 @@ def kernels() -> str:
     """Which kernels serve, and why where it is not the packed ones."""
     if (why := serves(GRU(), torch.empty(0))) != "fast":
         return why
-    return f"fast: packed for {architecture()} (this machine can run {', '.join(architectures())}); your own cells are compiled at their first use"
+    return f"fast: packed for {architecture()} (this machine can run {', '.join(architectures())}), your own cells when first used"

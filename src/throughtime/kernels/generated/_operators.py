@@ -215,6 +215,29 @@ def _lerp(m: Machine, a: Array, b: Array, weight: Any) -> Array:
     return _add(m, a, m.each("mul", weight, m.each("sub", b, a)))
 
 
+def _elu(m: Machine, x: Array, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Array:
+    below = m.each("mul", scale * alpha, m.each("expm1", m.each("mul", input_scale, x)))
+    return m.each("where", m.each("gt", x, 0), m.each("mul", scale, x), below)
+
+
+def _gelu(m: Machine, x: Array, *, approximate: str = "none") -> Array:
+    if approximate == "none":
+        slope = m.each("erf", m.each("mul", x, 0.5**0.5))
+    else:
+        cubed = m.each("mul", m.each("mul", x, x), x)
+        slope = m.each("tanh", m.each("mul", (2 / np.pi) ** 0.5, m.each("add", x, m.each("mul", 0.044715, cubed))))
+    return m.each("mul", m.each("mul", 0.5, x), m.each("add", 1, slope))
+
+
+def _leaky_relu(m: Machine, x: Array, slope: float = 0.01) -> Array:
+    return m.each("where", m.each("gt", x, 0), x, m.each("mul", slope, x))
+
+
+def _copy(m: Machine, x: Array, y: Array, *_: Any) -> Array:
+    together([x.labels, y.labels])
+    return Array(x.labels, np.broadcast_to(y.entries, x.entries.shape), y.summed)
+
+
 def _arange(m: Machine, *limits: float, **_: Any) -> Array:
     values = np.arange(*limits)
     entries = np.empty(len(values), dtype=object)
@@ -242,11 +265,11 @@ _ELEMENTWISE = {
     "maximum": "maximum", "minimum": "minimum", "clamp_min": "maximum", "clamp_max": "minimum", "pow": "pow", "atan2": "atan2",
     "lt": "lt", "le": "le", "gt": "gt", "ge": "ge", "eq": "eq", "ne": "ne", "where": "where",
     "logical_and": "and", "logical_or": "or", "logical_not": "not", "bitwise_and": "and", "bitwise_or": "or", "bitwise_not": "not",
-    "logical_and_": "and", "logical_or_": "or",
 }  # fmt: skip
 
 _BY_NAME: dict[str, Callable[..., Any]] = {
-    "add": _add, "sub": _sub, "rsub": _rsub, "clamp": _clamp, "addcmul": _addcmul, "addcdiv": _addcdiv, "lerp": _lerp,
+    "add": _add, "sub": _sub, "rsub": _rsub, "clamp": _clamp, "addcmul": _addcmul, "addcdiv": _addcdiv, "lerp": _lerp, "copy": _copy,
+    "elu": _elu, "gelu": _gelu, "leaky_relu": _leaky_relu, "hardtanh": lambda m, x, least=-1, most=1: _clamp(m, x, least, most),
     "tanh_backward": _tanh_backward, "sigmoid_backward": _sigmoid_backward, "threshold_backward": _threshold_backward,
     "reciprocal": lambda m, x: m.each("div", 1, x), "rsqrt": lambda m, x: m.each("div", 1, m.each("sqrt", x)),
     "square": lambda m, x: m.each("mul", x, x), "log2": lambda m, x: m.each("mul", m.each("log", x), 1 / np.log(2.0)),

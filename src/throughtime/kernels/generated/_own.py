@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor, nn
 
-from ..._check import InputError, instance, one_of
+from ..._check import InputError, instance
 from ...cells import AbstractCell
 from .. import _table as table
 from . import _cache, _compiler
@@ -105,7 +105,8 @@ def compile_cell(cell: AbstractCell, dtype: torch.dtype = torch.float32) -> None
     NotImplementedError: softmax in step of Elman (...) mixes units, and a kernel computes each unit by itself.
     """
     instance("cell", cell, AbstractCell, "an instance such as cells.Elman(torch.sin)")
-    one_of("dtype", dtype, (torch.float32, torch.float64))
+    if dtype not in (torch.float32, torch.float64):
+        raise InputError(f"dtype is {dtype!r}; expected torch.float32 or torch.float64.")
     if _kernels is None:
         raise NotImplementedError("the extension is not there; reinstall with a C++20 compiler at hand to have it.")
     if table.known(cell) is None and (why := why_not(cell, dtype)):

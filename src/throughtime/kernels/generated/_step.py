@@ -156,6 +156,8 @@ class _Reader:
         arguments, options = torch.fx.node.map_arg((node.args, node.kwargs), value)  # type: ignore[misc]
         name = node.target.overloadpacket.__name__  # type: ignore[union-attr]
         try:
+            if name.endswith("_") and _changes_its_own(node):
+                name = name.removesuffix("_")
             return self.machine.call(name, arguments, options)
         except Refused as why:
             raise Refused(f"{self._where(name)} {why}, and a kernel computes each unit by itself") from None
@@ -182,6 +184,30 @@ class _Reader:
         for _ in range(tensor.ndim):
             array = self.machine.call("unsqueeze", [array, 0], {})
         return array
+
+
+_VIEWS = (
+    "select", "slice", "view", "_unsafe_view", "unsqueeze", "squeeze", "permute", "transpose", "t", "expand", "alias", "detach", "unbind",
+    "split", "split_with_sizes", "chunk", "diagonal",
+)  # fmt: skip
+
+
+def _changes_its_own(node: torch.fx.Node) -> bool:
+    """Whether an operation in place changes a tensor that nothing else sees, neither through a view nor later. It is then as good as the
+    same operation out of place, whose result the graph names from here on."""
+    changed = node.args[0]
+    if not isinstance(changed, torch.fx.Node) or changed.op != "call_function" or _kind(changed) in (*_VIEWS, "getitem"):
+        return False
+    before = set()
+    for other in node.graph.nodes:
+        if other is node:
+            break
+        before.add(other)
+    return all(user is node or (user in before and _kind(user) not in _VIEWS) for user in changed.users)
+
+
+def _kind(node: torch.fx.Node) -> str:
+    return getattr(getattr(node.target, "overloadpacket", node.target), "__name__", "")
 
 
 def _checked(cell: AbstractCell, machine: Machine, found: tuple[list[Array], list[Array | None]], P: int, L: int) -> Step:

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..._check import InputError
+from ..._torch_private import each_operator
 from ...cells import AbstractCell
 from ._refused import Refused
 from ._vectors import Vector, replaced
@@ -87,27 +87,28 @@ def survey(cell: AbstractCell, vectors: Sequence[Vector]) -> list[Call]:
         InputError: the step draws random numbers, or changes its input.
         Refused: it mixes units, or fails.
     """
-    watch = _Watch()
+    calls: list[Call] = []
+    own = [torch.rand(7) for _ in vectors]
     tensors = [torch.rand(s) for s in [(5, cell.gates, 7)] * 2 + [(5, 7)] * cell.states]
-    versions = [t._version for t in tensors]
+    before = [t.clone() for t in tensors]
     generator = torch.get_rng_state()
     try:
-        with torch.no_grad(), watch:
-            forward(cell, [v.name for v in vectors], [*tensors, *(torch.rand(7) for _ in vectors)])
+        with torch.no_grad(), each_operator(lambda name: calls.append(Call(name, _place()))):
+            forward(cell, [v.name for v in vectors], [*tensors, *own])
     except (InputError, Refused):
         raise
     except Exception as error:
         raise untraceable(cell, error) from error
     finally:
         torch.set_rng_state(generator)
-    _refuse_random(cell, watch.calls)
-    if versions != [t._version for t in tensors]:
-        _refuse_in_place(cell, watch.calls)
-    for call in watch.calls:
+    _refuse_random(cell, calls)
+    if not all(map(torch.equal, before, tensors)):
+        _refuse_in_place(cell, calls)
+    for call in calls:
         if call.name in _MIXING:
             name = call.name.removeprefix("_")
             raise Refused(f"{name} in step of {name_of(cell)} ({call.where}) mixes units, and a kernel computes each unit by itself")
-    return watch.calls
+    return calls
 
 
 def _refuse_random(cell: AbstractCell, calls: Sequence[Call]) -> None:
@@ -128,20 +129,12 @@ def _refuse_in_place(cell: AbstractCell, calls: Sequence[Call]) -> None:
     )
 
 
+def _place() -> str:
+    """The file and line of the step that is being computed."""
+    frame = next((f for f in reversed(traceback.extract_stack(limit=40)) if _is_users(f.filename)), None)
+    return f"{frame.filename}, line {frame.lineno}" if frame else "somewhere"
+
+
 def _is_users(file: str) -> bool:
     """Whether a file is not torch's and not of this package's kernels."""
-    return "/torch/" not in file and "throughtime/kernels" not in file and not file.startswith("<")
-
-
-class _Watch(TorchDispatchMode):
-    """Remembers each operator and from where it was called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[Call] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        frame = next((f for f in reversed(traceback.extract_stack(limit=40)) if _is_users(f.filename)), None)
-        where = f"{frame.filename}, line {frame.lineno}" if frame else "somewhere"
-        self.calls.append(Call(func.overloadpacket.__name__, where))
-        return func(*args, **(kwargs or {}))
+    return not any(part in file for part in ("/torch/", "throughtime/kernels", "throughtime/_torch", "contextlib", "<"))
