@@ -260,7 +260,7 @@ runs book.txt                           | book.txt is no folder
 compare-gradients                       | a run or --task says what to compare on, and neither is given
 compare-gradients RUN --task copy       | and both are given; expected one of them
 compare-gradients nowhere               | nowhere is no run folder
-compare-gradients RUN --length 5000     | symbols; expected 80,001 for 16 streams of 5000 steps. Lower --length or --batch-size
+compare-gradients RUN --length 5000     | steps; expected 5,000 or more for --length 5000. Lower --length
 compare-gradients --task cpoy           | --task is 'cpoy'; expected copy, adding, delayed-addition, temporal-order or text. Perhaps 'copy'?
 compare-gradients --task copy --methods foo | 'foo' names no gradient method; expected one of full
 compare-gradients --task copy --methods | --methods is given without a value

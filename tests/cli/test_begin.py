@@ -19,7 +19,7 @@ def test_from_another_run(trained, tmp_path):
     parent, child = RunFolder.open(trained), RunFolder.open(Path("child"))
     assert child.config.network == parent.config.network
     assert (child.config.loop.steps, child.config.optimiser.lr) == (1, 1e-30)
-    assert child.vocabulary().to_json() == parent.vocabulary().to_json()
+    assert child.task().vocabulary.to_json() == parent.task().vocabulary.to_json()
     one, other = load_file(parent.model), load_file(child.model)
     for name, weight in one.items():  # a step of 1e-30 changes no float32 number that is not 0
         assert torch.equal(weight, other[name]) or (weight - other[name]).abs().max() <= 1e-29
@@ -65,7 +65,7 @@ def test_a_table_of_runs(trained, tmp_path, capsys):
     (tmp_path / "one").symlink_to(trained)
     assert main(["runs", str(trained.parent)]) == 0
     (header, row) = capsys.readouterr().out.splitlines()
-    assert header.split() == ["run", "cell", "hidden", "steps", "valid", "nats", "bits/char", "tokens/s"]
+    assert header.split() == ["run", "cell", "hidden", "steps", "valid", "loss", "bits/char", "steps/s"]
     name, cell, hidden, steps, nats, *_ = row.split()
     assert (name, cell, hidden, steps) == ("run", "gru", "6", "6")
     assert 2 < float(nats) < 4

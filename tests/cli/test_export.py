@@ -38,9 +38,9 @@ def test_from_text_to_another_runtime(trained, capsys):
     run = onnxruntime.InferenceSession("model.onnx", quiet)
     facts = run.get_modelmeta().custom_metadata_map
     folder = RunFolder.open(trained)
-    vocabulary = folder.vocabulary()
+    vocabulary = folder.task().vocabulary
     assert (facts["level"], json.loads(facts["vocabulary"])) == ("char", vocabulary.to_json())
-    model = folder.load_model(vocabulary, torch.device("cpu"))
+    model = folder.load_model(folder.task(), torch.device("cpu"))
     tokens = torch.from_numpy(vocabulary.encode("the mat\n").astype(np.int64)).unsqueeze(1)
     with torch.no_grad():
         hs, _ = model.recurrence(model.input(tokens))
@@ -56,7 +56,7 @@ def test_the_file_is_in_the_run_folder_where_no_name_is_given(trained):
 
 
 def test_a_full_disk_leaves_no_file(trained, tmp_path, monkeypatch, capsys):
-    def full(aside, path):
+    def full(aside, path, previous):
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr("throughtime.training._files._into_place", full)

@@ -52,6 +52,21 @@ def test_the_verdict_and_the_page(case, tmp_path):
         assert "in float64" in shown
 
 
+class TestAStream:
+    """A part of longer streams is judged by how far its gradient reaches, not by how much of it was measured."""
+
+    def states(self, model: LanguageModel, batch: Batch) -> tuple[str, str]:
+        """As whole sequences, and as a part of streams."""
+        state = tuple(s.detach() for s in model.recurrence(model.enter(batch))[1])
+        return tuple(tt.gradient_flow(model, batch, carry=c, windows=False).verdict.state for c in (None, state))
+
+    def test_a_reach_of_some_twenty_steps_is_healthy_there(self):
+        assert self.states(network(tt.cells.LSTM(), nn.ForgetBias(1.0)), text(96)) == ("vanishing", "healthy")
+
+    def test_one_of_a_few_steps_is_not(self):
+        assert self.states(network(Elman()), text()) == ("vanishing", "vanishing")
+
+
 class TestFollowedAdviceHelps:
     def advised(self, name: str, about: str):
         model, batch = BY_NAME[name].make()

@@ -9,7 +9,6 @@ import torch
 from _pictures import no_pictures as no_pictures, pictures as pictures
 from rich.console import Console
 
-from throughtime.data import Corpus
 from throughtime.training import (
     LoopOptions,
     NetworkOptions,
@@ -17,9 +16,9 @@ from throughtime.training import (
     RunFolder,
     TextOptions,
     TextRun,
+    TextTask,
     begin,
     check_run,
-    text_source,
 )
 
 TEXT = (
@@ -59,7 +58,7 @@ def make_run(tmp_path):
             replace(LoopOptions(batch_size=4, bptt=8, steps=12, eval_every=5, threads=1), **(loop or {})),
         )
         check_run(config)
-        Corpus.build(text_source(options), path)
+        TextTask.prepare(path, config, parent=None, told=lambda what, done, total: None)
         run = RunFolder(path, config)
         run.write_config()
         begin(run)

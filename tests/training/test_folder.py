@@ -46,6 +46,19 @@ def test_a_configuration_that_is_none(tmp_path, text, words):
         RunFolder.open(tmp_path)
 
 
+def test_a_run_from_before_there_were_tasks_is_about_a_text(make_run):
+    run = make_run()
+    edit(run, lambda about: about.pop("task"))
+    assert RunFolder.open(run.path).config == run.config
+
+
+def test_a_task_that_is_none(make_run):
+    run = make_run()
+    edit(run, lambda about: about.update(task="cooking"))
+    with pytest.raises(InputError, match=r"names the task 'cooking'; expected text"):
+        RunFolder.open(run.path)
+
+
 def test_no_run_folder(tmp_path):
     with pytest.raises(InputError, match=r"is no run folder: it has no config\.json; expected one that 'throughtime train' made"):
         RunFolder.open(tmp_path)
@@ -69,7 +82,7 @@ def test_sizes_of_a_stranger_allocate_nothing(make_run, network, words):
     edit(run, lambda about: about["run"]["network"].update(network))
     opened = RunFolder.open(run.path)
     with pytest.raises(InputError, match=words):
-        opened.load_model(opened.vocabulary(), CPU)
+        opened.load_model(opened.task(), CPU)
 
 
 class Trap:
@@ -93,7 +106,7 @@ def test_weights_that_are_no_safetensors(make_run, kind):
         case "missing":
             run.model.unlink()
     with pytest.raises(InputError, match=r"model\.safetensors (cannot be read as safetensors|is not there)"):
-        run.load_model(run.vocabulary(), CPU)
+        run.load_model(run.task(), CPU)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +126,7 @@ def test_weights_of_another_model(make_run, change, words):
     change(weights)
     save_file(weights, run.model)
     with pytest.raises(InputError, match=words):
-        run.load_model(run.vocabulary(), CPU)
+        run.load_model(run.task(), CPU)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +149,7 @@ def test_a_corpus_of_a_stranger(make_run, corpus, words):
     run = make_run()
     (run.path / "tokens" / "corpus.json").write_text(json.dumps(corpus))
     with pytest.raises(InputError, match=words):
-        run.corpus()
+        run.task().corpus()
 
 
 def test_ids_that_were_cut_short_or_lost(make_run):
@@ -146,10 +159,10 @@ def test_ids_that_were_cut_short_or_lost(make_run):
     with pytest.raises(
         InputError, match=r"train\.bin has [\d,]+ bytes; expected [\d,]+ for [\d,]+ tokens: it was cut short or changed\. Train again"
     ):
-        run.corpus()
+        run.task().corpus()
     path.unlink()
     with pytest.raises(InputError, match=r"train\.bin cannot be read \(No such file"):
-        run.corpus()
+        run.task().corpus()
 
 
 def test_ids_beyond_the_vocabulary(make_run, console):
@@ -164,7 +177,7 @@ def test_a_vocabulary_of_another_size(make_run):
     run = make_run()
     (run.path / "vocabulary.json").write_text('{"level": "byte"}')
     with pytest.raises(InputError, match=r"has shape .*; expected \(256"):
-        run.load_model(run.vocabulary(), CPU)
+        run.load_model(run.task(), CPU)
 
 
 def test_what_stands_is_not_written_over(make_run, tmp_path):

@@ -158,6 +158,7 @@ def test_a_state_that_is_not_this_runs(make_run, console, spoil, tmp_path):
             about = file.metadata()
         raw = save({name: torch.zeros(3) if "exp_avg" in name else t for name, t in load_file(run.state).items()}, about)
     run.state.write_bytes({"cut": raw[:-5], "empty": b""}.get(spoil, raw))
+    run.previous_state.unlink()
     with pytest.raises(
         InputError, match=r"state\.safetensors(: weight| cannot be read as safetensors| is not the state).*(Restore|train again)"
     ):

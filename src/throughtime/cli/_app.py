@@ -28,7 +28,7 @@ class Verb:
 
 
 VERBS = {
-    ("train", "text"): Verb("TrainText", "_train.train_text", "train a language model on a text"),
+    ("train", "text"): Verb("TrainText", "_train.train", "train a language model on a text"),
     ("evaluate",): Verb("Evaluate", "_evaluate.evaluate", "measure a trained model on held-out text"),
     ("sample",): Verb("Sample", "_sample.sample", "let a trained model write"),
     ("export",): Verb("Export", "_export.export", "write a trained model for other runtimes"),
@@ -139,7 +139,10 @@ def _outcome(work: Callable[[], int], interruption: Interruption) -> int:
         return say(_about_file(error))
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or any(word in str(error) for word in _NO_MEMORY):
-            return say("there is not enough memory for these sizes. Lower --hidden, --layers, --batch-size or --bptt.")
+            return say(
+                "there is not enough memory for these sizes. Lower --hidden, --layers, --batch-size or --bptt, "
+                "or keep less of a long window: --gradient checkpointed:budget=64MB."
+            )
         raise
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from .. import _check, data
 from .._bar import bar
 from .._check import InputError
+from .._shapes import State
 from ..data import Batch, TokenStream
 from ..gradients import AbstractGradient, Compared, compare
 from ..models import AbstractModel, Head, LanguageModel, Linear, SequenceModel, SquaredError, Vectors
@@ -23,9 +24,11 @@ from ..training import METHODS, Estimate, NetworkOptions, RunFolder, build_cell,
 from ._app import Call
 from ._compared import draw_compared, header, left_out, row_lines
 from ._demo import reference_text
+from ._place import STREAMS, place, usual_steps
 from ._threads import use_threads
 from ._verbs import CompareGradients, Task
 
+_LENGTH, _BATCH_SIZE = 128, 16  # of a task
 _CALLS_OF_COST = 5  # compare's own: to begin, three that are timed, one for the memory
 
 
@@ -33,11 +36,11 @@ def compare_gradients(chosen: CompareGradients, call: Call) -> int:
     """The verb."""
     _check_choices(chosen)
     methods = {spec: method_of(spec) for spec in chosen.methods or [row.spec for row in METHODS]}
-    model, batch, about = _of_run(chosen.run, chosen) if chosen.run is not None else _of_task(chosen)
+    model, batch, state, about = _of_run(chosen.run, chosen) if chosen.run is not None else _of_task(chosen)
     picture = _picture(chosen)
     found = _Found(about)
     with call.interruption.cleaned_up(lambda: found.print_json() if chosen.json and found.rows else None):
-        _measure(model, batch, methods, found, chosen)
+        _measure(model, batch, state, methods, found, chosen)
     draw_compared(found.rows, picture, about)
     if chosen.json:
         found.print_json(str(picture))
@@ -71,7 +74,14 @@ class _Found:
         print(json.dumps(told), flush=True)
 
 
-def _measure(model: AbstractModel, batch: Batch, methods: dict[str, AbstractGradient], found: _Found, chosen: CompareGradients) -> None:
+def _measure(
+    model: AbstractModel,
+    batch: Batch,
+    state: State | None,
+    methods: dict[str, AbstractGradient],
+    found: _Found,
+    chosen: CompareGradients,
+) -> None:
     """Row after row, each told as soon as it is there; what the budget has no room for is left out, by name and cost."""
     console, errors = Console(quiet=chosen.json), Console(stderr=True)
     seconds_in_all = float("inf") if chosen.all else 60 * chosen.minutes
@@ -89,7 +99,7 @@ def _measure(model: AbstractModel, batch: Batch, methods: dict[str, AbstractGrad
             show("measuring", i, len(fitting))
             if i and time.monotonic() - started > seconds_in_all:
                 break
-            (row,) = compare(model, batch, {name: methods[name]}, draws=chosen.draws)
+            (row,) = compare(model, batch, {name: methods[name]}, draws=chosen.draws, state=state)
             found.rows.append(row)
             console.print(*row_lines(row, console), sep="\n", soft_wrap=True, highlight=False, markup=False)
             sys.stdout.flush()
@@ -124,7 +134,8 @@ def _check_choices(chosen: CompareGradients) -> None:
             f"a run or --task says what to compare on, and {given} given; expected one of them. Name a run folder, or --task copy."
         )
     for name in ("length", "batch_size", "hidden", "layers"):
-        _check.positive(f"--{name.replace('_', '-')}", getattr(chosen, name), most=1_000_000)
+        if (value := getattr(chosen, name)) is not None:
+            _check.positive(f"--{name.replace('_', '-')}", value, most=1_000_000)
     use_threads(chosen.threads)
     _check.seed(chosen.seed)
     _check.above_zero("--minutes", chosen.minutes)
@@ -132,27 +143,27 @@ def _check_choices(chosen: CompareGradients) -> None:
         raise InputError(f"--draws is {chosen.draws}; expected an integer from 2: one draw has no variance. Give more.")
 
 
-def _of_run(path: Path, chosen: CompareGradients) -> tuple[AbstractModel, Batch, str]:
-    """A run's best weights, and the first windows of its training text."""
+def _of_run(path: Path, chosen: CompareGradients) -> tuple[AbstractModel, Batch, State | None, str]:
+    """A run's best weights, and the place of its text at which ``flow`` looks too."""
     folder = RunFolder.open(path)
-    model = folder.load_model(folder.vocabulary(), torch.device("cpu"))
-    tokens = folder.corpus().sections["train"].tokens
-    needed = chosen.batch_size * chosen.length + 1
-    if len(tokens) < needed:
+    task = folder.task()
+    model = folder.load_model(task, torch.device("cpu"))
+    length = chosen.length or usual_steps(folder)
+    name, stream = task.windows(None, streams=chosen.batch_size or STREAMS, window=length)
+    batch, state = place(model, stream)
+    if chosen.length is not None and batch.T < chosen.length:
         raise InputError(
-            f"the run's training text has {len(tokens):,} symbols; expected {needed:,} for {chosen.batch_size} streams of {chosen.length} "
-            "steps. Lower --length or --batch-size."
+            f"the run's {name} part has {batch.T:,} steps; expected {chosen.length:,} or more for --length {chosen.length}. Lower --length."
         )
-    batch = TokenStream(tokens, batch_size=chosen.batch_size, window=chosen.length)[0]
-    return model, batch, f"{path}: {_sizes(model, batch)}"
+    return model, batch, state, f"{path}, {name} part: {_sizes(model, batch)}"
 
 
-def _of_task(chosen: CompareGradients) -> tuple[AbstractModel, Batch, str]:
+def _of_task(chosen: CompareGradients) -> tuple[AbstractModel, Batch, None, str]:
     """A network with the weights of ``--seed``, and a batch of the task."""
     assert chosen.task is not None, "_check_choices has seen to it"
     chance = torch.Generator().manual_seed(chosen.seed)
     torch.manual_seed(chosen.seed)
-    batch = _batch(chosen.task, chosen.length, chosen.batch_size, chance)
+    batch = _batch(chosen.task, chosen.length or _LENGTH, chosen.batch_size or _BATCH_SIZE, chance)
     cell = build_cell(NetworkOptions(cell=chosen.cell))
     rules = (TorchUniform(), Orthogonal()) if chosen.orthogonal else (TorchUniform(),)
     if batch.inputs.is_floating_point():
@@ -162,7 +173,7 @@ def _of_task(chosen: CompareGradients) -> tuple[AbstractModel, Batch, str]:
     else:
         symbols = 1 + int(max(batch.inputs.max(), batch.known_targets().max()))
         model = LanguageModel(symbols, cell=cell, hidden_size=chosen.hidden, num_layers=chosen.layers, embedding_size=0, initialisers=rules)
-    return model, batch, f"{chosen.task}: {_sizes(model, batch)}"
+    return model, batch, None, f"{chosen.task}: {_sizes(model, batch)}"
 
 
 def _batch(task: Task, length: int, batch_size: int, chance: torch.Generator) -> Batch:

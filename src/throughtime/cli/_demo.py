@@ -9,7 +9,7 @@ from ._app import Call
 from ._outputs import lasting_console
 from ._sample import sample
 from ._train import prepared, run
-from ._verbs import Demo, Sample, TrainText
+from ._verbs import Demo, FolderOptions, Sample, TrainText
 
 
 def demo(chosen: Demo, call: Call) -> int:
@@ -44,5 +44,5 @@ def _options(text: Path, chosen: Demo) -> TrainText:
         NetworkOptions(hidden=chosen.hidden, cell="gru"),
         OptimiserOptions(lr=4e-3, schedule="cosine"),
         LoopOptions(minutes=chosen.minutes),
-        chosen.out,
+        FolderOptions(chosen.out),
     )

@@ -1,10 +1,8 @@
 """``throughtime export``: a trained model in a file that other runtimes read."""
 
-import json
-
 import torch
 
-from ..nn import Recurrence
+from ..models import AbstractModel, Linear, Vectors
 from ..training import RunFolder, export_onnx
 from ._app import Call
 from ._verbs import Export
@@ -13,17 +11,20 @@ from ._verbs import Export
 def export(chosen: Export, call: Call) -> int:
     """The verb."""
     folder = RunFolder.open(chosen.run)
-    vocabulary = folder.vocabulary()
-    model = folder.load_model(vocabulary, torch.device("cpu"))
+    task = folder.task()
+    model = folder.load_model(task, torch.device("cpu"))
     file = folder.path / "model.onnx" if chosen.to is None else chosen.to
-    export_onnx(model, file, about={"level": vocabulary.level, "vocabulary": json.dumps(vocabulary.to_json())})
-    print(f"wrote {file}: {_signature(model.recurrence)}, V {vocabulary.size:,}; the vocabulary is in metadata_props")
+    export_onnx(model, file, about=task.facts())
+    print(f"wrote {file}: {_signature(model)}; {task.sizes_from} is in metadata_props")
     return 0
 
 
-def _signature(stack: Recurrence) -> str:
+def _signature(model: AbstractModel) -> str:
     """What goes in and comes out, for whoever calls the file next."""
+    stack = model.recurrence
     states = ("h", "c")[: stack.cell.states]
     going_in, coming_out = (", ".join(f"{s}_{way}" for s in states) for way in ("in", "out"))
-    sizes = f"L {stack.num_layers}, H {stack.hidden_size:,}"
-    return f"tokens (T, B), {going_in} (L, B, H) → logits (T, B, V), {coming_out} (L, B, H), {sizes}"
+    entering = f"inputs (T, B, {model.input.size})" if isinstance(model.input, Vectors) else "tokens (T, B)"
+    leaving = "outputs" if isinstance(model.head.output, Linear) else "logits"
+    sizes = f"L {stack.num_layers}, H {stack.hidden_size:,}, V {model.head.weight.shape[0]:,}"
+    return f"{entering}, {going_in} (L, B, H) → {leaving} (T, B, V), {coming_out} (L, B, H), {sizes}"

@@ -320,13 +320,14 @@ def _sentence(entry: Entry) -> str:
 
 @cache
 def _docstrings(group: type) -> dict[str, str]:
-    """The strings below a dataclass's fields; none where the source is not there."""
+    """The strings below a dataclass's fields, its bases' too; none where the source is not there."""
+    inherited = {name: text for base in reversed(group.__bases__) if is_dataclass(base) for name, text in _docstrings(base).items()}
     try:
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(group))).body
     except (OSError, TypeError, ValueError):
-        return {}
+        return inherited
     body = typing.cast(ast.ClassDef, tree).body
-    return {
+    return inherited | {
         field.target.id: inspect.cleandoc(text.value.value).replace("\n", " ")
         for field, text in pairwise(body)
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)

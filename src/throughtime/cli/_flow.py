@@ -6,19 +6,18 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from .. import _check
 from .._bar import bar
 from .._check import InputError
-from ..data import Section, TokenStream, encode_file
+from ..data import encode_file
 from ..flow import Flow, TrainedBy, gradient_flow
 from ..gradients import TruncatedBPTT
-from ..models import LanguageModel
-from ..training import RunFolder, check_new_file, device, method_of
+from ..training import RunFolder, TextTask, check_new_file, device, method_of, text_windows
 from ._app import Call
+from ._place import place, usual_steps
 from ._threads import use_threads
 from ._verbs import ShowFlow
 
@@ -32,20 +31,25 @@ def flow(chosen: ShowFlow, call: Call) -> int:
     if chosen.html is not None:
         check_new_file(chosen.html)
     folder = RunFolder.open(chosen.run)
-    window, vocabulary = folder.config.loop.bptt, folder.vocabulary()
-    model = folder.load_model(vocabulary, device(chosen.device))
+    window, task = folder.config.loop.bptt, folder.task()
+    model = folder.load_model(task, device(chosen.device))
+    steps = chosen.steps or usual_steps(folder)
     with ExitStack() as stack:
-        if chosen.data is not None:
+        if chosen.data is None:
+            name, stream = task.windows(None, streams=chosen.streams, window=steps)
+        elif isinstance(task, TextTask):
             aside = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            name, section = chosen.data.name, encode_file(chosen.data, vocabulary, aside / "data.bin", chosen.encoding)
+            name, section = chosen.data.name, encode_file(chosen.data, task.vocabulary, aside / "data.bin", chosen.encoding)
+            stream = text_windows(section, name, streams=chosen.streams, window=steps)
         else:
-            name, section = _held_out(folder)
+            raise InputError(f"--data is given for a run of train {folder.config.task}; expected its own data alone. Leave it out.")
+        batch, state = place(model, stream)
         with bar(Console(stderr=True)) as show:
             show(f"measuring {name}", 0, 1)
-            found = _measure(model, section, name, chosen.steps or 2 * window, chosen.streams, _trained_by(folder))
+            found = gradient_flow(model, batch, carry=state, trained_by=_trained_by(folder))
 
     def spell(symbol: int) -> str:
-        return vocabulary.decode([symbol])
+        return task.vocabulary.decode([symbol]) if isinstance(task, TextTask) else str(symbol)
 
     if chosen.html is not None:
         found.to_html(chosen.html, symbols=spell, window=window, title=f"Gradient flow of {folder.path} on {name}", reader="shell")
@@ -62,33 +66,11 @@ def flow(chosen: ShowFlow, call: Call) -> int:
     return 0
 
 
-def _held_out(folder: RunFolder) -> tuple[str, Section]:
-    """The run's validation text, or the longest part where that has none."""
-    sections = folder.corpus().sections
-    name = "valid" if len(sections["valid"].tokens) >= 2 else max(sections, key=lambda name: len(sections[name].tokens))
-    return name, sections[name]
-
-
 def _trained_by(folder: RunFolder) -> TrainedBy:
     """The run's own method and window, its clip at each step and its regulariser left out."""
     loop = folder.config.loop
     method = TruncatedBPTT(loop.bptt) if loop.gradient is None else method_of(loop.gradient)
     return TrainedBy(method, loop.bptt)
-
-
-def _measure(model: LanguageModel, section: Section, name: str, steps: int, streams: int, trained_by: TrainedBy) -> Flow:
-    """Of the second window of the text, with the state that the first one leaves; of the first where there is no second."""
-    if (size := len(section.tokens)) < 2:
-        raise InputError(f"{name} has {size} symbols; expected at least 2, to predict one. Give a longer text with --data.")
-    B = max(1, min(streams, (size - 1) // (2 * steps)))
-    stream = TokenStream(section.tokens, batch_size=B, window=steps)
-    at = next(model.parameters()).device
-    first = stream[0].to(at)
-    if stream.steps < 2 * steps:
-        return gradient_flow(model, first, trained_by=trained_by)
-    with torch.no_grad():
-        _, state = model.recurrence(model.enter(first))
-    return gradient_flow(model, stream[1].to(at), carry=state, trained_by=trained_by)
 
 
 def _table(found: Flow) -> Table:
@@ -130,8 +112,7 @@ def _biases(found: Flow) -> dict[str, str]:
     forms |= {"(k, 2k)": (bias.overlapping.least, int(bias.overlapping.windows[-1]))} if bias.overlapping is not None else {}
     rows = {f"window, {form}": _least(least, most) for form, (least, most) in forms.items()}
     if bias.own is not None:
-        steps = f"{bias.own.method}, {bias.own.steps} steps"
-        rows["the run's own"] = f"{steps}: bias {bias.own.bias:.2%}, cosine {bias.own.cosine:.4f}"
+        rows["the run's own"] = f"{bias.own.words}: bias {bias.own.bias:.2%}, cosine {bias.own.cosine:.4f}"
     return rows
 
 

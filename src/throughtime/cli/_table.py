@@ -6,15 +6,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..training import Score, number
+from ..training import AbstractScore
 
 
-def show_scores(console: Console, scores: Mapping[str, Score]) -> None:
-    """A row a text, a column a unit."""
-    show_table(console, ("", *_UNITS), {name: _numbers(score) for name, score in scores.items()})
-
-
-_UNITS = ("nats/token", "bits/token", "bits/character", "perplexity", "tokens", "unknown")
+def show_scores(console: Console, scores: Mapping[str, AbstractScore]) -> None:
+    """A row a measured part, and one for each that it is compared with; a column a unit."""
+    rows = {row: cells for name, score in scores.items() for row, cells in score.table(name).items()}
+    units = list(dict.fromkeys(unit for cells in rows.values() for unit in cells))
+    show_table(console, ("", *units), {row: [cells.get(unit, "") for unit in units] for row, cells in rows.items()})
 
 
 def show_table(console: Console, header: Sequence[str], rows: Mapping[str, Sequence[str]]) -> None:
@@ -34,8 +33,3 @@ def show_table(console: Console, header: Sequence[str], rows: Mapping[str, Seque
     for name, values in rows.items():
         table.add_row(escape(name), *values)
     console.print(table)
-
-
-def _numbers(s: Score) -> tuple[str, ...]:
-    bits = number(s.bits_per_character, 4)
-    return (number(s.nats, 4), number(s.bits_per_token, 4), bits, number(s.perplexity, 3), f"{s.tokens:,}", f"{s.unknown:,}")

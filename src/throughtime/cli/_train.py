@@ -1,33 +1,30 @@
-"""``throughtime train text``: from files to a run folder."""
+"""``throughtime train``: from data to a run folder, for every task."""
 
-import math
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 
 from .._bar import bar
 from .._errors import InputError
-from ..data import Corpus
 from ..training import (
+    TASKS,
+    AbstractTask,
+    AnyRun,
     Ended,
     LoopOptions,
     RunFolder,
-    TextRun,
     Training,
     begin,
-    check_memory,
     check_run,
     discard,
     estimate,
     number,
     resumed,
-    text_source,
-    training_stream,
 )
 from ._app import Call, say
 from ._compared import duration
@@ -37,7 +34,7 @@ from ._interrupt import INTERRUPTED
 from ._outputs import lasting_console
 from ._table import show_scores
 from ._threads import idle_threads
-from ._verbs import TrainText
+from ._verbs import FolderOptions, Train
 
 DIVERGED = 1  # the exit status of a training that ended worse than guessing
 _SLOW = 1.0  # seconds of a step that are told beforehand
@@ -45,37 +42,34 @@ _PLAIN: Any = {"soft_wrap": True, "highlight": False, "markup": False}
 
 _MAY_CHANGE = {
     *("lr", "momentum", "weight_decay", "schedule", "warmup", "decay", "decay_after", "clip", "clip_value", "clip_step", "omega"),
-    *("epochs", "steps", "minutes", "patience", "eval_every", "eval_tokens", "save_every", "sample_every", "watch_flow"),
+    *("epochs", "steps", "minutes", "patience", "eval_every", "eval_tokens", "save_every", "sample_every", "watch_flow", "on_nonfinite"),
     *("threads", "kernels", "device"),
 }
 
 
-def train_text(chosen: TrainText, call: Call) -> int:
+def train(chosen: Train, call: Call) -> int:
     """The verb."""
     console = lasting_console()
-    if chosen.resume:
-        return resume(call, console)
+    if chosen.folder.resume:
+        return resume(type(chosen), call, console)
     chosen, parent = _with_defaults(chosen, call)
-    if chosen.print_config:
-        print(as_toml(TextRun(chosen.text, chosen.network, chosen.optimiser, chosen.loop)))
+    if chosen.folder.print_config:
+        print(as_toml(chosen.run()))
         return 0
     with prepared(chosen, console, call, parent) as folder:
         return run(folder, console, call)
 
 
 @contextmanager
-def prepared(chosen: TrainText, console: Console, call: Call, parent: RunFolder | None = None) -> Iterator[RunFolder]:
-    """Check every choice, read the text, and make the run folder; nothing is left behind if that fails. Locked meanwhile and inside."""
-    config = TextRun(chosen.text, chosen.network, chosen.optimiser, _with_threads(chosen.loop))
+def prepared(chosen: Train, console: Console, call: Call, parent: RunFolder | None = None) -> Iterator[RunFolder]:
+    """Check every choice, read the data, and make the run folder; nothing is left behind if that fails. Locked meanwhile and inside."""
+    config = replace(cast(Any, chosen), loop=_with_threads(chosen.loop)).run()
     check_run(config)
-    out = chosen.out or _free_name(chosen)
-    RunFolder.refuse_existing(out, overwrite=chosen.overwrite)
-    check_memory(config.network, 2, config.loop.batch_size, config.loop.bptt)  # refuses what does not go before the text is read
+    out = chosen.folder.out or _free_name(config)
+    RunFolder.refuse_existing(out, overwrite=chosen.folder.overwrite)
     with RunFolder.preparing(out) as aside, call.interruption.cleaned_up(lambda: discard(aside)):
         beginning = RunFolder(aside, config)
-        corpus = _read(config, aside, console, parent)
-        training_stream(corpus, config.loop)
-        check_memory(config.network, corpus.vocabulary.size, config.loop.batch_size, config.loop.bptt)
+        _read(config, aside, console, parent)
         beginning.write_config()
         begin(beginning, None if parent is None else parent.model)
         folder = RunFolder.create(out, beginning)
@@ -83,38 +77,54 @@ def prepared(chosen: TrainText, console: Console, call: Call, parent: RunFolder 
         yield folder
 
 
-def _with_defaults(chosen: TrainText, call: Call) -> tuple[TrainText, RunFolder | None]:
+def _with_defaults(chosen: Train, call: Call) -> tuple[Train, RunFolder | None]:
     """What was typed over the options of --config or --from, and the run that --from names."""
-    if chosen.config is not None and chosen.from_run is not None:
+    config, from_run = chosen.folder.config, chosen.folder.from_run
+    if config is not None and from_run is not None:
         raise InputError("--config and --from are given together; expected options from one place. Leave one out.")
-    if chosen.config is not None:
-        return _typed_over(read_config(chosen.config), call), None
-    if chosen.from_run is None:
+    if config is not None:
+        return _typed_over(type(chosen), read_config(config, chosen.kind), call), None
+    if from_run is None:
         return chosen, None
-    parent = RunFolder.open(chosen.from_run)
-    again = _typed_over(parent.config, call)
-    for name, old, new in (
-        *((f.name, getattr(parent.config.network, f.name), getattr(again.network, f.name)) for f in fields(again.network)),
-        ("level", parent.config.text.level, again.text.level),
-    ):
-        if old != new and name not in ("dropout", "init", "forget_bias", "chrono"):
-            raise InputError(
-                f"--{name} is {new} but the weights that --from names have {old}; expected the same network and symbols. Leave it out."
-            )
+    parent = _of_kind(type(chosen), RunFolder.open(from_run))
+    again = _typed_over(type(chosen), parent.config, call)
+    _refuse_another_network(parent.config, again.run())
     return again, parent
 
 
-def _typed_over(run: TextRun, call: Call) -> TrainText:
-    typed = parse(TrainText, call.words, call.prog, "", TrainText(run.text, run.network, run.optimiser, run.loop))
-    return replace(typed, loop=_one_budget(run.loop, typed.loop))
+def _refuse_another_network(old: AnyRun, new: AnyRun) -> None:
+    """The parent's weights fit one network and one form of the data."""
+    network = {f.name for f in fields(new.network)} - {"dropout", "init", "forget_bias", "chrono"}
+    for one, other, names in ((old.network, new.network, network), (old.source, new.source, new.source.shapes)):
+        for name in sorted(names):
+            if getattr(one, name) != getattr(other, name):
+                raise InputError(
+                    f"--{name.replace('_', '-')} is {_shown(getattr(other, name))} but the weights that --from names have "
+                    f"{_shown(getattr(one, name))}; expected the same network and {new.source.form}. Leave it out."
+                )
 
 
-def resume(call: Call, console: Console) -> int:
+def _of_kind(verb: type[Train], folder: RunFolder) -> RunFolder:
+    """Refuse a run of another task."""
+    if (found := folder.config.task) != verb.kind.task:
+        raise InputError(
+            f"{folder.path} is a run of throughtime train {found}; expected one of throughtime train {verb.kind.task}. "
+            f"Name another run, or type: throughtime train {found}"
+        )
+    return folder
+
+
+def _typed_over(verb: type[Train], run: AnyRun, call: Call) -> Train:
+    typed = parse(verb, call.words, call.prog, "", verb.of(run, FolderOptions()))
+    return replace(cast(Any, typed), loop=_one_budget(run.loop, typed.loop))
+
+
+def resume(verb: type[Train], call: Call, console: Console) -> int:
     """Go on with the run in --out."""
-    folder, chosen = _stored(call)
+    folder, chosen = _stored(verb, call)
     with folder.locked():
         stored = folder.config
-        config = _merged(stored, TextRun(chosen.text, chosen.network, chosen.optimiser, chosen.loop))
+        config = _merged(stored, chosen.run())
         check_run(config)
         return run(RunFolder(folder.path, config), console, call, changed=config != stored)
 
@@ -145,7 +155,7 @@ def _tell_slow_steps(training: Training, console: Console) -> None:
 def _interrupted(folder: RunFolder, step: int) -> str:
     return (
         f"\ninterrupted after step {step:,}; the whole state is saved in {folder.path}. Go on with:\n"
-        f"  throughtime train text --out {shlex.quote(str(folder.path))} --resume"
+        f"  throughtime train {folder.config.task} --out {shlex.quote(str(folder.path))} --resume"
     )
 
 
@@ -156,23 +166,21 @@ def _unmeasured(folder: RunFolder) -> str:
     )
 
 
-def _stored(call: Call) -> tuple[RunFolder, TrainText]:
+def _stored(verb: type[Train], call: Call) -> tuple[RunFolder, Train]:
     """The folder named by --out, and its options with what was given anew."""
-    out = parse(TrainText, call.words, call.prog, "").out
+    out = parse(verb, call.words, call.prog, "").folder.out
     if out is None:
         raise InputError("--resume is given without --out; expected the run folder to go on with. Name it: --out RUN --resume")
-    folder = RunFolder.open(out)
-    stored = folder.config
-    default = TrainText(stored.text, stored.network, stored.optimiser, stored.loop, out, resume=True)
-    chosen = parse(TrainText, call.words, call.prog, "", default)
-    if chosen.overwrite:
+    folder = _of_kind(verb, RunFolder.open(out))
+    chosen = parse(verb, call.words, call.prog, "", verb.of(folder.config, FolderOptions(out, resume=True)))
+    if chosen.folder.overwrite:
         raise InputError("--resume and --overwrite are given together; expected one of them. Leave one out.")
     return folder, chosen
 
 
-def _merged(stored: TextRun, given: TextRun) -> TextRun:
+def _merged(stored: AnyRun, given: AnyRun) -> AnyRun:
     """The stored configuration with the given one's changes, refusing those that would make it another run."""
-    for section in fields(TextRun):
+    for section in fields(cast(Any, stored)):
         old, new = getattr(stored, section.name), getattr(given, section.name)
         for option in fields(old):
             if getattr(old, option.name) != getattr(new, option.name) and option.name not in _MAY_CHANGE:
@@ -182,7 +190,7 @@ def _merged(stored: TextRun, given: TextRun) -> TextRun:
                     f"expected the same to go on. "
                     "Leave it out, or begin another run."
                 )
-    return replace(given, loop=_one_budget(stored.loop, given.loop))
+    return replace(cast(Any, given), loop=_one_budget(stored.loop, given.loop))
 
 
 def _one_budget(old: LoopOptions, new: LoopOptions) -> LoopOptions:
@@ -198,30 +206,21 @@ def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _free_name(chosen: TrainText) -> Path:
-    stem = chosen.text.files[0].stem.strip("-.") or "text"
-    name = f"{stem}-{chosen.network.cell.replace(':', '-')}{chosen.network.hidden}"
+def _free_name(run: AnyRun) -> Path:
+    stem = run.source.files[0].stem.strip("-.") or run.task
+    name = f"{stem}-{run.network.cell.replace(':', '-')}{run.network.hidden}"
     number = 1
     while (path := Path("runs") / f"{name}-{number}").exists():
         number += 1
     return path
 
 
-def _read(config: TextRun, folder: Path, console: Console, parent: RunFolder | None) -> Corpus:
-    text, vocabulary = config.text, None if parent is None else parent.vocabulary()
+def _read(config: AnyRun, folder: Path, console: Console, parent: RunFolder | None) -> None:
+    """The data into the run folder, and a line about it."""
+    before: AbstractTask | None = None if parent is None else parent.task()
     with bar(console) as show:
-        corpus = Corpus.build(
-            text_source(text),
-            folder,
-            level=text.level,
-            vocabulary_size=text.vocab_size,
-            min_count=text.min_count,
-            vocabulary=vocabulary,
-            progress=show,
-        )
-    sizes = "  ".join(f"{name} {len(s.tokens):,}" for name, s in corpus.sections.items() if len(s.tokens))
-    console.print(f"{corpus.vocabulary.size:,} symbols at level {text.level}; {sizes}", highlight=False)
-    return corpus
+        task = TASKS[config.task][1].prepare(folder, config, parent=before, told=show)
+    console.print(task.about(), highlight=False, markup=False, soft_wrap=True)
 
 
 def _with_threads(loop: LoopOptions) -> LoopOptions:
@@ -234,12 +233,12 @@ def _conclude(folder: RunFolder, ended: Ended, console: Console) -> int:
     if ended.scores:
         show_scores(console, ended.scores)
     console.print(f"run folder: {folder.path}", **_PLAIN)
+    task = folder.task()
     if ended.diverged is None:
-        console.print(f"sample it with: throughtime sample {shlex.quote(str(folder.path))}", **_PLAIN)
+        console.print(f"{task.sampled} {shlex.quote(str(folder.path))}", **_PLAIN)
         return 0
-    guessing = math.log(folder.vocabulary().size)
     say(
-        f"the training diverged: the last validation costs {number(ended.diverged, 3)} nats a symbol, and guessing {guessing:.3f}; "
+        f"the training diverged: the last validation costs {number(ended.diverged, 3)} {task.unit.cost}, and guessing {task.guess:.3f}; "
         "expected less than guessing. Lower --lr, or --clip."
     )
     return DIVERGED

@@ -1,11 +1,11 @@
 """All that can be typed: a dataclass a verb. A field is a flag, the string below it its help; the class's docstring is the verb's."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from ..training.flag import Flag
-from ..training.options import LoopOptions, NetworkOptions, OptimiserOptions, TextOptions
+from ..training.options import AnyRun, LoopOptions, NetworkOptions, OptimiserOptions, TextOptions, TextRun
 
 _Run = Annotated[Path, Flag("RUN", positional=True)]
 _Threads = Annotated[int | None, Flag("N", "as many as are idle", rare=True)]
@@ -14,7 +14,45 @@ _Encoding = Annotated[str, Flag("NAME", rare=True)]
 
 
 @dataclass(frozen=True)
-class TrainText:
+class FolderOptions:
+    """The run folder."""
+
+    out: Annotated[Path | None, Flag("RUN", "runs/, the data's name, the cell and a number")] = None
+    """The run folder."""
+    resume: bool = False
+    """Go on with the run in --out, from where it was saved. Its data and network stay; the rate, clips and budget may be given anew."""
+    overwrite: bool = False
+    """Replace the run in --out."""
+    from_run: Annotated[Path | None, Flag("RUN", name="--from")] = None
+    """Begin a new run from the best weights of this one, with its network and other options, on FILE or on its own data."""
+    config: Annotated[Path | None, Flag("FILE")] = None
+    """Options from a TOML file; flags go before it."""
+    print_config: Annotated[bool, Flag(rare=True)] = False
+    """Print all options as --config takes them, and do nothing else."""
+
+
+class Train:
+    """What every verb of training has: the sections of a run, and its folder."""
+
+    kind: ClassVar[type[AnyRun]]
+    network: Any
+    optimiser: OptimiserOptions
+    loop: LoopOptions
+    folder: FolderOptions
+
+    def run(self) -> AnyRun:
+        """What is chosen, as config.json has it."""
+        return self.kind(**{section.name: getattr(self, section.name) for section in fields(cast(Any, self.kind))})
+
+    @classmethod
+    def of(cls, run: AnyRun, folder: FolderOptions) -> "Train":
+        """The words that would have chosen a run."""
+        sections = {section.name: getattr(run, section.name) for section in fields(cast(Any, run))}
+        return cast(Any, cls)(**sections, folder=folder)
+
+
+@dataclass(frozen=True)
+class TrainText(Train):
     """Train a recurrent language model on a text.
 
     throughtime train text book.txt --hidden 512 --epochs 20 --out runs/book
@@ -28,18 +66,9 @@ class TrainText:
     network: NetworkOptions = field(default_factory=NetworkOptions)
     optimiser: OptimiserOptions = field(default_factory=OptimiserOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
-    out: Annotated[Path | None, Flag("RUN", "runs/, the text's name, the cell and a number")] = None
-    """The run folder."""
-    resume: bool = False
-    """Go on with the run in --out, from where it was saved. Its text and network stay; the rate, clips and budget may be given anew."""
-    overwrite: bool = False
-    """Replace the run in --out."""
-    from_run: Annotated[Path | None, Flag("RUN", name="--from")] = None
-    """Begin a new run from the best weights of this one, with its symbols, network and other options, on FILE or on its own text."""
-    config: Annotated[Path | None, Flag("FILE")] = None
-    """Options from a TOML file; flags go before it."""
-    print_config: Annotated[bool, Flag(rare=True)] = False
-    """Print all options as --config takes them, and do nothing else."""
+    folder: FolderOptions = field(default_factory=FolderOptions)
+
+    kind = TextRun
 
 
 @dataclass(frozen=True)
@@ -132,15 +161,15 @@ class CompareGradients:
     """Every gradient method on the same weights and batch: right, noisy, fast, large."""
 
     run: Annotated[Path | None, Flag("RUN", "--task is", positional=True)] = None
-    """A run folder: its weights, and its training text."""
+    """A run folder: its weights, and its held-out text, at the same place as throughtime flow."""
     task: Annotated[Task | None, Flag(unless="a run is")] = None
     """A synthetic task, or text that Python carries; and a new network."""
     methods: Annotated[tuple[str, ...], Flag("METHOD[:OPTION=VALUE,...] ...", "all, with usual options")] = ()
     """The methods, as --gradient of throughtime train takes them."""
-    length: int = 128
+    length: Annotated[int | None, Flag("T", "two of the run's windows; 128 of a task")] = None
     """Steps of the batch."""
-    batch_size: int = 16
-    """Streams side by side."""
+    batch_size: Annotated[int | None, Flag("B", "8 of a run; 16 of a task")] = None
+    """Streams side by side; of a run, fewer where the text is short."""
     cell: Literal["rnn", "gru", "lstm"] = "gru"
     """The cell of a task's network."""
     hidden: int = 32

@@ -9,7 +9,7 @@ from ._corpus import (
     encode_file as encode_file,
     read_vocabulary as read_vocabulary,
 )
-from ._stream import Tokens as Tokens, TokenStream as TokenStream
+from ._stream import AbstractStream as AbstractStream, Tokens as Tokens, TokenStream as TokenStream
 from ._tasks import adding as adding, copying as copying, delayed_addition as delayed_addition, temporal_order as temporal_order
 from ._vocabulary import (
     AbstractVocabulary as AbstractVocabulary,

@@ -3,6 +3,7 @@
 T time · B batch.
 """
 
+import abc
 import mmap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,33 @@ from ._batch import Batch
 
 _RELEASE_EVERY = 64 << 20  # bytes read between two releases of the mapped pages
 _MAPS_AT_LEAST = 64 << 10  # bytes that a system maps around a single byte that is read
+
+
+class AbstractStream(abc.ABC):
+    """Batches in a fixed order: the same ones for the same numbers, so that training can be gone on with anywhere.
+
+    Batch i + 1 continues the streams of batch i where it does not mark them ``fresh``.
+
+    >>> class Ones(AbstractStream):
+    ...     def __len__(self):
+    ...         return 3
+    ...     def __getitem__(self, i):
+    ...         return Batch(torch.ones(5, 2, 1), torch.ones(5, 2, 1), fresh=torch.full((2,), i == 0))
+    >>> Ones().at(3).fresh.tolist()  # the second pass begins
+    [True, True]
+    """
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """Batches in one pass."""
+
+    @abc.abstractmethod
+    def __getitem__(self, i: int) -> Batch:
+        """Batch i of the first pass."""
+
+    def at(self, step: int) -> Batch:
+        """The batch of a training step, counted over all passes. A stream that shuffles does it here."""
+        return self[step % len(self)]
 
 
 @final
@@ -59,7 +87,7 @@ class Tokens:
 
 
 @final
-class TokenStream:
+class TokenStream(AbstractStream):
     """Windows of a token sequence. Batch i holds steps i·T … of B contiguous streams; batch i + 1 continues where it ended.
 
     Each stream is a B-th of the tokens, so that every token is predicted once, except the first and up to B − 1 at the end. The first

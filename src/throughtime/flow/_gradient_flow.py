@@ -90,7 +90,7 @@ def _flow(problem: Problem, close: Closely) -> Flow:
         T=batch.T,
         B=batch.B,
         max_lag=len(found.adjoint.profile) - 1,
-        carried=problem.state is not None,
+        carried=found.carried,
         loss=found.loss,
         losses=found.losses,
         inputs=_symbols(batch.inputs),

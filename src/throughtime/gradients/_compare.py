@@ -27,6 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from .. import _check
 from .._check import InputError
+from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
 from ._base import AbstractGradient
@@ -59,14 +60,22 @@ class Compared:
     refused: str | None = None
 
 
-def compare(model: AbstractModel, batch: Batch, methods: Mapping[str, AbstractGradient], *, draws: int = 20) -> Iterator[Compared]:
-    """Measure each method in turn, from the model's initial state. The model's weights are not changed; its gradients are set to None.
+def compare(
+    model: AbstractModel,
+    batch: Batch,
+    methods: Mapping[str, AbstractGradient],
+    *,
+    draws: int = 20,
+    state: State | None = None,
+) -> Iterator[Compared]:
+    """Measure each method in turn. The model's weights are not changed; its gradients are set to None.
 
     Args:
         model: the model; its dropout is off during the measurement.
         batch: T steps of B streams. No method sees steps before the batch.
         methods: the methods, by the names that they get in the results.
         draws: how many seeds are used for a method that has a ``seed``; they count up from its own.
+        state: the recurrent state before the batch, S tensors (L, B, H); None: the model's initial state.
 
     Returns:
         An iterator over the measurements. Each method is measured when its row is asked for.
@@ -85,23 +94,24 @@ def compare(model: AbstractModel, batch: Batch, methods: Mapping[str, AbstractGr
         raise InputError(f"draws is {draws}; expected at least 2: one draw has no variance. Give more.")
     precise = copy.deepcopy(model).double().eval()
     at_double = _double(batch)
-    exact = _gradient(precise, at_double, FullBPTT())
+    before = None if state is None else tuple(s.detach().double() for s in state)
+    exact = _gradient(precise, at_double, FullBPTT(), before)
     if not exact.any():
         raise InputError("the exact gradient of this batch is 0; expected a batch with a loss that the weights can change. Give another.")
     for name, method in methods.items():
         try:
-            quality = _quality(precise, at_double, _drawn(method, draws), exact)
+            quality = _quality(precise, at_double, _drawn(method, draws), exact, before)
             yield Compared(name, method.agrees, **quality, **_cost(model, batch, method))
         except (NotImplementedError, InputError) as error:
             yield Compared(name, method.agrees, refused=str(error))
 
 
-def _quality(model: AbstractModel, batch: Batch, draws: list[AbstractGradient], exact: Tensor) -> dict[str, Any]:
+def _quality(model: AbstractModel, batch: Batch, draws: list[AbstractGradient], exact: Tensor, state: State | None) -> dict[str, Any]:
     """(1)–(5), without keeping the draws, since a network's gradient may be large."""
     n, size = len(draws), exact.norm()
     mean, square = torch.zeros_like(exact), 0.0  # Welford: Σ ‖ĝ_i − ḡ‖² in one pass
     for i, method in enumerate(draws, 1):
-        g = _gradient(model, batch, method)
+        g = _gradient(model, batch, method, state)
         before = g - mean
         mean = mean + before / i  # (1)
         square += float(before @ (g - mean))
@@ -153,10 +163,10 @@ def _drawn(method: AbstractGradient, draws: int) -> list[AbstractGradient]:
     return [replace(options, seed=_check.seed(options.seed + i)) for i in range(draws)]
 
 
-def _gradient(model: AbstractModel, batch: Batch, method: AbstractGradient) -> Tensor:
+def _gradient(model: AbstractModel, batch: Batch, method: AbstractGradient, state: State | None) -> Tensor:
     """The gradient of every parameter except the head's, concatenated."""
     model.zero_grad()
-    method.accumulate(model, batch)
+    method.accumulate(model, batch, state)
     head = {id(p) for p in model.head.parameters()} - {id(p) for p in model.input.parameters()}  # a tied table is the input's too
     learned = [p for p in model.parameters() if id(p) not in head]
     return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in learned])

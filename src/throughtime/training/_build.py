@@ -1,4 +1,6 @@
-"""What the options of a run stand for: the text, the network, the gradient method, the device."""
+"""What the options of every run stand for: the cell, the gradient method, the device."""
+
+from collections.abc import Callable
 
 import importlib
 import inspect
@@ -9,53 +11,29 @@ import torch
 
 from .. import _check, cells, nn
 from .._check import InputError
-from ..data import TextSource
 from ..gradients import AbstractGradient, TruncatedBPTT, WithOmega
-from ..models import LanguageModel
+from ..models import AbstractModel
 from ._gradients import method_of, with_clip
-from .options import NetworkOptions, TextOptions, TextRun
+from .options import AnyRun, LoopOptions, StackOptions
 
 _ACTIVATIONS = {"tanh": cells.Tanh(), "relu": cells.Relu(), "identity": cells.Identity(), "sigmoid": cells.Sigmoid()}
 _INITIALS = {"zeros": nn.Zeros(), "random": nn.Random(), "learnable": nn.Learnable()}
 _INITIALISERS = {"torch": (), "orthogonal": (nn.Orthogonal(),), "identity": (nn.IdentityMatrix(),)}
 
 
-def check_run(run: TextRun) -> None:
-    """Refuse what means nothing, or cannot be here, before anything is read or made."""
-    run.check()
-    text_source(run.text)
-    gradient_of(run)
-    device(run.loop.device)
-
-
-def text_source(text: TextOptions) -> TextSource:
-    """The files and how they are cut."""
-    return TextSource(text.files, text.valid, text.test, text.split, text.encoding)
-
-
-def build_model(network: NetworkOptions, vocabulary_size: int) -> LanguageModel:
-    """The language model, its weights drawn from torch's global generator."""
-    network.check()
+def initialisers(network: StackOptions) -> list[nn.AbstractInitialiser]:
+    """Where the recurrent weights start."""
     rules = [nn.TorchUniform(), *_INITIALISERS[network.init]]
     rules += [] if network.forget_bias is None else [nn.ForgetBias(network.forget_bias)]
-    rules += [] if network.chrono is None else [nn.Chrono(network.chrono)]
-    try:
-        return LanguageModel(
-            vocabulary_size,
-            cell=build_cell(network),
-            hidden_size=network.hidden,
-            num_layers=network.layers,
-            embedding_size=network.embedding,
-            dropout=network.dropout,
-            tied=network.tied,
-            initial=_INITIALS[network.initial],
-            initialisers=rules,
-        )
-    except NotImplementedError as error:
-        raise InputError(str(error)) from None
+    return rules + ([] if network.chrono is None else [nn.Chrono(network.chrono)])
 
 
-def build_cell(network: NetworkOptions) -> cells.AbstractCell:
+def initial(network: StackOptions) -> nn.AbstractInitial:
+    """The state before the first step."""
+    return _INITIALS[network.initial]
+
+
+def build_cell(network: StackOptions) -> cells.AbstractCell:
     """The recurrent cell."""
     match network.cell:
         case "rnn":
@@ -107,20 +85,21 @@ def imported_cell(place: str) -> type[cells.AbstractCell]:
     return found
 
 
-def check_memory(network: NetworkOptions, vocabulary_size: int, batch_size: int, window: int) -> None:
+def check_memory(build: Callable[[], AbstractModel], loop: LoopOptions, remedy: str = "") -> None:
     """Refuse sizes that this machine cannot hold: weights, gradients and moments, and what one window keeps."""
     with torch.device("meta"):
-        model = build_model(network, vocabulary_size)
+        model = build()
     weights = 4 * sum(p.numel() for p in model.parameters())
-    kept_a_step = network.layers * network.hidden * (2 * model.recurrence.cell.gates + 3) + 2 * vocabulary_size
+    r, outputs = model.recurrence, model.head.weight.shape[0]
+    kept_a_step = r.num_layers * r.hidden_size * (2 * r.cell.gates + 3) + 2 * outputs
     _check.memory(
-        4 * weights + 4 * kept_a_step * batch_size * window,
-        f"training {weights // 4:,} weights with {batch_size} streams of {window} steps",
-        "Lower --hidden, --layers, --vocab-size, --batch-size or --bptt.",
+        4 * weights + 4 * kept_a_step * loop.batch_size * loop.bptt,
+        f"training {weights // 4:,} weights with {loop.batch_size} streams of {loop.bptt} steps",
+        f"Lower --hidden, --layers, {remedy}--batch-size or --bptt; --gradient checkpointed:budget=64MB keeps less of a long window.",
     )
 
 
-def gradient_of(run: TextRun) -> AbstractGradient:
+def gradient_of(run: AnyRun) -> AbstractGradient:
     """How dL/dθ is found."""
     method = TruncatedBPTT(run.loop.bptt) if run.loop.gradient is None else method_of(run.loop.gradient)
     method = with_clip(method, run.optimiser.clip_step)

@@ -10,11 +10,13 @@ import torch
 from .._check import InputError
 from ..data import Section, TokenStream
 from ..models import LanguageModel
+from ._score import AbstractScore
+from ._unit import number
 
 
 @final
 @dataclass(frozen=True)
-class Score:
+class Score(AbstractScore):
     """The mean loss of a text, in every unit people ask for.
 
     Attributes:
@@ -32,6 +34,10 @@ class Score:
     unknown: int
     streams: int
     unknown_bits: float | None = None
+
+    @property
+    def loss(self) -> float:
+        return self.nats
 
     @property
     def bits_per_token(self) -> float:
@@ -60,6 +66,20 @@ class Score:
             "perplexity": self.perplexity,
         }
         return units | {"tokens": self.tokens, "characters": self.characters, "unknown": self.unknown, "streams": self.streams}
+
+    def line(self) -> str:
+        return f"{number(self.nats, 3)} nats  {number(self.bits_per_character, 3)} bits/character  perplexity {number(self.perplexity, 2)}"
+
+    def table(self, name: str) -> dict[str, dict[str, str]]:
+        cells = {
+            "nats/token": number(self.nats, 4),
+            "bits/token": number(self.bits_per_token, 4),
+            "bits/character": number(self.bits_per_character, 4),
+            "perplexity": number(self.perplexity, 3),
+            "tokens": f"{self.tokens:,}",
+            "unknown": f"{self.unknown:,}",
+        }
+        return {name: cells}
 
 
 def streams_for(tokens: int) -> int:

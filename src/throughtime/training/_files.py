@@ -1,8 +1,13 @@
-"""Files that are whole or absent: written aside, flushed to the disk, then put in place in one move. Never a pickle."""
+"""Files that are whole or absent: written aside, flushed to the disk, then put in place in one move. Never a pickle.
 
+Tensors travel with a checksum of all that is said of them and in them, so that a file that the disk has spoilt is not taken for a good one.
+"""
+
+import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -18,14 +23,15 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file as a whole."""
+def write_bytes(path: Path, content: bytes, previous: Path | None = None) -> None:
+    """Replace a file as a whole; what stood there is kept as ``previous``."""
     aside = path.with_name(f".{path.name}.part")
     try:
         aside.write_bytes(content)
-        _into_place(aside, path)
+        _into_place(aside, path, previous)
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may be gone
+            aside.unlink(missing_ok=True)
 
 
 def check_new_file(path: Path) -> None:
@@ -36,21 +42,27 @@ def check_new_file(path: Path) -> None:
         raise InputError(f"{path.parent} is no folder; expected one to write {path.name} to. Make it, or name another.")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: object) -> None:
-    """Replace a safetensors file as a whole; ``about`` is JSON that travels in its header."""
-    write_bytes(path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"throughtime": json.dumps(about)}))
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: object, previous: Path | None = None) -> None:
+    """Replace a safetensors file as a whole; ``about`` is JSON that travels in its header. What stood there is kept as ``previous``."""
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    told = json.dumps(about)
+    write_bytes(path, save(whole, {"throughtime": told, "checksum": _checksum(whole, told)}), previous)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], object]:
     """The tensors of a file that ``write_tensors`` wrote, and what it says about them.
 
     Raises:
-        InputError: it is missing, cut short, or not ours.
+        InputError: it is missing, cut short, spoilt, or not ours.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            about = (file.metadata() or {}).get("throughtime", "null")
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(about)
+            header = file.metadata() or {}
+            told, wanted = header.get("throughtime", "null"), header.get("checksum")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        if wanted is not None and wanted != _checksum(tensors, told):
+            raise ValueError("its checksum is another one: it was spoilt after it was written")
+        return tensors, json.loads(told)
     except FileNotFoundError:
         raise InputError(f"{path} is not there; expected a run folder's file. Check the path, or train first.") from None
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
@@ -87,7 +99,30 @@ def load_parameters(path: Path, model: torch.nn.Module, tensors: Mapping[str, Te
             p.copy_(tensors[name])
 
 
-def _into_place(aside: Path, path: Path) -> None:
+def _checksum(tensors: Mapping[str, Tensor], told: str) -> str:
+    """BLAKE2b of names, types, shapes and numbers, and of what is told."""
+    found = hashlib.blake2b(told.encode(), digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _into_place(aside: Path, path: Path, previous: Path | None = None) -> None:
+    """A process that is killed between the two moves leaves ``previous`` alone."""
     with aside.open("rb") as file:
         os.fsync(file.fileno())
+    if previous is not None and path.exists():
+        os.replace(path, previous)
     os.replace(aside, path)
+    _flush_folder(path.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    """The move itself to the disk, on systems where a folder can be opened."""
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)

@@ -1,9 +1,10 @@
 """A run folder: what is in it, and how it is made, opened and refused.
 
-config.json         every choice                    tokens/         the text as ids, memory-mapped
-vocabulary.json     the symbols                     metrics.jsonl   a line a report
+config.json         every choice                    tokens/         of a text: its ids, memory-mapped
+vocabulary.json     of a text: the symbols          metrics.jsonl   a line a report
 model.safetensors   the best weights so far         events.*        the same for TensorBoard
 state.safetensors   all that --resume needs         curves.png      the same as a picture
+state.previous.…    the same, one save before
 """
 
 import json
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import final
+from typing import Any, cast, final
 
 import msgspec
 import torch
@@ -19,12 +20,12 @@ import torch
 from .. import _check
 from .._check import InputError
 from .._version import __version__
-from ..data import AbstractVocabulary, Corpus, read_vocabulary
-from ..models import LanguageModel
-from ._build import build_model
+from ..models import AbstractModel
 from ._files import load_parameters, read_tensors, write_text
 from ._lock import LOCK, discard, locked
-from .options import TextRun
+from ._unit import Unit
+from .options import AnyRun
+from .tasks import TASKS, AbstractTask
 
 FORMAT = 1
 
@@ -33,7 +34,7 @@ FORMAT = 1
 class RunFolder:
     """Paths of a run, and its configuration."""
 
-    def __init__(self, path: Path, config: TextRun) -> None:
+    def __init__(self, path: Path, config: AnyRun) -> None:
         self.path, self.config = path, config
 
     @property
@@ -45,12 +46,21 @@ class RunFolder:
         return self.path / "state.safetensors"
 
     @property
+    def previous_state(self) -> Path:
+        return self.path / "state.previous.safetensors"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
     @property
     def curves(self) -> Path:
         return self.path / "curves.png"
+
+    @property
+    def unit(self) -> Unit:
+        """How the task's loss is told."""
+        return TASKS[self.config.task][1].unit
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
@@ -70,8 +80,14 @@ class RunFolder:
                     f"{__version__} reads. Use the version that wrote it, or train again."
                 )
             case {"format": int(), "run": run}:
+                kind = about.get("task", "text") if isinstance(about, dict) else "text"  # once there were texts alone
+                if not isinstance(kind, str) or kind not in TASKS:
+                    raise InputError(
+                        f"{path / 'config.json'} names the task {kind!r:.40}; expected {' or '.join(TASKS)}. Restore the file, or train "
+                        "again."
+                    )
                 try:
-                    return cls(path, msgspec.convert(run, TextRun, dec_hook=path_of_string))
+                    return cls(path, msgspec.convert(run, TASKS[kind][0], dec_hook=path_of_string))
                 except msgspec.ValidationError as error:
                     raise InputError(
                         f"{path / 'config.json'} cannot be used: {error}; expected what throughtime wrote. Restore it, or train again."
@@ -162,24 +178,21 @@ class RunFolder:
             "format": FORMAT,
             "throughtime": __version__,
             "torch": torch.__version__,
-            "run": msgspec.to_builtins(asdict(self.config), enc_hook=str),
+            "task": self.config.task,
+            "run": msgspec.to_builtins(asdict(cast(Any, self.config)), enc_hook=str),
         }
         write_text(self.path / "config.json", json.dumps(about, indent=1))
 
-    def corpus(self) -> Corpus:
-        """The text's ids."""
-        return Corpus.open(self.path)
+    def task(self) -> AbstractTask:
+        """What the run is about, opened."""
+        return TASKS[self.config.task][1].open(self.path, self.config)
 
-    def vocabulary(self) -> AbstractVocabulary:
-        """The text's symbols."""
-        return read_vocabulary(self.path / "vocabulary.json")
-
-    def load_model(self, vocabulary: AbstractVocabulary, device: torch.device) -> LanguageModel:
+    def load_model(self, task: AbstractTask, device: torch.device) -> AbstractModel:
         """The best weights so far, in evaluation mode."""
         tensors, _ = read_tensors(self.model)
         with torch.device("meta"):  # sizes are a stranger's word until the file has been seen to have them
-            _refuse_other_shapes(self.model, build_model(self.config.network, vocabulary.size), tensors)
-        model = build_model(self.config.network, vocabulary.size)
+            _refuse_other_shapes(self.model, task.build_model(self.config.network), tensors, task.sizes_from)
+        model = task.build_model(self.config.network)
         load_parameters(self.model, model, tensors)
         return model.to(device).eval()
 
@@ -206,12 +219,12 @@ def path_of_string(wanted: type, value: object) -> Path:
     return Path(value)
 
 
-def _refuse_other_shapes(path: Path, model: LanguageModel, tensors: dict[str, torch.Tensor]) -> None:
+def _refuse_other_shapes(path: Path, model: AbstractModel, tensors: dict[str, torch.Tensor], source: str) -> None:
     wanted = {name: tuple(p.shape) for name, p in model.named_parameters()}
     found = {name: tuple(t.shape) for name, t in tensors.items()}
     if wanted != found:
         name = next(n for n in sorted(wanted.keys() | found.keys()) if wanted.get(n) != found.get(n))
         raise InputError(
-            f"{path}: weight {name} has shape {found.get(name, 'none')}; expected {wanted.get(name, 'none')}, as config.json and the "
-            "vocabulary say. Restore the folder."
+            f"{path}: weight {name} has shape {found.get(name, 'none')}; expected {wanted.get(name, 'none')}, as config.json and "
+            f"{source} say. Restore the folder."
         )

@@ -1,4 +1,4 @@
-"""The training loop of a language model. It can be stopped after any step, and goes on to the same bits."""
+"""The training loop of every task. It can be stopped after any step, and goes on to the same bits."""
 
 import math
 import threading
@@ -15,29 +15,30 @@ from rich.console import Console
 
 from .._bar import bar
 from .._check import InputError, NonFinite
-from ..data import Batch, Corpus, TokenStream
+from ..data import Batch
 from ..gradients import Carry
 from ..kernels import get_kernels, set_kernels
-from ..models import LanguageModel
-from ._build import build_model, device, gradient_of
+from ..models import AbstractModel
+from ._build import device, gradient_of
 from ._clip import AbstractClip, ClipNorm, ClipValue
-from ._evaluate import Score, evaluate
+from ._faults import MOST_ROLLBACKS, MOST_SKIPPED, RECENT, SLOWER, runs_away, usual
 from ._files import load_parameters, read_tensors, write_tensors
 from ._folder import RunFolder
 from ._generators import generator_states, set_generator_states
 from ._optimisers import build_optimizer
 from ._report import Report, TrainRow, draw_curves
 from ._schedule import learning_rate
+from ._score import AbstractScore
 from ._state import Progress, load_state, refuse_non_finite, save_state
 from ._step import step
+from ._unit import number
 from ._watch import look
 from .options import LoopOptions, OptimiserOptions
 
 _ROW_EVERY = 10  # steps
 _EVAL_EVERY = 2000  # steps, where an epoch is longer
 _HOPELESS = 1.5  # times what guessing costs: a validation worse than this is no longer learning's noise
-_LINE = 80  # symbols that are written now and then
-_AT_THE_END = 10  # times as many symbols are measured as at a validation in between
+_AT_THE_END = 10  # times as many steps are measured as at a validation in between
 
 
 @final
@@ -49,12 +50,12 @@ class Ended:
         why: "unmeasured": it has finished, but somebody did not want to wait for the scores.
         step: steps done.
         scores: of the best weights on "valid" and "test", where there are such sections.
-        diverged: the last validation's nats where guessing would have cost clearly less; None: it went well.
+        diverged: the last validation's loss where guessing would have cost clearly less; None: it went well.
     """
 
     why: Literal["finished", "interrupted", "unmeasured"]
     step: int
-    scores: dict[str, Score]
+    scores: dict[str, AbstractScore]
     diverged: float | None = None
 
 
@@ -87,11 +88,11 @@ def begin(folder: RunFolder, weights: Path | None = None) -> None:
     """Give a new run its first weights and state: from then on it can be gone on with.
 
     Args:
-        folder: a run folder with its options and its text.
+        folder: a run folder with its options and its data.
         weights: the model.safetensors of another run to begin with; None: drawn from the seed.
 
     Raises:
-        InputError: the text is too short, or the weights are another network's.
+        InputError: the data is too short, or the weights are another network's.
         OSError: the disk is full.
     """
     with _settings(folder.config.loop):
@@ -102,7 +103,7 @@ def begin(folder: RunFolder, weights: Path | None = None) -> None:
 
 
 def train(folder: RunFolder, *, console: Console, stop: Callable[[], bool] = lambda: False) -> Ended:
-    """Train the folder's model on its text, from where its ``state.safetensors`` stands.
+    """Train the folder's model on its data, from where its ``state.safetensors`` stands.
 
     The process's threads, kernels and generators are the run's meanwhile, and as before afterwards.
 
@@ -113,8 +114,8 @@ def train(folder: RunFolder, *, console: Console, stop: Callable[[], bool] = lam
 
     Raises:
         InputError: a state that does not belong here.
-        NonFinite: the loss or gradient is no longer finite. The last good state is saved.
-        OSError: the disk is full. The last state that was saved is whole.
+        NonFinite: the loss or gradient is no longer finite, and the run's options say to stop. The last good state is saved.
+        OSError: what came of it cannot be written. The last state that was saved is whole.
     """
     with resumed(folder) as training:
         return training.run(console, stop)
@@ -155,32 +156,60 @@ class Training:
     def __init__(self, folder: RunFolder) -> None:
         run = folder.config
         self.folder, self.loop, self.optimiser = folder, run.loop, run.optimiser
-        self.corpus = folder.corpus()
+        self.task = folder.task()
         self.device = device(run.loop.device)
-        self.model: LanguageModel = build_model(run.network, self.corpus.vocabulary.size).to(self.device)
+        self.model = self.task.build_model(run.network).to(self.device)
         self.optimizer = build_optimizer(run.optimiser, self.model)
         self.gradient = gradient_of(run)
         self.clips = _clips(run.optimiser)
-        self.stream = training_stream(self.corpus, run.loop)
+        self.stream = self.task.stream(run.loop)
         self.budget = Budget.of(run.loop, len(self.stream))
         self.eval_every = run.loop.eval_every or min(len(self.stream), _EVAL_EVERY)
         self.carry: Carry | None = None
         self.progress = Progress()
         self.generators = generator_states()  # after the last step, or the last validation
         self.report: Report | None = None
-        self.saved_at, self.saved_step, self.last_nats = time.monotonic(), 0, 0.0
+        self.saved_at, self.saved_step, self.last_loss = time.monotonic(), 0, 0.0
+        self.mended: list[str] = []  # what was damaged, and what has taken its place
+        self.unsaved = ""  # why the last save failed
         self._gate, self._inside = threading.Lock(), False
         self.optimizer.register_step_pre_hook(lambda *_: self._enter_gate())
 
     def go_on(self) -> None:
-        """Take up the state that is saved."""
-        self.carry, self.progress = load_state(self.folder.state, self.model, self.optimizer)
-        self.saved_step, self.generators = self.progress.step, generator_states()
+        """Take up the state that is saved; the one before it where that is damaged."""
+        try:
+            self._take(self.folder.state)
+        except InputError:
+            try:
+                self._take(self.folder.previous_state)
+            except InputError:
+                previous = None
+            else:
+                previous = self.progress.step
+            if previous is None:
+                raise
+            self.mended.append(
+                f"{self.folder.state} is damaged or missing; the run goes on from the save before it, after step {previous:,}"
+            )
         if self.carry is not None and self.carry.kept and self.carry.made_by != self.gradient.carry_owner:
             raise InputError(
                 f"the run was saved by {self.carry.made_by} and is to go on with {self.gradient!r}; expected the same, since it keeps more "
                 "than the state from step to step. Give --clip-step as before."
             )
+        self._mend_best()
+
+    def _take(self, path: Path) -> None:
+        self.carry, self.progress = load_state(path, self.model, self.optimizer)
+        self.saved_step, self.generators = self.progress.step, generator_states()
+
+    def _mend_best(self) -> None:
+        """Where the best weights are damaged, the latest take their place until a validation finds better ones."""
+        try:
+            read_tensors(self.folder.model)
+        except InputError:
+            self.progress.best = None
+            self.save_model()
+            self.mended.append(f"{self.folder.model} is damaged or missing; the latest weights take its place until the next validation")
 
     @property
     def finished(self) -> bool:
@@ -196,6 +225,8 @@ class Training:
                 soft_wrap=True, highlight=False,
             )  # fmt: skip
         with Report(self.folder, console, step=p.step) as self.report:
+            for sentence in self.mended:
+                self.report.tell(sentence)
             self.model.train()
             if self.due():  # a validation that was stopped
                 stopped = not self.validate(self.report, stop)
@@ -204,7 +235,7 @@ class Training:
                 due = self.due()
                 stopped = (due and not self.validate(self.report, stop)) or (stop() and not self.finished)
                 if due or stopped or time.monotonic() - self.saved_at >= self.loop.save_every:
-                    self.save()
+                    self.save_if_possible(self.report, last=stopped or self.finished)
         if stopped:
             return Ended("interrupted", p.step, {})
         draw_curves(self.folder, self.optimiser.clip)
@@ -215,26 +246,28 @@ class Training:
         """A step from the stream's next window, and a row now and then. A step that is not finite leaves the state before it saved."""
         p, started = self.progress, time.monotonic()
         epoch = p.step / len(self.stream)
-        rate = learning_rate(self.optimiser, step=p.step, epoch=epoch, progress=min(1.0, self.budget.spent(p)))
+        rate = learning_rate(self.optimiser, step=p.step, epoch=epoch, progress=min(1.0, self.budget.spent(p))) * SLOWER**p.rollbacks
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        batch, before = self.stream[p.step % len(self.stream)].to(self.device), self.carry
+        batch, before = self.stream.at(p.step).to(self.device), self.carry
         try:
             done = step(self.model, batch, self.carry, gradient=self.gradient, clips=self.clips, optimizer=self.optimizer)
             self.carry = done.carry
             p.add(done, batch.counted(), time.monotonic() - started)
             if p.step % _ROW_EVERY == 0 or self.finished:
-                row = TrainRow.of(p, p.step / len(self.stream), rate, self.gradient.logged(done.carry))
+                row = TrainRow.of(p, p.step / len(self.stream), rate, self.gradient.logged(done.carry), self.task.unit)
                 report.train(row, done=self.budget.spent(p), seconds_left=self.budget.seconds_left(p))
+                self.watch_loss(report, row.loss)
             self.generators = generator_states()
         except NonFinite as first:
-            raise self.give_up(first) from None
+            self.go_on_without(first, report, time.monotonic() - started)
+            return
         finally:
             self._leave_gate()
         if self.loop.watch_flow and p.step % self.loop.watch_flow == 0:
             self.watch(report, batch, before)
-        if self.loop.sample_every and p.step % self.loop.sample_every == 0:
-            report.sample(p.step, self.written())
+        if self.loop.sample_every and p.step % self.loop.sample_every == 0 and (line := self.written()) is not None:
+            report.sample(p.step, line)
 
     def _enter_gate(self) -> None:
         """From here on the state changes; whoever saves it from aside waits until it is whole again, or has ended the process."""
@@ -253,20 +286,58 @@ class Training:
             report.flow(look(self.model, batch, before, self.progress.step))
         self.progress.seconds += time.monotonic() - started
 
-    def written(self) -> str:
+    def written(self) -> str | None:
         """A line that the model writes, the same at the same step; the run's own chance is not touched."""
-        vocabulary = self.corpus.vocabulary
-        never = () if vocabulary.unknown is None else (vocabulary.unknown,)
-        generator = torch.Generator().manual_seed(self.progress.step)
         with torch.random.fork_rng():
-            ids = self.model.sample(vocabulary.start(), _LINE, temperature=0.8, generator=generator, never=never)
-            return vocabulary.decode(ids)
+            return self.task.written(self.model, torch.Generator().manual_seed(self.progress.step))
+
+    def watch_loss(self, report: Report, loss: float) -> None:
+        """Say so once when the loss runs away from what it was."""
+        p = self.progress
+        if (away := runs_away(loss, p.recent)) and not p.diverging:
+            quantile = usual(p.recent) or 0.0
+            sentence = f"the loss runs away: {number(loss, 3)}, where nine in ten reports before had at most {quantile:.3f}"
+            report.event("diverging", p.step, sentence, loss=loss, quantile=quantile)
+        p.diverging, p.recent = away, (*p.recent, loss)[-RECENT:]
+
+    def go_on_without(self, first: NonFinite, report: Report, seconds: float) -> None:
+        """After a step that is not finite: what --on-nonfinite says, as long as there is hope.
+
+        Raises:
+            NonFinite: it says to stop, or it was done too often.
+        """
+        p = self.progress
+        match self.loop.on_nonfinite:
+            case "skip" if p.skipped_in_a_row < MOST_SKIPPED:
+                with self._gate:
+                    p.skip(seconds)
+                    self.carry, self.generators = None, generator_states()  # the state may be what went wrong: the streams begin anew
+                report.event("skipped", p.step, f"skipped: {first} was the first that is not finite", first=str(first))
+            case "rollback" if p.rollbacks < MOST_ROLLBACKS:
+                self.roll_back(first, report)
+            case _:
+                raise self.give_up(first) from None
+
+    def roll_back(self, first: NonFinite, report: Report) -> None:
+        """The state that was saved last, with half the learning rate from there on."""
+        p, at, rollbacks = self.progress, self.progress.step + 1, self.progress.rollbacks + 1
+        with self._gate:
+            self.carry, saved = load_state(self.folder.state, self.model, self.optimizer)
+            vars(p).update(vars(saved))  # in place: the loop holds it
+            p.rollbacks, self.generators = rollbacks, generator_states()
+        report.back_to(p.step)
+        sentence = (
+            f"back from step {at:,}, where {first} was the first that is not finite; on with {SLOWER**rollbacks:g} of the learning rate"
+        )
+        report.event("rollback", p.step, sentence, first=str(first), rate_factor=SLOWER**rollbacks)
+        with self._gate:
+            self._save()
 
     def give_up(self, first: NonFinite) -> NonFinite:
         """Save what is still good, and say what went wrong."""
         at = self.progress.step
         try:
-            save_state(self.folder.state, self.model, self.optimizer, self.carry, self.generators, self.progress)
+            self._write_state()
             self.saved_step = at
         except NonFinite:
             pass  # the weights are gone too: what was saved before them stands
@@ -283,39 +354,54 @@ class Training:
 
     def validate(self, report: Report, stop: Callable[[], bool]) -> bool:
         """Measure, and keep the weights if they are the best so far; False: somebody asked for a stop meanwhile."""
-        section, p = self.corpus.sections["valid"], self.progress
-        if len(section.tokens) < 2:
+        p = self.progress
+        if "valid" not in self.task.held_out():
             p.validated = p.step
             return True
         self.refuse_non_finite()
         try:
-            score = evaluate(self.model, section, window=self.loop.bptt, most=self.loop.eval_tokens, progress=_unless_stopped(stop))
+            score = self._measured(self.model, "valid", self.loop.eval_tokens, _unless_stopped(stop))
         except _EnoughError:
             return False
         with self._gate:
-            best = p.best is None or score.nats < p.best
+            best = p.best is None or score.loss < p.best
             p.waited = 0 if best else p.waited + 1
             if best:
-                p.best, p.best_step = score.nats, p.step
-                self.save_model()
-            p.validated, self.last_nats, self.generators = p.step, score.nats, generator_states()
-            report.valid(p.step, score.as_dict() | {"seconds": round(p.seconds, 3)}, best=best and self.diverged() is None)
+                self.keep_best(score.loss, report)
+            p.validated, self.last_loss, self.generators = p.step, score.loss, generator_states()
+            report.valid(p.step, score, p.seconds, best=best and self.diverged() is None)
         return True
 
+    def keep_best(self, loss: float, report: Report) -> None:
+        """``model.safetensors`` and what it costs; where it cannot be written, the best that was written remains the best."""
+        p = self.progress
+        before = p.best, p.best_step
+        p.best, p.best_step = loss, p.step
+        try:
+            self.save_model()
+        except OSError as error:
+            p.best, p.best_step = before
+            report.tell(f"step {p.step:,}  cannot save the best weights ({error.strerror or error}); training goes on")
+
+    def _measured(self, model: AbstractModel, name: str, most: int, progress: Callable[[int, int], None]) -> AbstractScore:
+        return self.task.evaluate(model, name, window=self.loop.bptt, most=most, progress=progress)
+
     def diverged(self) -> float | None:
-        """The nats of the last validation if guessing would have cost clearly less."""
-        return self.last_nats if self.last_nats > _HOPELESS * math.log(self.corpus.vocabulary.size) else None
+        """The loss of the last validation if guessing would have cost clearly less."""
+        return self.last_loss if self.last_loss > _HOPELESS * self.task.guess else None
 
     def refuse_non_finite(self) -> None:
-        """Stop before weights that are not finite are taken for a model."""
+        """Stop, or go back, before weights that are not finite are taken for a model."""
         try:
             refuse_non_finite(self.model)
         except NonFinite as first:
-            raise self.give_up(first) from None
+            if self.report is None or self.loop.on_nonfinite != "rollback":
+                raise self.give_up(first) from None
+            self.go_on_without(first, self.report, 0.0)
 
     def save_model(self) -> None:
         """``model.safetensors``, from the weights as they are."""
-        about = {"step": self.progress.step, "valid_nats": self.progress.best}
+        about = {"step": self.progress.step, f"valid_{self.task.unit.score}": self.progress.best}
         write_tensors(self.folder.model, dict(self.model.named_parameters()), about)
 
     def save(self) -> None:
@@ -324,13 +410,39 @@ class Training:
         with self._gate:
             self._save()
 
+    def save_if_possible(self, report: Report, *, last: bool) -> None:
+        """Save; where that fails, say so, go on, and try again later.
+
+        Raises:
+            OSError: it fails at the last chance.
+        """
+        try:
+            self.save()
+            if self.unsaved:
+                report.tell(f"step {self.progress.step:,}  saved again")
+            self.unsaved = ""
+        except OSError as error:
+            if last:
+                raise
+            reason, self.saved_at = str(error.strerror or error), time.monotonic()
+            if reason != self.unsaved:
+                report.tell(
+                    f"step {self.progress.step:,}  cannot save ({reason}); training goes on, the state after step {self.saved_step:,} "
+                    f"stands, and the next try is in {self.loop.save_every:g} s"
+                )
+            self.unsaved = reason
+
     def _save(self) -> None:
         if self.report is not None:
             self.report.flush()  # before the state: the next resume drops a row too many, and cannot bring back one too few
         if self.progress.best is None:
             self.save_model()
-        save_state(self.folder.state, self.model, self.optimizer, self.carry, self.generators, self.progress)
+        self._write_state()
         self.saved_at, self.saved_step = time.monotonic(), self.progress.step
+
+    def _write_state(self) -> None:
+        folder = self.folder
+        save_state(folder.state, self.model, self.optimizer, self.carry, self.generators, self.progress, folder.previous_state)
 
     def rescue(self) -> int:
         """Save the state after the last whole step, from another thread, and let no step end any more; the step that is saved.
@@ -342,16 +454,15 @@ class Training:
             self._save()
         return self.saved_step
 
-    def final_scores(self, console: Console, stop: Callable[[], bool]) -> dict[str, Score] | None:
+    def final_scores(self, console: Console, stop: Callable[[], bool]) -> dict[str, AbstractScore] | None:
         """The best weights on what was held out; None: somebody did not want to wait for it."""
-        model = self.folder.load_model(self.corpus.vocabulary, self.device)
-        held_out = {name: s for name, s in self.corpus.sections.items() if name != "train" and len(s.tokens) >= 2}
-        scores: dict[str, Score] = {}
+        model = self.folder.load_model(self.task, self.device)
+        scores: dict[str, AbstractScore] = {}
         try:
             with bar(console) as show:
-                for name, section in held_out.items():
+                for name in self.task.held_out():
                     told = _unless_stopped(stop, partial(show, f"measuring {name}"))
-                    scores[name] = evaluate(model, section, window=self.loop.bptt, most=_AT_THE_END * self.loop.eval_tokens, progress=told)
+                    scores[name] = self._measured(model, name, _AT_THE_END * self.loop.eval_tokens, told)
         except _EnoughError:
             return None
         return scores
@@ -370,22 +481,6 @@ def _unless_stopped(stop: Callable[[], bool], show: Callable[[int, int], None] =
 
 class _EnoughError(Exception):
     """Somebody does not want to wait for a measurement."""
-
-
-def training_stream(corpus: Corpus, loop: LoopOptions) -> TokenStream:
-    """The training text as streams.
-
-    Raises:
-        InputError: a stream of it is shorter than one window.
-    """
-    tokens = corpus.sections["train"].tokens
-    if (steps := (len(tokens) - 1) // loop.batch_size) < loop.bptt:
-        raise InputError(
-            f"the training text has {len(tokens):,} symbols, {max(0, steps):,} for each of {loop.batch_size} streams; expected at "
-            f"least one window of {loop.bptt}, so {loop.batch_size * loop.bptt + 1:,}. Lower --batch-size or --bptt, or give a "
-            "longer text."
-        )
-    return TokenStream(tokens, batch_size=loop.batch_size, window=loop.bptt)
 
 
 def _clips(options: OptimiserOptions) -> list[AbstractClip]:

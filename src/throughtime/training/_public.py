@@ -14,24 +14,31 @@ from ._loop import (
     begin as begin,
     resumed as resumed,
     train as train,
-    training_stream as training_stream,
 )
 from ._online import OnlineLearner as OnlineLearner
 from .options import (
+    AnyRun as AnyRun,
     LoopOptions as LoopOptions,
     NetworkOptions as NetworkOptions,
     OptimiserOptions as OptimiserOptions,
+    StackOptions as StackOptions,
     TextOptions as TextOptions,
     TextRun as TextRun,
 )
 from ._build import (
     build_cell as build_cell,
-    build_model as build_model,
-    check_memory as check_memory,
-    check_run as check_run,
     device as device,
-    text_source as text_source,
 )
-from ._report import number as number, read_rows as read_rows
-from ._trained import Trained as Trained, load as load
+from ._rows import read_rows as read_rows
+from ._unit import BITS as BITS, Unit as Unit, number as number
+from ._score import AbstractScore as AbstractScore
+from .tasks import (
+    TASKS as TASKS,
+    AbstractTask as AbstractTask,
+    TextTask as TextTask,
+    check_run as check_run,
+    text_windows as text_windows,
+)
+from ._trained import Trained as Trained
+from ._load import load as load
 from ._step import Step as Step, step as step

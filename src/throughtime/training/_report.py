@@ -1,28 +1,27 @@
 """Station ⑧: what a person sees of a run: a live line, metrics.jsonl, TensorBoard events, curves.png."""
 
-import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 import numpy as np
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress as Bar, TextColumn
 from rich.text import Text
 
-from ._files import write_text
 from ._folder import RunFolder
+from ._rows import Events, Rows, read_rows
+from ._score import AbstractScore
 from ._state import Progress, Since
+from ._unit import Unit
 from ._watch import FlowRow
-from .options import LoopOptions, TextRun
+from .options import AnyRun, LoopOptions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from torch.utils.tensorboard import SummaryWriter
 
 _PLAIN_EVERY = 5.0  # seconds between two lines where there is no terminal
 
@@ -34,16 +33,17 @@ class TrainRow:
 
     step: int
     epoch: float
-    loss: float  # nats a symbol
+    loss: float
     norm: float  # of the gradient before the clip
     clipped: float  # share of all steps so far that a clip changed
     rate: float
-    tokens_per_second: float
+    speed: float  # steps of streams in a second
     seconds: float
     method: Mapping[str, float]  # what the gradient method tells of itself
+    unit: Unit
 
     @classmethod
-    def of(cls, progress: Progress, epoch: float, rate: float, method: Mapping[str, float]) -> "TrainRow":
+    def of(cls, progress: Progress, epoch: float, rate: float, method: Mapping[str, float], unit: Unit) -> "TrainRow":
         """The row of what has gathered since the last; the gathering begins anew."""
         since, progress.since = progress.since, Since()
         return cls(
@@ -53,25 +53,22 @@ class TrainRow:
             norm=since.norm / since.steps,
             clipped=progress.clipped / progress.step,
             rate=rate,
-            tokens_per_second=since.tokens / max(since.seconds, 1e-9),
+            speed=since.tokens / max(since.seconds, 1e-9),
             seconds=progress.seconds,
             method=method,
+            unit=unit,
         )
-
-    @property
-    def bits(self) -> float:
-        return self.loss / math.log(2)
 
     def as_dict(self) -> dict[str, Any]:
         names = {
             "loss": self.loss,
-            "bits_per_token": self.bits,
+            self.unit.drawn: self.unit.factor * self.loss,
             "gradient_norm": self.norm,
             "clipped_share": self.clipped,
             "learning_rate": self.rate,
         }
         where = {"kind": "train", "step": self.step, "epoch": round(self.epoch, 4)}
-        return where | names | dict(self.method) | {"tokens_per_second": self.tokens_per_second, "seconds": round(self.seconds, 3)}
+        return where | names | dict(self.method) | {self.unit.speed: self.speed, "seconds": round(self.seconds, 3)}
 
 
 class _Live(Bar):
@@ -95,18 +92,17 @@ class Report:
     """
 
     def __init__(self, folder: RunFolder, console: Console, *, step: int = 0) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # a second to import: only where it is used
-
         self._folder, self._console, self._spoken = folder, console, -math.inf
-        _drop_after(folder.metrics, step)
-        self._metrics = folder.metrics.open("a", encoding="utf-8")
-        purge = step + 1 if step else None
-        self._events = SummaryWriter(folder.path, purge_step=purge)
-        self._valid_events = SummaryWriter(folder.path / "valid", purge_step=purge)  # a log of its own: TensorBoard lays it over the other
+        self._open(step)
         if not step:
-            self._events.add_text("options", _as_table(folder.config))
+            self._events.text("options", _as_table(folder.config))
         self._bar = _Live(BarColumn(None), TextColumn("{task.fields[left]}"), console=console, disable=not console.is_terminal, expand=True)
         self._task = self._bar.add_task("training", total=1.0, left="")
+
+    def _open(self, step: int) -> None:
+        self._rows = Rows(self._folder.metrics, step, self._folder.unit.drawn)
+        self._events = Events(self._folder.path, step, self.tell)
+        self._valid_events = Events(self._folder.path / "valid", step, self.tell)  # a log of its own: TensorBoard lays it over the other
 
     def __enter__(self) -> "Report":
         self._bar.start()
@@ -114,15 +110,32 @@ class Report:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
-        self._metrics.close()
+        self._close()
+
+    def _close(self) -> None:
+        self._rows.close()
         self._events.close()
         self._valid_events.close()
+
+    def back_to(self, step: int) -> None:
+        """Forget what was reported after a step."""
+        self._close()
+        self._open(step)
+
+    def tell(self, sentence: str) -> None:
+        """Something that whoever trains should know."""
+        self._console.print(sentence, soft_wrap=True, highlight=False, markup=False)
+
+    def event(self, kind: str, step: int, sentence: str, **numbers: float | str) -> None:
+        """Something that happened at a step: a row of its kind, and a sentence."""
+        self._rows.add({"kind": kind, "step": step, **numbers})
+        self.tell(f"step {step:,}  {sentence}")
 
     def train(self, row: TrainRow, *, done: float, seconds_left: float) -> None:
         """A row of training; ``done`` is the share of the budget spent."""
         self._write(row.as_dict(), self._events)
         line = (
-            f"step {row.step:,}  loss {row.loss:.3f}  {row.bits:.3f} bits/token  {_short(row.tokens_per_second)} tokens/s  "
+            f"step {row.step:,}  {row.unit.told(row.loss)}  {_short(row.speed)} {row.unit.each}/s  "
             f"|g| {row.norm:.2g}  clipped {row.clipped:.0%}"
         )
         left = f"{_clock(seconds_left)} left"
@@ -132,83 +145,55 @@ class Report:
             self._console.print(f"{line}  {left}", soft_wrap=True, highlight=False)
             self._spoken = row.seconds
 
-    def valid(self, step: int, numbers: dict[str, float | None], *, best: bool) -> None:
+    def valid(self, step: int, score: AbstractScore, seconds: float, *, best: bool) -> None:
         """A validation."""
-        self._write({"kind": "valid", "step": step, **numbers}, self._valid_events)
+        self._write({"kind": "valid", "step": step, **score.as_dict(), "seconds": round(seconds, 3)}, self._valid_events)
         mark = "  best" if best else ""
-        self._console.print(
-            f"step {step:,}  valid {number(numbers['nats'], 3)} nats  {number(numbers['bits_per_character'], 3)} bits/character  "
-            f"perplexity {number(numbers['perplexity'], 2)}{mark}", soft_wrap=True, highlight=False,
-        )  # fmt: skip
+        self._console.print(f"step {step:,}  valid {score.line()}{mark}", soft_wrap=True, highlight=False)
 
     def flow(self, row: FlowRow) -> None:
         """A look at the gradient's way through time."""
-        self._metrics.write(json.dumps(row.as_dict()) + "\n")
+        self._rows.add(row.as_dict())
         for name, value in row.scalars().items():
-            self._events.add_scalar(f"flow/{name}", value, row.step)
+            self._events.scalar(f"flow/{name}", value, row.step)
 
     def sample(self, step: int, text: str) -> None:
         """What the model writes."""
-        self._events.add_text("sample", text, step)
-        self._console.print(f"step {step:,}  writes {text!r}", soft_wrap=True, highlight=False, markup=False)
+        self._events.text("sample", text, step)
+        self.tell(f"step {step:,}  writes {text!r}")
 
     def flush(self) -> None:
         """Everything so far to the disk."""
-        self._metrics.flush()
-        os.fsync(self._metrics.fileno())
+        self._rows.flush()
         self._events.flush()
         self._valid_events.flush()
 
-    def _write(self, row: dict[str, Any], events: "SummaryWriter") -> None:
-        self._metrics.write(json.dumps(row) + "\n")
+    def _write(self, row: dict[str, Any], events: Events) -> None:
+        self._rows.add(row)
         for name, value in row.items():
             if name not in ("kind", "step") and value is not None:
-                events.add_scalar("loss" if name == "nats" else name, value, row["step"])
+                events.scalar("loss" if name == "nats" else name, value, row["step"])
 
 
-def number(value: float | None, digits: int) -> str:
-    """With so many digits after the point, or in short where it is too large for that; "?" where there is none."""
-    if value is None:
-        return "?"
-    return f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.3g}"
-
-
-def _as_table(config: TextRun) -> str:
+def _as_table(config: AnyRun) -> str:
     """The run's options in Markdown, as TensorBoard shows text."""
-    rows = [f"| {name} | {value} |" for section in asdict(config).values() for name, value in section.items() if value is not None]
+    rows = [
+        f"| {name} | {value} |" for section in asdict(cast(Any, config)).values() for name, value in section.items() if value is not None
+    ]
     return "\n".join(["| option | value |", "| --- | --- |", *rows])
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl, up to a line that was cut short."""
-    rows = []
-    for line in path.read_bytes().splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int) and _is_whole(row)]
-
-
-def _is_whole(row: dict[str, Any]) -> bool:
-    """Whether a row has the numbers that the picture shows; others may have been written by something else."""
-    wanted = {"train": ("bits_per_token", "gradient_norm"), "valid": ("bits_per_token",), "flow": ("profile",)}.get(
-        str(row.get("kind")), ()
-    )
-    return all(isinstance(row.get(name), int | float | list) for name in wanted)
 
 
 def draw_curves(folder: RunFolder, clip: float) -> None:
     """``curves.png``: loss of training and validation, the gradient's norm with the clip, and, where it was watched, how far it reached."""
     from matplotlib.figure import Figure  # as above
 
-    rows = read_rows(folder.metrics)
+    rows = read_rows(folder.metrics, folder.unit.drawn)
     train, valid, looks = ([r for r in rows if r.get("kind") == kind] for kind in ("train", "valid", "flow"))
     if not train:
         return
     figure = Figure(figsize=(9, 8 if looks else 6), layout="constrained")
     top, middle, *bottom = figure.subplots(3 if looks else 2, 1, sharex=True, height_ratios=[2, 1, 1.3][: 3 if looks else 2])
-    _draw_losses(top, train, valid)
+    _draw_losses(top, train, valid, folder.unit)
     top.set_title(f"{folder.config.network.cell}, {folder.config.network.hidden} units, {_window(folder.config.loop)}")
     _draw_norms(middle, train, clip)
     for axes in bottom:
@@ -217,14 +202,15 @@ def draw_curves(folder: RunFolder, clip: float) -> None:
     _save(figure, folder.curves)
 
 
-def _draw_losses(axes: "Axes", train: list[dict[str, Any]], valid: list[dict[str, Any]]) -> None:
-    axes.plot(*_columns(train, "bits_per_token"), color="#9ecae1", linewidth=1, label="training")
+def _draw_losses(axes: "Axes", train: list[dict[str, Any]], valid: list[dict[str, Any]], unit: Unit) -> None:
+    axes.plot(*_columns(train, unit.drawn), color="#9ecae1", linewidth=1, label="training")
     if valid:
-        axes.plot(*_columns(valid, "bits_per_token"), color="#08519c", marker="o", markersize=3, label="validation")
-        least = min(valid, key=lambda r: r["bits_per_token"])
-        at = (least["step"], least["bits_per_token"])
-        axes.annotate(f"{at[1]:.3f}", at, textcoords="offset points", xytext=(0, -12), ha="center")
-    axes.set(ylabel="bits per token")
+        axes.plot(*_columns(valid, unit.drawn), color="#08519c", marker="o", markersize=3, label="validation")
+        least = min(valid, key=lambda r: r[unit.drawn])
+        at = (least["step"], least[unit.drawn])
+        on_white = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+        axes.annotate(f"{at[1]:.3f}", at, textcoords="offset points", xytext=(0, 9), ha="center", bbox=on_white)
+    axes.set(ylabel=unit.label)
     _finish(axes)
 
 
@@ -296,11 +282,6 @@ def _edges(steps: list[int]) -> np.ndarray:
 
 def _window(loop: LoopOptions) -> str:
     return f"window {loop.bptt}" if loop.gradient is None else f"{loop.gradient}, {loop.bptt} steps"
-
-
-def _drop_after(path: Path, step: int) -> None:
-    rows = [r for r in read_rows(path) if r["step"] <= step]
-    write_text(path, "".join(json.dumps(r) + "\n" for r in rows))
 
 
 def _short(number: float) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._check import InputError, NonFinite
 from ..gradients import Carry
-from ..models import LanguageModel
+from ..models import AbstractModel
 from ._files import load_parameters, read_tensors, write_tensors
 from ._generators import set_generator_states
 from ._step import Step
@@ -43,10 +43,15 @@ class Progress:
     clipped: int = 0  # steps whose gradient a clip changed
     seconds: float = 0.0  # spent in training, over all resumptions
     since: Since = field(default_factory=Since)
-    best: float | None = None  # nats a symbol on validation
+    best: float | None = None  # the loss on validation
     best_step: int = 0
     validated: int = 0  # the step of the last validation
     waited: int = 0  # validations since the best
+    skipped: int = 0  # steps that were not taken, as they were not finite
+    skipped_in_a_row: int = 0
+    rollbacks: int = 0  # times that the run went back to a saved state
+    recent: tuple[float, ...] = ()  # losses of the last reports
+    diverging: bool = False  # and has been reported
     carried: tuple[int, ...] = ()  # how many state tensors, if a carry stands
     kept: tuple[str, ...] = ()  # the names of what the carry keeps beside
     made_by: str = ""
@@ -55,9 +60,15 @@ class Progress:
         """One step more."""
         self.step, self.clipped, self.seconds = self.step + 1, self.clipped + done.clipped, self.seconds + seconds
         self.since.add(done, tokens, seconds)
+        self.skipped_in_a_row = 0
+
+    def skip(self, seconds: float) -> None:
+        """A step that was not taken."""
+        self.step, self.seconds = self.step + 1, self.seconds + seconds
+        self.skipped, self.skipped_in_a_row = self.skipped + 1, self.skipped_in_a_row + 1
 
 
-def refuse_non_finite(model: LanguageModel) -> None:
+def refuse_non_finite(model: AbstractModel) -> None:
     """Raises NonFinite where a weight is not a finite number: such a model is never saved."""
     for name, p in model.named_parameters():
         if not torch.isfinite(p).all():
@@ -66,13 +77,14 @@ def refuse_non_finite(model: LanguageModel) -> None:
 
 def save_state(
     path: Path,
-    model: LanguageModel,
+    model: AbstractModel,
     optimizer: torch.optim.Optimizer,
     carry: Carry | None,
     generators: Mapping[str, Tensor],
     progress: Progress,
+    previous: Path | None = None,
 ) -> None:
-    """Everything that the next step depends on.
+    """Everything that the next step depends on; the file that stood there is kept as ``previous``.
 
     Raises:
         NonFinite: a weight is not a finite number; the file is left as it was.
@@ -86,10 +98,10 @@ def save_state(
         progress.carried, progress.kept, progress.made_by = tuple(range(len(carry.state))), tuple(carry.kept), carry.made_by
     else:
         progress.carried, progress.kept, progress.made_by = (), (), ""
-    write_tensors(path, tensors, asdict(progress))
+    write_tensors(path, tensors, asdict(progress), previous)
 
 
-def load_state(path: Path, model: LanguageModel, optimizer: torch.optim.Optimizer) -> tuple[Carry | None, Progress]:
+def load_state(path: Path, model: AbstractModel, optimizer: torch.optim.Optimizer) -> tuple[Carry | None, Progress]:
     """Put everything back, torch's generators too.
 
     Raises:

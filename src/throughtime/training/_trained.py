@@ -11,12 +11,9 @@ import torch
 
 from .. import _check
 from .._check import InputError
-from ..data import AbstractVocabulary, Section, encode_file
+from ..data import AbstractVocabulary, Corpus, Section, encode_file
 from ..models import LanguageModel
-from ._build import device as device_of
 from ._evaluate import Score, evaluate
-from ._folder import RunFolder
-from ._report import read_rows
 from .options import TextRun
 
 
@@ -106,7 +103,7 @@ class Trained:
         Raises:
             InputError: it has fewer than two symbols.
         """
-        sections = RunFolder(self.folder, self.options).corpus().sections
+        sections = Corpus.open(self.folder).sections
         names = [name for name in ((wanted,) if wanted else ("test", "valid")) if len(sections[name].tokens) >= 2]
         if not names:
             raise InputError(
@@ -114,19 +111,3 @@ class Trained:
                 "Give a text of its own."
             )
         return names[0], sections[names[0]]
-
-
-def load(path: Path | str, *, device: str = "cpu") -> Trained:
-    """A run folder, ready to use: ``tt.load("runs/book").generate("The ")``.
-
-    Args:
-        path: a folder that ``throughtime train`` made.
-        device: where to compute.
-
-    Raises:
-        InputError: no run is there, or it is damaged.
-    """
-    folder = RunFolder.open(Path(path))
-    vocabulary = folder.vocabulary()
-    model = folder.load_model(vocabulary, device_of(device))
-    return Trained(model, vocabulary, folder.config, read_rows(folder.metrics), folder.path)

@@ -5,7 +5,7 @@ Nothing of torch is imported before something is built, so that a wrong flag is 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 from .. import _numbers
 from .._errors import InputError
@@ -30,6 +30,9 @@ _SPLIT = Flag(
 @dataclass(frozen=True)
 class TextOptions:
     """The text and its symbols."""
+
+    shapes: ClassVar[tuple[str, ...]] = ("level",)  # what the weights depend on
+    form: ClassVar[str] = "symbols"
 
     files: Annotated[tuple[Path, ...], Flag("FILE...", positional=True)] = ()
     """The training text: files, plain or gzip, folders of them, or - for the standard input; joined end to end."""
@@ -68,10 +71,9 @@ GALLERY = ("mgu", "ugrnn", "coupled-lstm", "peephole-lstm", "ctrnn", "cfc", "sta
 _WIDEST, _DEEPEST = 1_000_000, 1000  # a configuration is a stranger's word: nothing is built beyond
 
 
-@final
 @dataclass(frozen=True)
-class NetworkOptions:
-    """The network."""
+class StackOptions:
+    """The recurrent network."""
 
     cell: Annotated[str, Flag("{rnn,gru,lstm}")] = "gru"
     """The simple (Elman) network, the gated recurrent unit, or long short-term memory; one of throughtime.cells.zoo by its name, such as
@@ -84,12 +86,8 @@ class NetworkOptions:
     """Hidden units of each layer."""
     layers: int = 1
     """Recurrent layers."""
-    embedding: Annotated[int | None, Flag("N", "as wide as the hidden layer", rare=True)] = None
-    """Width of the embedding; 0: one-hot inputs."""
     dropout: float = 0.0
-    """Probability of dropping a unit: of the embedding, between layers, before the head."""
-    tied: Annotated[bool, Flag(rare=True)] = False
-    """Share the embedding's table with the head."""
+    """Probability of dropping a unit: of the network's input, between layers, before the head."""
     initial: Annotated[Literal["zeros", "random", "learnable"], Flag(rare=True)] = "zeros"
     """The state that a stream starts from."""
     init: Annotated[Literal["torch", "orthogonal", "identity"], Flag(rare=True)] = "torch"
@@ -109,13 +107,6 @@ class NetworkOptions:
             )
         _numbers.positive("--hidden", self.hidden, most=_WIDEST)
         _numbers.positive("--layers", self.layers, most=_DEEPEST)
-        if self.embedding is not None and self.embedding != 0:
-            _numbers.positive("--embedding", self.embedding, most=_WIDEST, remedy="0 means one-hot inputs.")
-        if self.tied and self.embedding not in (None, self.hidden):
-            raise InputError(
-                f"--tied is given with --embedding {self.embedding} and --hidden {self.hidden}; expected an embedding table to share, as "
-                "wide as the hidden layer. Leave --tied or --embedding out."
-            )
         _numbers.fraction("--dropout", self.dropout)
         if self.forget_bias is not None:
             _numbers.at_least("--forget-bias", self.forget_bias, -1e6)
@@ -136,6 +127,28 @@ class NetworkOptions:
             f"--cell is {self.cell!r}; expected one of {', '.join((*CELLS, *GALLERY))}, or MODULE:CLASS for a cell of your own. Name one "
             "of them."
         )
+
+
+@final
+@dataclass(frozen=True)
+class NetworkOptions(StackOptions):
+    """The network."""
+
+    embedding: Annotated[int | None, Flag("N", "as wide as the hidden layer", rare=True)] = None
+    """Width of the embedding; 0: one-hot inputs."""
+    tied: Annotated[bool, Flag(rare=True)] = False
+    """Share the embedding's table with the head."""
+
+    def check(self) -> None:
+        """Refuse what means nothing."""
+        super().check()
+        if self.embedding is not None and self.embedding != 0:
+            _numbers.positive("--embedding", self.embedding, most=_WIDEST, remedy="0 means one-hot inputs.")
+        if self.tied and self.embedding not in (None, self.hidden):
+            raise InputError(
+                f"--tied is given with --embedding {self.embedding} and --hidden {self.hidden}; expected an embedding table to share, as "
+                "wide as the hidden layer. Leave --tied or --embedding out."
+            )
 
 
 OptimiserName = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"]
@@ -211,6 +224,8 @@ class LoopOptions:
     """Steps between validations."""
     patience: Annotated[int | None, Flag("N", "the whole budget is spent")] = None
     """Stop after this many validations without a better one."""
+    on_nonfinite: Annotated[Literal["stop", "skip", "rollback"], Flag(rare=True)] = "stop"
+    """After a step whose loss or gradient is not finite: stop; skip it; or go back to the saved state, on with half the learning rate."""
     sample_every: Annotated[int, Flag(rare=True)] = 0
     """Every so many steps, let the model write a line; 0: never."""
     eval_tokens: Annotated[int, Flag(rare=True)] = 200_000
@@ -252,19 +267,23 @@ class LoopOptions:
         _numbers.at_least("--watch-flow", self.watch_flow, 0)
 
 
-@final
-@dataclass(frozen=True)
-class TextRun:
-    """All that is chosen of a language model's training run: ``config.json``."""
+class AnyRun:
+    """What every task's run chooses beside its data; a run's fields are the sections of ``config.json``."""
 
-    text: TextOptions
-    network: NetworkOptions
+    task: ClassVar[str]
+
+    network: Any  # StackOptions, or what the task adds to them
     optimiser: OptimiserOptions
     loop: LoopOptions
 
+    @property
+    def source(self) -> Any:
+        """The section about the data: the one that has the task's name."""
+        return getattr(self, self.task)
+
     def check(self) -> None:
         """Refuse what means nothing, before anything is read, built or made."""
-        self.text.check()
+        self.source.check()
         self.network.check()
         self.optimiser.check()
         if self.optimiser.omega and self.network.cell != "rnn":
@@ -273,3 +292,16 @@ class TextRun:
                 "What keeps a gated cell's gradient alive is its memory gate: --forget-bias or --chrono."
             )
         self.loop.check()
+
+
+@final
+@dataclass(frozen=True)
+class TextRun(AnyRun):
+    """All that is chosen of a language model's training run: ``config.json``."""
+
+    task = "text"
+
+    text: TextOptions
+    network: NetworkOptions
+    optimiser: OptimiserOptions
+    loop: LoopOptions

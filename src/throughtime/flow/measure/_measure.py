@@ -45,6 +45,7 @@ def measure(problem: Problem) -> Measurement:
     with torch.no_grad():
         return Measurement(
             cell=model.recurrence.cell,
+            carried=problem.state is not None,
             loss=float(traced.losses.sum()) * traced.scale,
             losses=traced.losses.double().cpu().where(traced.counted.cpu(), torch.nan),
             guess=_guess(problem, traced),

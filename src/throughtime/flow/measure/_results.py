@@ -150,12 +150,14 @@ class OwnBias:
 
     Attributes:
         method: the gradient method, with what is not left at its default.
+        words: the same in words: "chunks of 64 steps".
         window: steps between two of its windows: k1 of ``TruncatedBPTT``, the lags of ``SlidingBPTT``, else all of a call.
         steps: of one call; the carry goes on from call to call, and no gradient beyond what the method keeps.
         bias, cosine: as in ``BiasCurve``.
     """
 
     method: str
+    words: str
     window: int
     steps: int
     bias: float
@@ -231,6 +233,7 @@ class Measurement:
 
     Attributes:
         cell: the network's.
+        carried: whether a state was carried in, so that the batch is a part of longer streams.
         loss: the batch's loss, as the model scales it, dropout off.
         losses: (T, B) each step's own m w ℓ; NaN where no loss counts.
         guess: what the same losses would cost if every output were held equally likely; None where the head does not say.
@@ -238,6 +241,7 @@ class Measurement:
     """
 
     cell: AbstractCell
+    carried: bool
     loss: float
     losses: Float[Tensor, "T B"]
     guess: float | None

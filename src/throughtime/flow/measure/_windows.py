@@ -30,13 +30,13 @@ from ._problem import Problem
 from ._results import LEVELS, BiasCurve, OwnBias, WindowBias
 from ._traced import Traced
 
-Named = dict[str, Tensor]
+Gradients = dict[str, Tensor]
 
 _MOST = 5  # window lengths, each the double of the last; two passes forward and backward each
 _FAMILY = (FullBPTT, CheckpointedBPTT, TruncatedBPTT, SlidingBPTT)  # those that are neither random nor forward in time
 
 
-def with_windows(curve: BiasCurve, problem: Problem, traced: Traced, gradient: Named, own: Named | None) -> BiasCurve:
+def with_windows(curve: BiasCurve, problem: Problem, traced: Traced, gradient: Gradients, own: Gradients | None) -> BiasCurve:
     """The curve of sliding windows, and beside it those of chunks, of overlapping windows, and of the network's own training."""
     lengths = _lengths(curve, traced, problem.asked.trained_by) if problem.asked.windows else []
     true = {name: gradient[name] for name in curve.parameters}
@@ -45,7 +45,7 @@ def with_windows(curve: BiasCurve, problem: Problem, traced: Traced, gradient: N
     return replace(curve, chunked=chunked, overlapping=overlapping, own=_own(problem, own, true))
 
 
-def gradient_as_trained(problem: Problem) -> Named | None:
+def gradient_as_trained(problem: Problem) -> Gradients | None:
     """dL/dθ as the network's own training finds it, the weights held; None where that is unknown, random or forward in time."""
     by, batch, model = problem.asked.trained_by, problem.batch, problem.model
     if by is None or not isinstance(by.method, _FAMILY):
@@ -60,7 +60,7 @@ def gradient_as_trained(problem: Problem) -> Named | None:
     return total
 
 
-def truncated_gradients(model: AbstractModel, traced: Traced, k: int) -> tuple[Named, Named]:
+def truncated_gradients(model: AbstractModel, traced: Traced, k: int) -> tuple[Gradients, Gradients]:
     """(1), (2): dL/dθ by ``TruncatedBPTT(k)`` and ``TruncatedBPTT(k, 2 * k)``, k below T."""
     T = len(traced.counted)
     ends = [*range(k, T, k), T]
@@ -99,7 +99,7 @@ class _Stage:
         self._weights, self._dxs = dict(zip(trained, found[:n], strict=True)), found[n]
         self.before_adjoint = tuple(torch.zeros_like(s) if d is None else d for d, s in zip(found[n + 1 :], self.before, strict=True))
 
-    def gradients(self) -> Named:
+    def gradients(self) -> Gradients:
         """What ``back`` brought to every parameter; ``before_adjoint`` goes on only where the traced begins."""
         found = {name: g for name, g in self._weights.items() if g is not None}
         traced, W = self.traced, len(self.starts)
@@ -115,7 +115,7 @@ class _Stage:
         return found
 
 
-def _added(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Named:
+def _added(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Gradients:
     """Both together, by name."""
     return {**one, **{name: g + one[name] if name in one else g for name, g in other.items()}}
 
@@ -135,7 +135,7 @@ def _curve(lengths: Sequence[int], found: Sequence[tuple[float, float]]) -> Wind
     return WindowBias(torch.tensor(lengths, dtype=torch.float64), bias, cosine, least)
 
 
-def _own(problem: Problem, own: Named | None, true: Named) -> OwnBias | None:
+def _own(problem: Problem, own: Gradients | None, true: Gradients) -> OwnBias | None:
     by = problem.asked.trained_by
     if own is None or by is None:
         return None
@@ -143,7 +143,7 @@ def _own(problem: Problem, own: Named | None, true: Named) -> OwnBias | None:
     if not math.isfinite(bias):
         return None
     T = problem.batch.T
-    return OwnBias(_written(by.method), _window(by, T), by.steps or T, bias, cosine)
+    return OwnBias(_written(by.method), _in_words(by, T), _window(by, T), by.steps or T, bias, cosine)
 
 
 def _window(by: TrainedBy, T: int) -> int:
@@ -158,13 +158,26 @@ def _window(by: TrainedBy, T: int) -> int:
             return steps
 
 
+def _in_words(by: TrainedBy, T: int) -> str:
+    """How far back the method goes, and how long the last call is where the calls do not divide T."""
+    window, steps = _window(by, T), by.steps or T
+    rest = f", the last call of {T % steps}" if T % steps else ""
+    match by.method:
+        case TruncatedBPTT(k2=k2) if (k2 or 0) > window:
+            return f"windows of {k2} steps, a new one every {window}{rest}"
+        case SlidingBPTT():
+            return f"sliding windows of {window} steps{rest}"
+        case _:
+            return f"chunks of {window} step{'s' if window > 1 else ''}{rest}"
+
+
 def _written(method: Any) -> str:
     """The method as one would write it: without what is left at its default."""
     given = [f"{f.name}={value!r}" for f in fields(method) if (value := getattr(method, f.name)) != f.default]
     return f"{type(method).__name__}({', '.join(given)})"
 
 
-def _against(found: Mapping[str, Tensor], true: Named) -> tuple[float, float]:
+def _against(found: Mapping[str, Tensor], true: Gradients) -> tuple[float, float]:
     """Relative bias and cosine over the parameters of ``true``."""
     a = torch.cat([found.get(name, torch.zeros_like(g)).flatten() for name, g in true.items()]).double()
     b = torch.cat([g.flatten() for g in true.values()]).double()

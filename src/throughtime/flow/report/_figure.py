@@ -83,14 +83,15 @@ def _lag_gradients(axes: "Axes", flow: AbstractFlow) -> None:
 
 def _bias(axes: "Axes", bias: BiasCurve, chosen: int | None) -> None:
     axes.plot(bias.windows, bias.bias, color=_COLOURS[0], label="sliding: every loss sees K lags")
-    for curve, colour, label in ((bias.chunked, 1, "chunks of K"), (bias.overlapping, 2, "2K, a new one every K")):
+    for curve, colour, label in ((bias.chunked, 1, "chunks of K"), (bias.overlapping, 2, "windows of 2K, a new one every K")):
         if curve is not None:
             axes.plot(curve.windows, curve.bias, color=_COLOURS[colour], marker=".", label=label)
     axes.plot(bias.windows, 1 - bias.cosine, color=_COLOURS[0], linestyle=":", linewidth=1, label="1 − cos, sliding")
-    for level, window in bias.least.items():
-        if window is not None:
-            axes.plot(window, level, "o", color=_COLOURS[0], markersize=4)
-            axes.annotate(f"{level * 100:g} %: {window}", (window, level), textcoords="offset points", xytext=(4, 4), fontsize=8)
+    for window in dict.fromkeys(w for w in bias.least.values() if w is not None):
+        levels = [level for level, w in bias.least.items() if w == window]
+        axes.plot([window] * len(levels), levels, "o", color=_COLOURS[0], markersize=4)
+        percents = ", ".join(f"{100 * level:g} %" for level in levels)  # one label where several are met at once
+        axes.annotate(f"{percents}: {window}", (window, levels[0]), textcoords="offset points", xytext=(4, 4), fontsize=8)
     if bias.own is not None and bias.own.bias > 0:
         axes.plot(bias.own.window, bias.own.bias, "o", color=_COLOURS[3], label="as it is trained")
     if chosen is not None:

@@ -124,7 +124,7 @@ function range(values, { log, low, high }) {
 function drawChart(plot, { x, y, lines, bands = [], marks = [], points = [] }, available) {
   const width = Math.max(240, available || 520), height = Math.round(Math.min(300, Math.max(210, width * 0.56)));
   const [right, top, bottom] = [12, 10, 38];
-  const sy = (y.log ? logarithmic : linear)(...range([...lines.flatMap((l) => l.y), ...bands.flatMap((b) => [...b.low, ...b.high])], y), height - bottom, top);
+  const sy = (y.log ? logarithmic : linear)(...range([...lines.flatMap((l) => l.y), ...bands.flatMap((b) => [...b.low, ...b.high]), ...points.map((p) => p.y)], y), height - bottom, top);
   const yTicks = sy.ticks(5).map((v) => [v, y.log ? power(v) : short(v)]);
   const left = Math.max(54, 30 + 6.2 * Math.max(...yTicks.map(([, text]) => text.length))); // the axis' own name stands beside the widest
   const sx = (x.log ? logarithmic : linear)(...range(lines.flatMap((l) => l.x), x), left, width - right);
@@ -160,7 +160,7 @@ function drawChart(plot, { x, y, lines, bands = [], marks = [], points = [] }, a
     svg.append(make("line", { class: "mark", x1: sx(at), x2: sx(at), y1: top, y2: height - bottom }), make("text", { class: "mark-label", x: sx(at) + (end ? -4 : 4), y: height - bottom - 8, "text-anchor": end ? "end" : "start" }, label));
   });
   for (const { x: px, y: py, label, colour } of points)
-    if (inside(py) && py >= sy.invert(height - bottom)) svg.append(make("circle", { cx: sx(px), cy: place(py), r: 4, fill: `var(--c${colour})` }), make("text", { class: "mark-label", x: sx(px) + (sx(px) > width * 0.8 ? -8 : 7), y: place(py) + (sx(px) > width * 0.8 ? 4 : -5), "text-anchor": sx(px) > width * 0.8 ? "end" : "start" }, label));
+    if (inside(py) && py >= sy.invert(height - bottom)) svg.append(make("circle", { cx: sx(px), cy: place(py), r: 4, fill: `var(--c${colour})` }), make("text", { class: "mark-label", x: sx(px) + (sx(px) > width * 0.8 ? -8 : 7), y: place(py) - (sx(px) > width * 0.8 ? 8 : 5), "text-anchor": sx(px) > width * 0.8 ? "end" : "start" }, label));
   const guide = make("line", { class: "guide", y1: top, y2: height - bottom, visibility: "hidden" });
   svg.append(make("line", { class: "frame", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom }), guide);
   svg.addEventListener("pointermove", (event) => {
@@ -346,7 +346,7 @@ function tiles() {
     ...(some ? [[String(verdict.half_lag), "lags hold half of the whole"]] : []),
     ...(finite(first) ? [[short(first), "nats a step, the greatest Lyapunov exponent"]] : []),
     ...(bias && flow.about.closes && K > 1 && verdict.state !== "exploding" ? [[bias.least["0.01"] === null ? `> ${bias.windows.length}` : String(bias.least["0.01"]), "lags that every loss must see for a bias of 1 %"]] : []),
-    ...(bias?.own && K > 1 && flow.about.closes ? [[percent(bias.own.bias), `missed as it is trained: ${bias.own.method}, ${steps(bias.own.steps)}`]] : []),
+    ...(bias?.own && K > 1 && flow.about.closes ? [[percent(bias.own.bias), `missed as it is trained: ${bias.own.words}`]] : []),
     ...(finite(lags.gradient_norm) ? [[short(lags.gradient_norm), "norm of the gradient, before any clip"]] : []),
   ];
   $("tiles").append(...all.map(([value, what]) => make("div", { class: "tile" }, make("b", {}, value), make("span", {}, what))));
@@ -381,11 +381,13 @@ function biasChart() {
   if (!bias || !flow.about.closes || K < 2) return;
   const lines = [
     { name: "sliding: every loss sees K lags", x: bias.windows, y: bias.bias, colour: 0, width: 2.4 },
-    ...(bias.chunked ? [{ name: "chunks of K: TruncatedBPTT(K)", x: bias.chunked.windows, y: bias.chunked.bias, colour: 1, width: 2 }] : []),
-    ...(bias.overlapping ? [{ name: "2K, a new one every K: TruncatedBPTT(K, 2K)", x: bias.overlapping.windows, y: bias.overlapping.bias, colour: 2, width: 2 }] : []),
+    ...(bias.chunked ? [{ name: "chunks of K", x: bias.chunked.windows, y: bias.chunked.bias, colour: 1, width: 2 }] : []),
+    ...(bias.overlapping ? [{ name: "windows of 2K, a new one every K", x: bias.overlapping.windows, y: bias.overlapping.bias, colour: 2, width: 2 }] : []),
     { name: "1 − cosine, sliding", x: bias.windows, y: bias.cosine.map((c) => (c === null ? null : Math.max(1 - c, 0))), colour: 0, dash: "2 3", width: 1.3 },
   ];
-  const points = Object.entries(bias.least).filter(([, w]) => w !== null).map(([level, w]) => ({ x: w, y: +level, label: `${+(100 * level).toPrecision(3)} %: ${w}`, colour: 0 }));
+  const reached = Object.entries(bias.least).filter(([, w]) => w !== null).map(([level, w]) => [+level, w]).sort(([a], [b]) => b - a);
+  const percents = (w) => reached.filter(([, v]) => v === w).map(([level]) => `${+(100 * level).toPrecision(3)} %`).join(", "); // one label where several are met at once
+  const points = reached.map(([level, w], i) => ({ x: w, y: level, label: reached.findIndex(([, v]) => v === w) === i ? `${percents(w)}: ${w}` : "", colour: 0 }));
   if (bias.own && bias.own.bias > 1e-9) points.push({ x: Math.min(bias.own.window, K), y: bias.own.bias, label: "as trained", colour: 3 });
   const marks = bias.chosen === null ? [] : [{ at: bias.chosen, label: `K = ${bias.chosen}` }];
   chart($("bias"), { title: "What a window of K steps would miss", hint: "‖ĝ − g‖ / ‖g‖: the gradient that a window finds against the whole one, on this batch, head left out. A chunk's first loss sees one lag alone.", x: { label: "K, steps", log: bias.windows.length > 20, whole: true }, y: { label: "relative", log: true, low: Math.max(1e-9, Math.min(...bias.bias.filter((v) => v > 1e-9), 0.1)) }, lines, marks, points, nothing: "There is one lag only: no window misses anything." });

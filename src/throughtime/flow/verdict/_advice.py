@@ -155,7 +155,7 @@ def _smaller_start(at: Findings) -> Advice | None:
         None,
         {"saturation": saturation.share},
         python="nn.TorchUniform()",
-        flags="--init torch",
+        flags="--init torch, which is the default, and --lr a tenth of what it was",
     )
 
 
@@ -176,7 +176,7 @@ def _memory(at: Findings) -> Advice | None:
     if cell.memory_gate is None:
         return Advice(
             "gates",
-            f"{cell} has no gate that keeps a memory; a GRU or an LSTM whose gates start spread over {K} steps holds one for as long.",
+            f"This cell has no gate that keeps a memory; a GRU or an LSTM whose gates start spread over {K} steps holds one for as long.",
             float(K),
             {"lags": float(K), **({"decay": at.shape.decay} if math.isfinite(at.shape.decay) else {})},
             python=f"cells.GRU(), nn.Chrono({K})",
@@ -193,6 +193,11 @@ def _memory(at: Findings) -> Advice | None:
         python=f"nn.Chrono({K})",
         flags=f"--chrono {K}",
     )
+
+
+def _gated_cell(at: Findings) -> Advice | None:
+    """For a cell whose gradient has no way around its saturated function."""
+    return _memory(at) if at.found.cell.memory_gate is None else None
 
 
 def _unstick(at: Findings) -> Advice | None:
@@ -287,7 +292,7 @@ def _first_good(curve: WindowBias, times: int, least: int, most: int) -> _Form |
 
 def _own(bias: BiasCurve) -> str:
     own = bias.own
-    return "" if own is None else f"As it is trained, by {own.method} on {own.steps} steps, it misses {_percent(own.bias)}. "
+    return "" if own is None else f"As it is trained, in {own.words}, it misses {_percent(own.bias)}. "
 
 
 def _no_window(at: Findings, bias: BiasCurve) -> Advice:
@@ -309,7 +314,7 @@ _ABOUT = {
     "unknown": (_precision,),
     "exploding": (_start, _clip_growth),  # the start mends it; a clip alone keeps the weights finite
     "diverged": (_rate,),
-    "saturated": (_smaller_start, _unstick, _window),
+    "saturated": (_smaller_start, _unstick, _gated_cell, _window),
     "vanishing": (_any_start, _start, _memory, _regulariser, _window, _clip_outliers),
     "healthy": (_window, _clip_outliers),
 }

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from ..measure import Measurement
 from ._advice import Findings, advice_on
 from ._shape import Shape
-from ._state import Saturation, saturation_of, state_of
+from ._state import Saturation, fades, saturation_of, state_of
 from ._words import State, Verdict
 
 
@@ -69,6 +69,8 @@ def _vanishing(found: Measurement, shape: Shape, _: Saturation | None) -> str:
 
 
 def _healthy(found: Measurement, shape: Shape, _: Saturation | None) -> str:
+    if fades(shape):
+        return f"The gradient is healthy for a stream: it changes {_rate(shape)} and is {_where(shape)}{_beyond(found, shape)}."
     K, last = len(shape.profile), float(shape.profile[-1] / shape.profile[0])
     return f"The gradient is healthy: it changes {_rate(shape)} and is {_where(shape)}; at lag {K - 1} {last:.3g} of lag 0 arrives."
 

@@ -6,10 +6,15 @@ In this order, with p the profile, ρ its decay a step, L the loss and K lags:
     exploding:  p somewhere exceeds 10 · p_0, and ρ > 1; or dL/dθ is beyond float64                         (2)
     diverged:   L > twice the loss of guessing every output alike                                           (3)
     saturated:  a layer whose units hardly ever pass a gradient; or which lets next to nothing in           (4)
-    vanishing:  the horizon lies within half of the lags                                                    (5)
+    vanishing:  the horizon lies within half of the lags; in a stream that goes on, (6) too                 (5)
+    (6): it lies within ten steps, and lags of more than ten make less than 1 % of the weights' gradient
     healthy:    none of these
 
 An untrained network loses a little more than guessing does, a linear one half as much again: (3) leaves them that.
+
+(6): a whole sequence asks for memory up to its own length. A stream has no length, and how many of its steps were measured says nothing
+of the memory that it asks for. Lags of 5 to 10 steps are those that a network without gates fails to learn (Gers, Schmidhuber & Cummins,
+*Learning to forget*, 2000); a gradient that reaches farther is called healthy there, and its horizon is told.
 """
 
 from dataclasses import dataclass
@@ -20,11 +25,12 @@ from torch import Tensor
 
 from ...cells import Gate, Relu
 from ..measure import Gates, Measurement
-from ._shape import Shape
+from ._shape import FADED, Shape
 from ._words import State
 
 GROWTH = 10.0  # (2)
 WORSE = 2.0  # (3)
+SHORT = 10  # (6)
 STUCK = 0.1  # (4): what a unit takes in over all lags together
 
 
@@ -56,7 +62,9 @@ def state_of(found: Measurement, shape: Shape, saturation: Saturation | None, *,
         return "diverged"
     if saturation is not None:
         return "saturated"
-    return "vanishing" if fades(shape) else "healthy"
+    if fades(shape) and not (found.carried and reaches(found, shape)):
+        return "vanishing"
+    return "healthy"
 
 
 def grows(shape: Shape) -> bool:
@@ -67,6 +75,12 @@ def grows(shape: Shape) -> bool:
 def fades(shape: Shape) -> bool:
     """(5); or nothing comes back at all."""
     return not shape.profile.any() or (shape.horizon is not None and shape.horizon <= len(shape.profile) / 2)
+
+
+def reaches(found: Measurement, shape: Shape) -> bool:
+    """(6) does not hold, as far as it was measured."""
+    far = shape.horizon is None or shape.horizon > SHORT
+    return far or (found.bias is not None and len(found.bias.bias) > SHORT and float(found.bias.bias[SHORT]) >= FADED)
 
 
 def saturation_of(found: Measurement, shape: Shape) -> Saturation | None:

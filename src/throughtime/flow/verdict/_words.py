@@ -46,8 +46,9 @@ class Verdict:
 
     Attributes:
         state: "exploding": the gradient grows on its way back. "diverged": the loss is above that of guessing. "saturated": units stand
-            where their slope is next to 0, or a gate lets nothing in. "vanishing": the gradient fades within half of the lags measured.
-            "healthy": none of these. "unknown": the measurement cannot tell.
+            where their slope is next to 0, or a gate lets nothing in. "vanishing": the gradient fades within half of the lags measured,
+            and, where the batch is a part of longer streams, within ten steps. "healthy": none of these. "unknown": the measurement
+            cannot tell.
         sentence: one sentence, the numbers in it.
         decay: the factor by which the profile changes at each step back, from the fit; 1 neither fades nor grows.
         r_squared: the fit's coefficient of determination in ln profile: 1 is a pure exponential. NaN with fewer than three lags.

@@ -1,0 +1,18 @@
+"""The tasks by name, as config.json and the command call them."""
+
+from .._build import device, gradient_of
+from ..options import AnyRun, TextRun
+from ._base import AbstractTask
+from ._text import TextTask
+
+TASKS: dict[str, tuple[type[AnyRun], type[AbstractTask]]] = {
+    "text": (TextRun, TextTask),
+}
+
+
+def check_run(run: AnyRun) -> None:
+    """Refuse what means nothing, or cannot be here, before anything is read or made."""
+    run.check()
+    TASKS[run.task][1].check(run)
+    gradient_of(run)
+    device(run.loop.device)
