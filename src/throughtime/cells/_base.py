@@ -45,7 +45,7 @@ class AbstractCell(abc.ABC):
     them; GRU multiplies one of them by the reset gate. The time loop computes the products and the gradients of W and R, so
     that they can be batched over time.
 
-    Your own cell defines ``gates``, ``states`` and ``step``. By default ``torch.func`` derives ``step_vjp`` and ``derivative``. The other
+    Your own cell defines ``gates``, ``states`` and ``step``. By default torch derives ``step_vjp`` and ``derivative``. The other
     members describe the cell: ``gradient_flow`` reports how open and how saturated its ``named_gates`` are, and ``nn.ForgetBias``
     and ``nn.Chrono`` set the bias of its ``memory_gate``.
 

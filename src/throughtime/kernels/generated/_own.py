@@ -8,6 +8,7 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -150,11 +151,14 @@ def _key(cell: AbstractCell) -> object:
     if isinstance(cell, nn.Module) or any(isinstance(v, Tensor) for v in values.values()):
         plain = tuple((k, v) for k, v in values.items() if isinstance(v, (bool, int, float, str)) and k != "training")
         return id(cell), plain
-    try:
-        hash(cell)
-    except TypeError:
-        return id(cell), repr(cell)
-    return (type(cell), cell, tuple((k, v) for k, v in values.items() if isinstance(v, (bool, int, float))))
+    kind = type(cell)
+    if is_dataclass(kind) and kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        try:
+            hash(cell)
+        except TypeError:
+            return id(cell), repr(cell)
+        return kind, cell
+    return id(cell), tuple((k, v) for k, v in values.items() if isinstance(v, (bool, int, float, str)))
 
 
 def _find(cell: AbstractCell) -> Own | Refused:
