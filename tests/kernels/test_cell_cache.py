@@ -100,6 +100,7 @@ def test_a_file_that_is_not_whole_or_not_ours_is_made_anew(fresh, counted, damag
         "foreign": b"\x7fELF" * 99,
         "of another key": other,
     }
+    kept.unlink()  # this process has it mapped: another file takes its place, as os.replace would have it
     kept.write_bytes(broken[damage])
     assert (load(), len(counted)) == ("fast", 2)
     assert kept.read_bytes() == whole
@@ -114,9 +115,9 @@ def test_a_file_of_another_build_is_refused_by_the_extension(fresh, compiled, tm
     foreign.write_bytes(content.replace(headers, headers[::-1]))
     with pytest.raises(ValueError, match="is no cell for these kernels: it was compiled for another build of the kernels"):
         tt.kernels._fast._kernels.load_cell(str(foreign))
-    foreign.write_bytes(b"not even a library")
+    (text := tmp_path / "text.so").write_bytes(b"not even a library")
     with pytest.raises(ValueError, match="is no cell for these kernels"):
-        tt.kernels._fast._kernels.load_cell(str(foreign))
+        tt.kernels._fast._kernels.load_cell(str(text))
     with pytest.raises(ValueError, match="cell is 99999"):
         tt.kernels._fast._kernels.residuals_size(99999, (1, 1, 1), "fast", False)
 

@@ -1,11 +1,10 @@
 """What the options of every run stand for: the cell, the gradient method, the device."""
 
-from collections.abc import Callable
-
 import importlib
 import inspect
 import os
 import sys
+from collections.abc import Callable
 
 import torch
 
