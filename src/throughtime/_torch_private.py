@@ -73,8 +73,9 @@ def _decompositions() -> dict[Any, Callable[..., Any]]:
     """Into torch's core operators, but for those whose gradient is simpler as it is."""
     from torch._decomp import core_aten_decompositions
 
+    table: dict[Any, Callable[..., Any]] = dict(core_aten_decompositions())
     whole = ("tanh_backward", "sigmoid_backward", "threshold_backward", "select_backward", "slice_backward", "stack", "unbind")
-    return {op: rule for op, rule in core_aten_decompositions().items() if op.overloadpacket.__name__ not in whole}
+    return {op: rule for op, rule in table.items() if op.overloadpacket.__name__ not in whole}
 
 
 def let_compile_see(kind: type[nn.Module]) -> None:

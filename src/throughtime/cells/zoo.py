@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from .. import _check
 from .._shapes import State
-from ._activations import Sigmoid, Tanh
-from ._base import AbstractCell, Gate
+from ._base import AbstractCell
 
 
 def _gates(wx: Tensor, rh: Tensor) -> tuple[Tensor, ...]:
@@ -42,7 +41,6 @@ class MGU(AbstractCell):
     gates = 2
     states = 1
     elementwise = True
-    named_gates = Gate("f", Sigmoid(), opens=True), Gate("n", Tanh())
 
     def step(self, wx: Tensor, rh: Tensor, state: State) -> State:
         (h,) = state
@@ -73,7 +71,6 @@ class UGRNN(AbstractCell):
     elementwise = True
     adds_halves = True
     memory_gate = 0
-    named_gates = Gate("g", Sigmoid(), opens=True), Gate("c", Tanh())
 
     def step(self, wx: Tensor, rh: Tensor, state: State) -> State:
         (h,) = state
@@ -107,7 +104,6 @@ class CoupledLSTM(AbstractCell):
     elementwise = True
     adds_halves = True
     memory_gate = 0
-    named_gates = Gate("f", Sigmoid(), opens=True), Gate("g", Tanh()), Gate("o", Sigmoid(), opens=True)
 
     def step(self, wx: Tensor, rh: Tensor, state: State) -> State:
         _, c = state
@@ -219,7 +215,6 @@ class CfC(AbstractCell):
     states = 1
     elementwise = True
     adds_halves = True
-    named_gates = Gate("f", Tanh()), Gate("g", Tanh()), Gate("t", Sigmoid(), opens=True)
 
     def step(self, wx: Tensor, rh: Tensor, state: State) -> State:
         a_f, a_g, a_t = _gates(wx, rh)
@@ -248,7 +243,6 @@ class STAR(AbstractCell):
     gates = 2
     states = 1
     elementwise = True
-    named_gates = Gate("k", Sigmoid(), opens=True), Gate("z", Tanh())
 
     def step(self, wx: Tensor, rh: Tensor, state: State) -> State:
         (h,) = state
@@ -278,7 +272,6 @@ class NBRC(AbstractCell):
     states = 1
     elementwise = True
     memory_gate = 1
-    named_gates = Gate("a", Tanh()), Gate("c", Sigmoid(), opens=True), Gate("h")
 
     def step(self, wx: Tensor, rh: Tensor, state: State) -> State:
         (h,) = state

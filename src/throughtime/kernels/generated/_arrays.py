@@ -77,7 +77,8 @@ def each(table: Table, operation: str, *arrays: Array) -> Array:
     entries = np.empty(shape, dtype=object)
     wide = [np.broadcast_to(a.entries, shape) for a in arrays]
     for place in np.ndindex(*shape):
-        entries[place] = table.of(operation, *(_as_kind(table, operation, k, a[place]) for k, a in enumerate(wide)))
+        given: list[Any] = [a[place] for a in wide]
+        entries[place] = table.of(operation, *(_as_kind(table, operation, k, e) for k, e in enumerate(given)))
     return Array(labels, entries, summed)
 
 
@@ -132,7 +133,7 @@ def total(table: Table, array: Array, dims: Sequence[int], keep: bool) -> Array:
 
 
 def _fold(table: Table, parts: np.ndarray, axis: int) -> np.ndarray:
-    result = parts[0]
+    result: Any = parts[0]
     for part in parts[1:]:
         both = np.empty(result.shape, dtype=object)
         for place in np.ndindex(*result.shape):

@@ -161,7 +161,7 @@ def _mean(m: Machine, x: Array, dims: Sequence[int], keepdim: bool = False, *, d
 def _flip(m: Machine, x: Array, dims: Sequence[int]) -> Array:
     for d in dims:
         along(x, d, lambda e: e)
-    return Array(x.labels, np.flip(x.entries, [x.axis(d) for d in dims]), x.summed)
+    return Array(x.labels, np.flip(x.entries, tuple(x.axis(d) for d in dims)), x.summed)
 
 
 def _add(m: Machine, a: Any, b: Any, *, alpha: float = 1) -> Array:

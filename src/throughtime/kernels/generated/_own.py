@@ -175,15 +175,15 @@ def _find(cell: AbstractCell) -> Own | Refused:
 
 def number(cell: Own, dtype: torch.dtype, arch: str | None = None) -> int | Refused:
     """The extension's number for a cell, which is compiled and loaded where that has not been done; or why it cannot be."""
-    arch = arch or _kernels.architecture()
-    key = (cell.source.text, dtype, arch)
+    name = str(arch or _kernels.architecture())
+    key = (cell.source.text, dtype, name)
     found = _loaded.get(key)
     if found is None:
         with _lock:
             found = _loaded.get(key)
             if found is None:
                 try:
-                    found = _load(cell, dtype, arch)
+                    found = _load(cell, dtype, name)
                 except Refused as why:
                     found = why.with_traceback(None)
                 _loaded[key] = found
