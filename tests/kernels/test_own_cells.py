@@ -10,7 +10,7 @@ import torch
 from _problems import arrays, assert_close, by_kernels, by_plain, problem, rounding
 from _rounding import relative
 from _tables import Coupled, bump, first, name
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 from torch import Tensor, nn
 
 import throughtime as tt
@@ -227,6 +227,7 @@ def compare_with_plain(cell: AbstractCell) -> None:
 
 
 @settings(max_examples=3, deadline=None, derandomize=True)
+@example(seed=1016)  # keeps a truth value if it may
 @given(seed=st.integers(0, 10**6))
 def test_any_elementwise_step(seed):
     compare_with_plain(Drawn(seed))

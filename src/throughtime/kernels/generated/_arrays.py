@@ -11,7 +11,7 @@ from typing import Any, final
 
 import numpy as np
 
-from ._expressions import OPERATIONS, Expression, Table
+from ._expressions import Expression, Table, is_mask
 from ._refused import Refused
 
 BATCH, UNITS = "batch", "units"
@@ -82,8 +82,13 @@ def each(table: Table, operation: str, *arrays: Array) -> Array:
     return Array(labels, entries, summed)
 
 
-def is_mask(e: Expression) -> bool:
-    return e.operation in OPERATIONS and OPERATIONS[e.operation].mask
+def as_numbers(table: Table, array: Array) -> Array:
+    """The array with 1 and 0 in the place of truth values."""
+    entries = np.empty(array.entries.shape, dtype=object)
+    for place in np.ndindex(*entries.shape):
+        e: Any = array.entries[place]
+        entries[place] = table.of("as_number", e) if is_mask(e) else e
+    return Array(array.labels, entries, array.summed)
 
 
 def _as_kind(table: Table, operation: str, k: int, e: Expression) -> Expression:

@@ -96,6 +96,13 @@ OPERATIONS = {
     "where": Operation("blend<V>({0}, {1}, {2})", 1, lambda c, a, b: a if c else b),
     "as_number": Operation("as_number<V>({0})", 1, float),
 }
+
+
+def is_mask(e: Expression) -> bool:
+    """Whether an expression is a truth value."""
+    return e.operation in OPERATIONS and OPERATIONS[e.operation].mask
+
+
 COMMUTATIVE = {"add", "mul", "and", "or", "eq", "ne"}
 
 

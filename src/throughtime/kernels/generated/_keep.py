@@ -19,7 +19,7 @@ from ._expressions import OPERATIONS, Expression, needed
 
 KEEP = 18  # the price of a store and a load, in additions: LSTM is as fast with tanh(c) computed again, and keeps a sixth less
 H_BEFORE, H_AFTER = 1, 2  # the price of reading h before and after the step, which are in memory anyway
-_FOREVER = 10**9
+FOREVER = 10**9
 
 
 def choose(
@@ -41,17 +41,17 @@ def choose(
         capacity["again", e.order]["sink"] = _again(e)
         for f in e.arguments:
             if price(f) is not None:
-                capacity["again", e.order]["needed", f.order] = _FOREVER
+                capacity["again", e.order]["needed", f.order] = FOREVER
     for e in wanted:
         if price(e) is not None:
-            capacity["source"]["needed", e.order] = _FOREVER
+            capacity["source"]["needed", e.order] = FOREVER
     reached = _reached_after_flow(capacity)
     every = {e.order: e for e in needed(wanted)}
     return [e for k, e in every.items() if ("needed", k) in reached and ("again", k) not in reached]
 
 
 def _again(e: Expression) -> int:
-    return _FOREVER if e.operation == "input" else OPERATIONS[e.operation].cost
+    return FOREVER if e.operation == "input" else OPERATIONS[e.operation].cost
 
 
 def _boundary(back: Iterable[Expression], is_forward: Callable[[Expression], bool]) -> list[Expression]:

@@ -6,8 +6,8 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from ._arrays import BATCH, UNITS, Array, Label, along, each, filled, is_mask, reshaped, scalar, together, total
-from ._expressions import Expression, Table
+from ._arrays import BATCH, UNITS, Array, Label, along, as_numbers, each, filled, reshaped, scalar, together, total
+from ._expressions import Expression, Table, is_mask
 from ._refused import Refused
 
 
@@ -195,11 +195,11 @@ def _threshold_backward(m: Machine, d: Array, x: Array, threshold: float) -> Arr
 
 def _convert(m: Machine, x: Array, *, dtype: torch.dtype | None = None, **_: Any) -> Array:
     if dtype is None or dtype == m.dtype:
-        return m.each("as_number", x) if any(is_mask(e) for e in x.entries.flat) else x
+        return as_numbers(m.table, x)
     if dtype == torch.bool:
         return m.each("ne", x, 0)
     if all(is_mask(e) or e.is_number for e in x.entries.flat):
-        return m.each("as_number", x)  # exact in any type
+        return as_numbers(m.table, x)  # exact in any type
     raise Refused(f"changes the type to {dtype}")
 
 

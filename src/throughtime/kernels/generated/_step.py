@@ -17,7 +17,7 @@ from torch import Tensor
 from ..._check import InputError
 from ..._torch_private import record_operators
 from ...cells import AbstractCell, FromCallable
-from ._arrays import BATCH, UNITS, Array
+from ._arrays import BATCH, UNITS, Array, as_numbers
 from ._expressions import Expression, Table, inputs_of, needed
 from ._operators import Machine, expressions
 from ._refused import Refused
@@ -224,5 +224,4 @@ def _checked(cell: AbstractCell, machine: Machine, found: tuple[list[Array], lis
 
 
 def _entries(cell: AbstractCell, machine: Machine, array: Array) -> list[Expression]:
-    array = machine.each("as_number", array) if any(e.operation in ("lt", "gt") for e in array.entries.flat) else array
-    return expressions(array)
+    return expressions(as_numbers(machine.table, array))

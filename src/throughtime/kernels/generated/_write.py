@@ -6,8 +6,8 @@ G gates · S states · P vectors of the cell's own, L of them learned.
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from ._expressions import OPERATIONS, Expression, needed
-from ._keep import H_AFTER, H_BEFORE, KEEP, choose
+from ._expressions import OPERATIONS, Expression, is_mask, needed
+from ._keep import FOREVER, H_AFTER, H_BEFORE, KEEP, choose
 from ._step import Step
 
 GATES = (1, 2, 3, 4, 6, 8)  # csrc/product.hpp has panels of these widths
@@ -88,6 +88,8 @@ class _Plan:
             return None
         if self._is_h_before(e):
             return H_BEFORE
+        if is_mask(e):
+            return FOREVER  # a truth value is computed again
         return H_AFTER if e is self.after else KEEP
 
     def forward(self) -> list[str]:
