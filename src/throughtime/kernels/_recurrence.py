@@ -8,6 +8,7 @@ torch's own operations (``_unrolled``). A gradient of the gradient is a differen
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -62,7 +63,8 @@ def recurrence(
     if _is_graph(cell, xs, clip_adjoint):
         return unrolled(cell, xs, state, _with_gate_axis(cell, *flat(parameters)), traversal)
     restart, keep = traversal.restart or (), memory if torch.is_grad_enabled() else "none"
-    vectors = () if known(cell) is not None else generated.learned_vectors(cell)
+    own = known(cell) is None and get_kernels() == "fast" and _fast.supports(cell, xs) is None
+    vectors = generated.known_learned(cell) if own else ()
     inputs = (xs, *state, *flat(parameters), *restart, *vectors)
     hs, *last = _Recurrence.apply(cell, traversal, clip_adjoint, keep, len(state), *inputs)  # type: ignore[misc]
     return hs, tuple(last)
@@ -138,7 +140,7 @@ class _Recurrence(torch.autograd.Function):
             refuse_gradient_of_vectors(ctx.cell, vectors)
             d = _differentiable(ctx.cell, xs, state, parameters, traversal, ctx.clip, dhs, dlast)
         else:
-            with generated.with_learned(ctx.cell, vectors) as cell:
+            with generated.with_learned(ctx.cell, vectors) if vectors else nullcontext(ctx.cell) as cell:
                 d = backward(cell, xs, parameters, run, dhs, dlast, traversal, clip=ctx.clip, needs_dxs=needs_dxs, keep=ctx.keep)
         weights = (None if g is None else g.view(p.shape) for p, g in zip(stored, flat(d.parameters), strict=True))
         own = (g.sum_to_size(p.shape) for p, g in zip(vectors, () if d.vectors is None else d.vectors, strict=True))

@@ -13,6 +13,7 @@ from ._own import (
     compile_cell as compile_cell,
     has_vectors as has_vectors,
     known as known,
+    known_learned as known_learned,
     learned_vectors as learned_vectors,
     name as name,
     number as number,

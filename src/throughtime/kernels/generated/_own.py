@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -21,7 +22,7 @@ from .. import _table as table
 from . import _cache, _compiler
 from ._refused import Refused
 from ._step import read
-from ._vectors import vectors_of
+from ._vectors import tensor_of, vectors_of
 from ._write import GATES, MOST_STATES, Source, written
 
 try:
@@ -47,7 +48,16 @@ class Own(NamedTuple):
         return "own_" + hashlib.sha256(f"{self.source.text}{id(self.cell) if self.names else ''}".encode()).hexdigest()[:16]
 
 
-_found: OrderedDict[object, Own | Refused] = OrderedDict()
+class _Quick(NamedTuple):
+    """What was found out about an object, while its plain values are as they were; None where they cannot change."""
+
+    cell: AbstractCell  # kept, so that its identity is not given to another
+    plain: object
+    found: Own | Refused
+
+
+_quick: OrderedDict[int, _Quick] = OrderedDict()  # by identity
+_found: OrderedDict[object, tuple[AbstractCell, Own | Refused]] = OrderedDict()  # by value
 _loaded: dict[tuple[str, torch.dtype, str], int | Refused] = {}
 BY_NAME: dict[str, Own] = {}
 
@@ -58,18 +68,25 @@ def own(cell: AbstractCell) -> Own | Refused:
     Raises:
         InputError: ``step`` is no step.
     """
-    key = _key(cell)
-    known = _found.get(key)
-    if known is not None:
-        return known
+    quick = _quick.get(id(cell))
+    if quick is not None and quick.cell is cell and (quick.plain is None or quick.plain == _plain(cell)):
+        return quick.found
     with _lock:
-        found = _elsewhere(lambda: _find(cell))
-        _found[key] = found
-        while len(_found) > _MOST:
-            _found.popitem(last=False)
+        key = _key(cell)
+        _, found = _found.get(key, (cell, None))
+        if found is None:
+            found = _elsewhere(lambda: _find(cell))
+            _remember(_found, key, (cell, found))
         if isinstance(found, Own):
             BY_NAME[found.name] = found
+        _remember(_quick, id(cell), _Quick(cell, None if _is_frozen(cell) else _plain(cell), found))
         return found
+
+
+def _remember(table: OrderedDict[Any, Any], key: object, value: object) -> None:
+    table[key] = value
+    while len(table) > _MOST:
+        table.popitem(last=False)
 
 
 @torch.compiler.assume_constant_result
@@ -147,18 +164,39 @@ def _elsewhere(work: Callable[[], Own | Refused]) -> Own | Refused:
 
 def _key(cell: AbstractCell) -> object:
     """Equal for cells that compute the same."""
-    values = getattr(cell, "__dict__", {})
-    if isinstance(cell, nn.Module) or any(isinstance(v, Tensor) for v in values.values()):
-        plain = tuple((k, v) for k, v in values.items() if isinstance(v, (bool, int, float, str)) and k != "training")
-        return id(cell), plain
-    kind = type(cell)
-    if is_dataclass(kind) and kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+    if _is_frozen(cell):
         try:
             hash(cell)
         except TypeError:
             return id(cell), repr(cell)
-        return kind, cell
-    return id(cell), tuple((k, v) for k, v in values.items() if isinstance(v, (bool, int, float, str)))
+        return type(cell), cell
+    return id(cell), _plain(cell)
+
+
+def _is_frozen(cell: AbstractCell) -> bool:
+    """Whether nothing of a cell can change: a frozen dataclass without tensors."""
+    kind = type(cell)
+    frozen = is_dataclass(kind) and kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    return frozen and not any(isinstance(v, Tensor) for v in vars(cell).values())
+
+
+def _plain(cell: AbstractCell) -> object:
+    """What may change in a cell and is written into its kernel: its numbers, and which of its vectors are learned."""
+    modules = list(cell.modules()) if isinstance(cell, nn.Module) and vars(cell)["_modules"] else [cell]
+    return tuple(_plain_values(vars(module)) for module in modules)
+
+
+def _plain_values(values: dict[str, Any]) -> tuple[Any, ...]:
+    found = [
+        v if type(v) in _PLAIN else v.requires_grad
+        for k, v in values.items()
+        if type(v) in _PLAIN or isinstance(v, Tensor)
+        if k != "training"
+    ]
+    return (*found, *(p is not None and p.requires_grad for p in values.get("_parameters", {}).values()))
+
+
+_PLAIN = (bool, int, float, str)
 
 
 def _find(cell: AbstractCell) -> Own | Refused:
@@ -175,7 +213,7 @@ def _find(cell: AbstractCell) -> Own | Refused:
 
 def number(cell: Own, dtype: torch.dtype, arch: str | None = None) -> int | Refused:
     """The extension's number for a cell, which is compiled and loaded where that has not been done; or why it cannot be."""
-    name = str(arch or _kernels.architecture())
+    name = str(arch or _architecture())
     key = (cell.source.text, dtype, name)
     found = _loaded.get(key)
     if found is None:
@@ -188,6 +226,11 @@ def number(cell: Own, dtype: torch.dtype, arch: str | None = None) -> int | Refu
                     found = why.with_traceback(None)
                 _loaded[key] = found
     return found
+
+
+@cache
+def _architecture() -> str:
+    return _kernels.architecture()
 
 
 def _load(cell: Own, dtype: torch.dtype, arch: str) -> int:
@@ -238,10 +281,16 @@ def own_vectors(cell: AbstractCell, names: tuple[str, ...], H: int, like: Tensor
     """
     if not names:
         return None
-    by_name = {v.name: v.tensor for v in vectors_of(cell)}
-    for name, tensor in by_name.items():
+    tensors = [tensor_of(cell, name) for name in names]
+    for name, tensor in zip(names, tensors, strict=True):
         if tensor.numel() not in (1, H):
             raise InputError(
                 f"{name} of {type(cell).__name__} has {tensor.numel()} numbers and the layer {H} hidden units; expected as many, or one."
             )
-    return torch.stack([by_name[n].detach().to(like.dtype).expand(H) for n in names])
+    return torch.stack([tensor.detach().to(like.dtype).expand(H) for tensor in tensors])
+
+
+def known_learned(cell: AbstractCell) -> list[Tensor]:
+    """The learned vectors of a cell that has a kernel of its own."""
+    found = known(cell)
+    return [tensor_of(cell, name) for name in found.names[: found.source.learned]]

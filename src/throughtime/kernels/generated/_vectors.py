@@ -7,7 +7,7 @@ has shape (H,) or ().
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,14 @@ def vectors_of(cell: AbstractCell) -> list[Vector]:
         named = [(name, value) for name, value in getattr(cell, "__dict__", {}).items() if isinstance(value, Tensor)]
     found = [Vector(name, value, value.requires_grad) for name, value in named]
     return sorted(found, key=lambda v: not v.learned)
+
+
+def tensor_of(cell: AbstractCell, name: str) -> Tensor:
+    """A vector by its name."""
+    found: Any = cell
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
 
 
 def check(cell: AbstractCell, vectors: Sequence[Vector]) -> None:
