@@ -106,7 +106,8 @@ def name(cell: AbstractCell) -> str:
 def compile_cell(cell: AbstractCell, dtype: torch.dtype = torch.float32) -> None:
     """Compile the kernel of a cell of your own now, instead of at its first use.
 
-    Nothing is done for a cell that comes with the package and has a kernel there.
+    Nothing is done for a cell that comes with the package and has a kernel there. A number that ``step`` takes from its cell is looked at
+    each time; one that it takes from elsewhere, such as a global, is written into the kernel as it is now.
 
     Args:
         cell: the step.
@@ -177,13 +178,13 @@ def _is_frozen(cell: AbstractCell) -> bool:
     """Whether nothing of a cell can change: a frozen dataclass without tensors."""
     kind = type(cell)
     frozen = is_dataclass(kind) and kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
-    return frozen and not any(isinstance(v, Tensor) for v in vars(cell).values())
+    return frozen and not any(isinstance(v, Tensor) for v in getattr(cell, "__dict__", {}).values())
 
 
 def _plain(cell: AbstractCell) -> object:
     """What may change in a cell and is written into its kernel: its numbers, and which of its vectors are learned."""
     modules = list(cell.modules()) if isinstance(cell, nn.Module) and vars(cell)["_modules"] else [cell]
-    return tuple(_plain_values(vars(module)) for module in modules)
+    return tuple(_plain_values(getattr(module, "__dict__", {})) for module in modules)
 
 
 def _plain_values(values: dict[str, Any]) -> tuple[Any, ...]:
