@@ -99,7 +99,7 @@ class StackOptions:
 
     def check(self) -> None:
         """Refuse what means nothing."""
-        self._check_cell()
+        self.check_cell()
         if self.activation is not None and self.cell != "rnn":
             raise InputError(
                 f"--activation {self.activation} is given with --cell {self.cell}; expected --cell rnn, the only one whose activation is "
@@ -119,7 +119,8 @@ class StackOptions:
                     "Leave one out."
                 )
 
-    def _check_cell(self) -> None:
+    def check_cell(self) -> None:
+        """Refuse a word that names no cell."""
         module, colon, name = self.cell.partition(":")
         if self.cell in (*CELLS, *GALLERY) or (colon and name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
             return
