@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # What .venv must hold; constraints.txt pins one set of parts that is known to work together.
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint types test-quick test-all mutate bench sanitize sanitize-threads clean
+.PHONY: setup demo test lint types test-quick test-all test-integrations torch-versions mutate bench sanitize sanitize-threads clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,29 @@ test-quick: setup
 test-all: setup
 	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -q -n auto -m ''
 
+# The doors for other packages, against the packages themselves, in an environment over this one that holds torch at the same version.
+# -W ignore: these packages warn.
+DOORS := build/integrations
+test-integrations: setup
+	$(PYTHON) -m venv --without-pip $(DOORS)
+	echo "import site; site.addsitedir('$(SITE)')" > $$($(DOORS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth
+	$(BIN)/python -c 'import torch; print("torch==" + torch.__version__.split("+")[0])' > $(DOORS)/torch.txt
+	$(BIN)/python -m pip --python $(DOORS)/bin/python install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --constraint $(DOORS)/torch.txt sb3-contrib torchrl lightning
+	$(DOORS)/bin/python -m pytest -q -W ignore tests/integrations src/throughtime/integrations
+
+# What torch's world does to an accelerated model, with the oldest torch that pyproject.toml permits, the one of constraints.txt, and the
+# newest. Each may come with gigabytes of libraries, into build/; make torch-versions TORCH=torch==2.11.0 tries one.
+TORCH ?= 'torch==2.9.*' $(shell grep '^torch==' constraints.txt) torch
+torch-versions:
+	mkdir -p build
+	grep -v '^torch==' constraints.txt > build/constraints.txt
+	for torch in $(TORCH); do \
+	  folder=build/$$(echo "$$torch" | tr -dc 'a-z0-9.') && $(PYTHON) -m venv $$folder && \
+	  $$folder/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --constraint build/constraints.txt "$$torch" '.[dev]' && \
+	  $$folder/bin/python tests/contracts/torch_world.py || exit 1; \
+	done
+
 # Which one-line edits of the source go unnoticed. Takes hours; make mutate EDITS='--only gradients' is a part of it.
 mutate: setup
 	$(BIN)/python tools/mutate.py $(EDITS)
@@ -51,10 +74,10 @@ sanitize: setup
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  PYTHONPATH=build/sanitized:$(SITE) $(BIN)/python -S -m pytest -q tests/kernels
 
-# The pool of threads under ThreadSanitizer, which finds what another machine's memory order would show.
+# A call's threads under ThreadSanitizer, which finds what another machine's memory order would show.
 sanitize-threads:
 	mkdir -p build
-	$(CXX) -std=c++20 -O1 -g -Wall -Wextra -fsanitize=thread csrc/parallel.cpp tests/kernels/parallel.cpp -o build/parallel -pthread
+	$(CXX) -std=c++20 -O1 -g -Wall -Wextra -fsanitize=thread csrc/parallel.cpp tests/kernels/parallel.cpp -o build/parallel -pthread -ldl
 	build/parallel
 
 clean:

@@ -6,20 +6,30 @@
 
 namespace throughtime {
 
+// Whether anybody wants what reaches the state before the first step.
+template <class T>
+THROUGHTIME_INLINE bool reaches_start(const BackwardCall<T>& c) {
+  bool wanted = false;
+  for (int k = 0; k < max_states; ++k) wanted = wanted || c.dstate[k] || c.drestart[k];
+  return wanted;
+}
+
 // Panels of Rᵀ and Wᵀ. All members share them.
 template <class T, class Arch>
 struct BackwardWeights {
   T *R, *W;
+  int rh_gate[max_gates], wx_gate[max_gates];  // the gate whose gradient lives in each slot of a half
 
   BackwardWeights(const Shape<T, Arch>& n, Workspace& w) {
     R = w.take<T>(n.backward_panels() * n.backward_width() * n.gate_units());
     W = w.take<T>(n.dx_panels() * n.dx_width() * n.gate_units());
-  }
-  void pack(const BackwardCall<T>& c, const Shape<T, Arch>& n) const {
-    int rh_gate[max_gates], wx_gate[max_gates];  // the gate whose gradient lives in each slot of a half
     for (int g = 0; g < n.gates; ++g) rh_gate[n.rh_slot[g]] = g, wx_gate[n.wx_slot[g] - (n.slots - n.gates)] = g;
-    pack_inputs<T, Arch>(recurrent_weights(c), rh_gate, n.nv_backward, R);
-    if (c.dxs) pack_inputs<T, Arch>(input_weights(c), wx_gate, n.nv_dx, W);
+  }
+  void pack(const BackwardCall<T>& c, const Shape<T, Arch>& n, int part, int parts) const {
+    if (n.few) return;
+    const Span of_R = part_of(n.backward_panels(), part, parts), of_W = part_of(n.dx_panels(), part, parts);
+    if (n.T_ > 1 || reaches_start(c)) pack_inputs<T, Arch>(recurrent_weights(c), rh_gate, n.nv_backward, of_R, R);
+    if (c.dxs) pack_inputs<T, Arch>(input_weights(c), wx_gate, n.nv_dx, of_W, W);
   }
 };
 
@@ -103,7 +113,7 @@ struct BackwardTraversal {
     const Index b = share.b0 + r;
     if (share.is_reset(t, r)) return call.restart[0] ? call.restart[0] + b * n.H : nullptr;
     const Index start = !call.reverse ? 0 : call.lengths ? call.lengths[b] - 1 : n.T_ - 1;
-    if (t == start) return call.state[0] + b * n.H;
+    if (t == start) return call.state[0] ? call.state[0] + b * n.H : nullptr;
     return call.hs + share.at(call.reverse ? t + 1 : t - 1, r) * n.H;
   }
 
@@ -116,6 +126,12 @@ struct BackwardTraversal {
 
   // Rᵀ d(rh) of the step after, for `rows` rows from r and one panel.
   THROUGHTIME_INLINE void recurrent_product(const BackwardStep<T>& at, Index p, Index r, int rows, T* out) const {
+    if (n.few && at.after >= 0) {
+      for (Index j = 0; j < rows; ++j)
+        gradients_times_weights<T, Arch>(recurrent_weights(call), weights.rh_gate, n.nv_backward, p * n.backward_width(),
+                                         {s.d_next + (r + j) * W, n.tile_stride()}, out + j * n.backward_width());
+      return;
+    }
     const auto product = n.B == 1 && at.step % 2 ? tiles.row_backward : tiles.times_panel[rows];
     const Index K = n.gate_units();
     product(at.after >= 0 ? K : 0, {s.d_next + r * W, n.tile_stride()}, weights.R + p * K * n.backward_width(), nullptr, out);
@@ -201,6 +217,7 @@ struct BackwardTraversal {
 
   // Beyond the first step: what is left reaches the initial state, or a restart.
   void end() const {
+    if (!reaches_start(call)) return;
     step({-1, 0, after, 0, 0, 0, nullptr}, live_after);
     share.meet();
     if (share.member == 0) share.unpack_states(s.carry, call.dstate);
@@ -214,7 +231,9 @@ struct BackwardTraversal {
     alignas(64) T out[most_vectors * W];
     for (Index p : share.of(n.dx_panels()))
       each_tile(chunk.rows, dx_tiles.most, [&](Index r, int rows) {
-        dx_tiles.times_panel[rows](K, {d_wx + r * W, n.chunk_stride()}, weights.W + p * K * width, nullptr, out);
+        for (Index j = 0; n.few && j < rows; ++j)
+          gradients_times_weights<T, Arch>(input_weights(call), weights.wx_gate, n.nv_dx, p * width, {d_wx + (r + j) * W, n.chunk_stride()}, out + j * width);
+        if (!n.few) dx_tiles.times_panel[rows](K, {d_wx + r * W, n.chunk_stride()}, weights.W + p * K * width, nullptr, out);
         const Index i = p * width, left = n.I - i, count = left < width ? left : width;
         for (int j = 0; j < rows; ++j) unpack_row<T, Arch>(out + j * width, W, count, call.dxs + chunk.row_of[r + j] * n.I + i);
       });
@@ -299,48 +318,10 @@ struct BackwardPass {
     return pass.shared + split.groups * pass.bytes_of_group();
   }
 
-  static void pack(const Job<Call>& job) {
+  static void pack(const Job<Call>& job, int part, int parts) {
     const BackwardPass pass(job.call, job.split, job.scratch);
-    pass.weights.pack(job.call, pass.n);
-    if (pass.again) pass.forward_weights.pack(job.call, pass.n);
-  }
-
-  // ③: the gates of one chunk.
-  void gates_again(const Share<T, Arch>& share, const Chunk& chunk, const Group& mine, const Residuals<T, Arch>& gates) const {
-    const T* from[max_states];
-    for (int k = 0; k < n.states; ++k) from[k] = call.residuals + (chunk.index * n.states + k) * n.B * n.H;
-    if (share.member == 0) share.pack_states(from, mine.forward.s_prev);
-    ForwardTraversal<T, Arch>{share, forward_weights, mine.forward, nullptr, gates}.walk(chunk);
-  }
-
-  static void share(const Job<Call>& job, Place place) {
-    const Call& c = job.call;
-    const BackwardPass pass(c, job.split, job.scratch);
-    const Shape<T, Arch>& n = pass.n;
-    const Group mine = pass.group(place);
-    const Share<T, Arch> share(c, n, job.split, place);
-    const auto& [dW, dR, db_ih, db_hh, dp] = mine.sums;
-    BackwardTraversal<T, Arch> way{c, share, pass.weights, mine.s, {const_cast<T*>(c.residuals), n.B, share.b0, 0}};
-    WeightGradients<T, Arch> gradients{share, n, way.s.D, {n.wx_slot, way.s.x, n.I, dW, db_ih}, {n.rh_slot, way.s.h_prev, n.H, dR, db_hh}, dp};
-    if (share.member == 0) way.start();
-    share.meet();
-    for (Index j = n.chunks() - 1; j >= 0; --j) {
-      const Chunk chunk = share.chunk(j, mine.table);
-      if (pass.again) {
-        way.residuals = {mine.gates, share.R, 0, chunk.first_step};
-        pass.gates_again(share, chunk, mine, way.residuals);
-      }
-      share.pack_inputs(chunk, way.s.x);
-      way.pack_h_prev(chunk);
-      share.meet();
-      way.walk(chunk);
-      if (c.dxs) way.input_gradients(chunk);
-      if (c.dwx) way.given_input_gradients(chunk);
-      if (chunk.rows > 0) gradients.add_rows(chunk.rows);
-      share.meet();
-    }
-    way.end();
-    if (gradients.nothing_yet) gradients.add_rows(0);
+    pass.weights.pack(job.call, pass.n, part, parts);
+    if (pass.again) pass.forward_weights.pack(job.call, pass.n, part, parts);
   }
 
   // Adds the other groups' sums to the caller's, in the order of the groups.
@@ -348,8 +329,61 @@ struct BackwardPass {
     const BackwardPass pass(job.call, job.split, job.scratch);
     for (int group = 1; group < job.split.groups; ++group) add_group<T, Arch>(job.call, pass.group({group, 0, nullptr}).sums);
   }
+};
 
-  static constexpr Phases<Call> phases = {&scratch, &pack, &share, &finish};
+// One member's share of the pass.
+template <class T, class Arch>
+struct BackwardWalk {
+  using Call = BackwardCall<T>;
+  const Call& call;
+  const BackwardPass<T, Arch> pass;
+  const typename BackwardPass<T, Arch>::Group mine;
+  const Share<T, Arch> share;
+  BackwardTraversal<T, Arch> way;
+  WeightGradients<T, Arch> gradients;
+
+  BackwardWalk(const Job<Call>& job, Place place)
+      : call(job.call), pass(call, job.split, job.scratch), mine(pass.group(place)), share(call, pass.n, job.split, place),
+        way{call, share, pass.weights, mine.s, {const_cast<T*>(call.residuals), pass.n.B, share.b0, 0}},
+        gradients{share, pass.n, way.s.D, {pass.n.wx_slot, way.s.x, pass.n.I, mine.sums.dW, mine.sums.db_ih},
+                  {pass.n.rh_slot, pass.n.from_zeros ? nullptr : way.s.h_prev, pass.n.H, mine.sums.dR, mine.sums.db_hh}, mine.sums.dparameters} {}
+
+  Index chunks() const { return pass.n.chunks(); }
+
+  void start() const {
+    if (share.member == 0) way.start();
+    share.meet();
+  }
+
+  void chunk(Index k) {
+    const Chunk chunk = share.chunk(chunks() - 1 - k, mine.table);
+    if (pass.again) {
+      way.residuals = {mine.gates, share.R, 0, chunk.first_step};
+      gates_again(chunk);
+    }
+    share.pack_inputs(chunk, way.s.x);
+    way.pack_h_prev(chunk);
+    share.meet();
+    way.walk(chunk);
+    if (call.dxs) way.input_gradients(chunk);
+    if (call.dwx) way.given_input_gradients(chunk);
+    if (chunk.rows > 0) gradients.add_rows(chunk.rows);
+    share.meet();
+  }
+
+  void end() {
+    way.end();
+    if (gradients.nothing_yet) gradients.add_rows(0);
+  }
+
+  // ③: the gates of one chunk.
+  void gates_again(const Chunk& chunk) const {
+    const T* from[max_states];
+    const Shape<T, Arch>& n = pass.n;
+    for (int k = 0; k < n.states; ++k) from[k] = call.residuals + (chunk.index * n.states + k) * n.B * n.H;
+    if (share.member == 0) share.pack_states(from, mine.forward.s_prev);
+    ForwardTraversal<T, Arch>{share, pass.forward_weights, mine.forward, nullptr, way.residuals}.walk(chunk);
+  }
 };
 
 }  // namespace throughtime

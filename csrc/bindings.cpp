@@ -6,8 +6,11 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <cstring>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +19,7 @@
 #include "gil.hpp"
 #include "loaded.hpp"
 #include "run.hpp"
+#include "stack.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -161,6 +165,7 @@ class Entries {
     if (nb::len(tuple) != count) raise_value("a tuple of " + std::to_string(nb::len(tuple)) + " was given; expected " + expected + ".");
   }
   nb::handle next() { return nb::borrow<nb::tuple>(tuple_)[next_++].ptr(); }
+  void skip(std::size_t count) { next_ += count; }
 
  private:
   nb::handle tuple_;
@@ -327,6 +332,140 @@ void backward(const LayerArguments& layer, const BackwardArguments& a) {
   run(c, layer.threads);
 }
 
+// ---- Several layers over the same steps, from the first to the last, with weights as torch stores them
+
+constexpr std::size_t arrays_of_layer = 4;  // W (G·H, I), R (G·H, H), b_ih and b_hh (G·H) or None
+
+struct StackArguments {
+  int cell;
+  nb::handle xs, state, weights;
+  int layers;
+  Keep keep;
+  int threads;
+
+  explicit StackArguments(nb::handle call) {
+    Entries e(call, 6, "call = (cell, xs, state, weights, keep, threads)");
+    cell = parse_cell(e.next());
+    xs = e.next(), state = e.next(), weights = e.next();
+    if (!nb::isinstance<nb::tuple>(weights) || nb::len(weights) == 0 || nb::len(weights) % arrays_of_layer)
+      raise_value("weights is a " + class_of(weights) + "; expected a tuple of W, R, b_ih and b_hh for each layer.");
+    layers = static_cast<int>(nb::len(weights) / arrays_of_layer);
+    keep = parse_keep(e.next());
+    threads = parse_threads(e.next());
+  }
+};
+
+// The tuple's entry that belongs to a layer, or None where there is no tuple.
+nb::handle of_layer(nb::handle tuple, int layer, int layers, const char* name) {
+  if (tuple.is_none()) return tuple;
+  if (!nb::isinstance<nb::tuple>(tuple) || nb::len(tuple) != static_cast<std::size_t>(layers))
+    raise_value(std::string(name) + " is a " + class_of(tuple) + "; expected a tuple of one array for each layer, or None.");
+  return nb::borrow<nb::tuple>(tuple)[static_cast<std::size_t>(layer)].ptr();
+}
+
+// The rows (B, H) of one layer in the S arrays (layers, B, H) of a state, each by `check`; None leaves `to` as it is.
+template <class T, class P>
+void read_layer_states(nb::handle object, const StateNames& names, const Layer<T>& c, int layer, int layers,
+                       P (*check)(nb::handle, const char*, Axes), P* to) {
+  if (object.is_none()) return;
+  Entries entries(object, static_cast<std::size_t>(c.kernel->states), names.whole);
+  for (int k = 0; k < c.kernel->states; ++k)
+    if (P all = check(entries.next(), names.each[k], {{layers, c.n.B, c.n.H}, "(layers, B, H)"})) to[k] = all + layer * c.n.B * c.n.H;
+}
+
+// What both passes of one layer share, but for xs, which for upper layers is what the layer below returned.
+template <class T>
+void check_stacked_layer(Layer<T>& c, const StackArguments& a, int layer, nb::handle below) {
+  c.kernel = &kernel_of_cell<T>(a.cell, default_architecture());
+  c.keep = a.keep;
+  const Index G = c.kernel->gates;
+  Entries entries(a.weights, arrays_of_layer * static_cast<std::size_t>(a.layers), "weights");
+  entries.skip(arrays_of_layer * static_cast<std::size_t>(layer));
+  const nb::handle W = entries.next(), R = entries.next(), b_ih = entries.next(), b_hh = entries.next();
+  const Array xs(below, "xs", false), recurrent(R, "R", false);
+  if (xs.ndim() != 3 || xs.size(0) < 1 || xs.size(1) < 1 || xs.size(2) < 1)
+    raise_value("xs is " + xs.described() + "; expected (T, B, I), each at least 1. Time comes first.");
+  if (recurrent.ndim() != 2 || recurrent.size(1) < 1) raise_value("R is " + recurrent.described() + "; expected (G*H, H), H at least 1.");
+  c.n = {xs.size(0), xs.size(1), xs.size(2), recurrent.size(1)};
+  const auto [T_, B, I, H] = c.n;
+  xs.expect(element_for<T>, {T_, B, I}, "(T, B, I)");
+  recurrent.expect(element_for<T>, {G * H, H}, "(G*H, H)");
+  c.xs = xs.data<const T>();
+  c.R = recurrent.data<const T>();
+  c.W = required<T>(W, "W", {{G * H, I}, "(G*H, I)"});
+  c.b_ih = input<T>(b_ih, "b_ih", {{G * H}, "(G*H,)"});
+  c.b_hh = input<T>(b_hh, "b_hh", {{G * H}, "(G*H,)"});
+  read_layer_states(a.state, {"state, a tuple of S arrays or None", {"state[0]", "state[1]"}}, c, layer, a.layers, required<T>, c.state);
+}
+
+template <class T>
+void forward_layers(const StackArguments& a, Entries results) {
+  std::vector<ForwardCall<T>> calls(static_cast<std::size_t>(a.layers));
+  const nb::handle hs = results.next(), last = results.next(), residuals = results.next();
+  nb::handle below = a.xs;
+  for (int l = 0; l < a.layers; ++l) {
+    ForwardCall<T>& c = calls[static_cast<std::size_t>(l)];
+    check_stacked_layer<T>(c, a, l, below);
+    below = of_layer(hs, l, a.layers, "hs");
+    c.hs = required_output<T>(below, "hs", {{c.n.T, c.n.B, c.n.H}, "(T, B, H)"});
+    if (last.is_none()) raise_type("last is None; expected a tuple of S arrays (layers, B, H) to write to.");
+    read_layer_states(last, {"last, a tuple of S arrays", {"last[0]", "last[1]"}}, c, l, a.layers, required_output<T>, c.last);
+    if (const Index size = static_cast<Index>(c.kernel->residuals_size(c.n, c.keep)))
+      c.residuals = required_output<T>(of_layer(residuals, l, a.layers, "residuals"), "residuals", {{size}, "(residuals_size(...),)"});
+  }
+  const WithoutGil nogil;
+  run_stack<T>(calls, a.threads);
+}
+
+struct StackBackwardArguments {
+  nb::handle hs, residuals, dhs, dlast, dxs, dstate, dweights, between;
+
+  StackBackwardArguments(nb::handle run, nb::handle arriving, nb::handle results) {
+    Entries left(run, 2, "run = (hs, residuals)"), above(arriving, 2, "arriving = (dhs, dlast)");
+    hs = left.next(), residuals = left.next();
+    dhs = above.next(), dlast = above.next();
+    Entries d(results, 4, "results = (dxs, dstate, dweights, between)");
+    dxs = d.next(), dstate = d.next(), dweights = d.next(), between = d.next();
+  }
+};
+
+template <class T>
+void backward_layers(const StackArguments& a, const StackBackwardArguments& b) {
+  std::vector<BackwardCall<T>> calls(static_cast<std::size_t>(a.layers));
+  for (int l = 0; l < a.layers; ++l) {
+    BackwardCall<T>& c = calls[static_cast<std::size_t>(l)];
+    check_stacked_layer<T>(c, a, l, l ? of_layer(b.hs, l - 1, a.layers, "hs") : a.xs);
+    const auto [T_, B, I, H] = c.n;
+    const Index G = c.kernel->gates;
+    if (c.keep == Keep::none && c.kernel->residuals > 0)
+      raise_value("keep is 'none', which leaves nothing to go backward from; expected the 'fast' or 'lean' of the forward call.");
+    c.hs = required<T>(of_layer(b.hs, l, a.layers, "hs"), "hs", {{T_, B, H}, "(T, B, H)"});
+    if (const Index size = static_cast<Index>(c.kernel->residuals_size(c.n, c.keep)))
+      c.residuals = required<T>(of_layer(b.residuals, l, a.layers, "residuals"), "residuals", {{size}, "(residuals_size(...),)"});
+    Entries d(b.dweights, arrays_of_layer * static_cast<std::size_t>(a.layers), "dweights, shaped as weights");
+    d.skip(arrays_of_layer * static_cast<std::size_t>(l));
+    c.dW = required_output<T>(d.next(), "dW", {{G * H, I}, "(G*H, I)"});
+    c.dR = required_output<T>(d.next(), "dR", {{G * H, H}, "(G*H, H)"});
+    c.db_ih = output<T>(d.next(), "db_ih", {{G * H}, "(G*H,)"});
+    c.db_hh = output<T>(d.next(), "db_hh", {{G * H}, "(G*H,)"});
+    read_layer_states(b.dlast, {"dlast, a tuple of S arrays or None", {"dlast[0]", "dlast[1]"}}, c, l, a.layers, input<T>, c.dlast);
+    read_layer_states(b.dstate, {"dstate, a tuple of S arrays or None", {"dstate[0]", "dstate[1]"}}, c, l, a.layers, output<T>, c.dstate);
+    // What a layer hands down is the layer below's dhs; two arrays suffice, in turns.
+    c.dhs = l == a.layers - 1 ? input<T>(b.dhs, "dhs", {{T_, B, H}, "(T, B, H)"}) : nullptr;
+    if (l == 0) {
+      c.dxs = output<T>(b.dxs, "dxs", {{T_, B, I}, "(T, B, I)"});
+    } else {
+      Entries between(b.between, a.layers > 2 ? 2 : 1, "between, one array (T, B, H), or two where there are three layers");
+      between.skip(static_cast<std::size_t>((l - 1) % 2));
+      c.dxs = required_output<T>(between.next(), "between", {{T_, B, H}, "(T, B, H)"});
+      calls[static_cast<std::size_t>(l - 1)].dhs = c.dxs;
+    }
+  }
+  const WithoutGil nogil;
+  std::ranges::reverse(calls);
+  run_stack<T>(calls, a.threads);
+}
+
 // float32 or float64, by what xs is.
 bool is_double(nb::handle xs, const char* name) {
   const Array a(xs, name, false);
@@ -346,6 +485,119 @@ void backward_any(nb::handle call, nb::handle run, nb::handle arriving, nb::hand
   const BackwardArguments arguments(layer.cell >= first_loaded, run, arriving, results);
   is_double(layer.xs, "xs") ? backward<double>(layer, arguments) : backward<float>(layer, arguments);
 }
+
+void forward_layers_any(nb::handle call, nb::handle results) {
+  const StackArguments stack(call);
+  const Entries entries(results, 3, "results = (hs, last, residuals)");
+  is_double(stack.xs, "xs") ? forward_layers<double>(stack, entries) : forward_layers<float>(stack, entries);
+}
+
+void backward_layers_any(nb::handle call, nb::handle run, nb::handle arriving, nb::handle results) {
+  const StackArguments stack(call);
+  const StackBackwardArguments arguments(run, arriving, results);
+  is_double(stack.xs, "xs") ? backward_layers<double>(stack, arguments) : backward_layers<float>(stack, arguments);
+}
+
+// ---- One step after another
+
+// Several layers that keep their state and their packed weights from step to step. Its owner calls it from one thread at a
+// time: it keeps the GIL, which for a step would take as long to pass on as the step.
+template <class T>
+class StepsOf {
+ public:
+  StepsOf(const StackArguments& a, Index B) : B_(B) {
+    for (int l = 0; l < a.layers; ++l) {
+      ForwardCall<T> c{};
+      check_stepped_layer(c, a, l);
+      I_ = l ? I_ : c.n.I;
+      H_ = c.n.H, S_ = c.kernel->states;
+      layers_.emplace_back(c, a.threads);
+    }
+    for (auto& state : state_) state.assign(static_cast<std::size_t>(S_ * a.layers * B_ * H_), T(0));
+    for (auto& h : between_) h.resize(static_cast<std::size_t>(B_ * H_));
+  }
+
+  void step(nb::handle x, nb::handle y) {
+    const T* below = required<T>(x, "x", {{B_, I_}, "(B, I)"});
+    T* const top = required_output<T>(y, "y", {{B_, H_}, "(B, H)"});
+    const std::size_t L = layers_.size();
+    for (std::size_t l = 0; l < L; ++l) {
+      const T* before[max_states] = {};
+      T* after[max_states] = {};
+      for (int k = 0; k < S_; ++k) before[k] = at(now_, k, l), after[k] = at(1 - now_, k, l);
+      T* const h = l + 1 == L ? top : between_[l % 2].data();
+      layers_[l].step(below, before, h, after);
+      below = h;
+    }
+    now_ = 1 - now_;
+  }
+
+  void read_state(nb::handle states) {
+    each_state(states, required_output<T>, [](T* theirs, T* mine, std::size_t n) { std::memcpy(theirs, mine, n); });
+  }
+  void write_state(nb::handle states) {
+    each_state(states, required<T>, [](const T* theirs, T* mine, std::size_t n) { std::memcpy(mine, theirs, n); });
+  }
+
+ private:
+  void check_stepped_layer(ForwardCall<T>& c, const StackArguments& a, int layer) {
+    c.kernel = &kernel_of_cell<T>(a.cell, default_architecture());
+    c.keep = Keep::none;
+    const Index G = c.kernel->gates;
+    Entries entries(a.weights, arrays_of_layer * static_cast<std::size_t>(a.layers), "weights");
+    entries.skip(arrays_of_layer * static_cast<std::size_t>(layer));
+    const nb::handle W = entries.next(), R = entries.next();
+    const Array input_weights(W, "W", false), recurrent(R, "R", false);
+    if (input_weights.ndim() != 2 || input_weights.size(1) < 1) raise_value("W is " + input_weights.described() + "; expected (G*H, I), I at least 1.");
+    if (recurrent.ndim() != 2 || recurrent.size(1) < 1) raise_value("R is " + recurrent.described() + "; expected (G*H, H), H at least 1.");
+    const Index I = layer ? H_ : input_weights.size(1), H = layer ? H_ : recurrent.size(1);
+    c.n = {1, B_, I, H};
+    c.W = c.xs = required<T>(W, "W", {{G * H, I}, "(G*H, I)"});  // xs: anything but null
+    c.R = required<T>(R, "R", {{G * H, H}, "(G*H, H)"});
+    c.b_ih = input<T>(entries.next(), "b_ih", {{G * H}, "(G*H,)"});
+    c.b_hh = input<T>(entries.next(), "b_hh", {{G * H}, "(G*H,)"});
+  }
+
+  T* at(int which, int state, std::size_t layer) { return state_[which].data() + (static_cast<Index>(state) * layers() + static_cast<Index>(layer)) * B_ * H_; }
+  Index layers() const { return static_cast<Index>(layers_.size()); }
+
+  template <class P, class Copy>
+  void each_state(nb::handle states, P (*check)(nb::handle, const char*, Axes), Copy copy) {
+    static constexpr const char* names[] = {"state[0]", "state[1]"};
+    Entries entries(states, static_cast<std::size_t>(S_), "state, a tuple of S arrays");
+    P theirs[max_states] = {};
+    for (int k = 0; k < S_; ++k) theirs[k] = check(entries.next(), names[k], {{layers(), B_, H_}, "(layers, B, H)"});
+    for (int k = 0; k < S_; ++k) copy(theirs[k], at(now_, k, 0), static_cast<std::size_t>(layers() * B_ * H_) * sizeof(T));
+  }
+
+  Index B_, I_ = 0, H_ = 0;
+  int S_ = 0, now_ = 0;  // now_: which of the two states is the present one
+  std::vector<Stepper<T>> layers_;
+  std::vector<T> state_[2], between_[2];  // (S, layers, B, H) each; (B, H) each
+};
+
+// Of float32 or of float64, by what the weights are.
+class Steps {
+ public:
+  Steps(nb::handle cell, nb::handle weights, nb::handle streams, nb::handle threads) {
+    const Index B = read<int>(streams, "streams", "an int");
+    if (B < 1) raise_value("streams is " + std::to_string(B) + "; expected at least 1.");
+    const StackArguments a(nb::make_tuple(cell, nb::none(), nb::none(), weights, "none", threads));
+    Entries entries(a.weights, arrays_of_layer * static_cast<std::size_t>(a.layers), "weights");
+    if (is_double(entries.next(), "W")) float64_.emplace(a, B);
+    else float32_.emplace(a, B);
+  }
+  Steps(const Steps&) = delete;
+  Steps& operator=(const Steps&) = delete;
+
+  void step(nb::handle x, nb::handle y) { float64_ ? float64_->step(x, y) : float32_->step(x, y); }
+  void read_state(nb::handle states) { float64_ ? float64_->read_state(states) : float32_->read_state(states); }
+  void write_state(nb::handle states) { float64_ ? float64_->write_state(states) : float32_->write_state(states); }
+
+ private:
+  std::optional<StepsOf<float>> float32_;
+  std::optional<StepsOf<double>> float64_;
+};
 
 // ---- Sizes
 
@@ -474,6 +726,22 @@ NB_MODULE(_kernels, m) {
         "The same layer backward.\n\n"
         "call: as forward's; run: (hs, residuals) of forward; arriving: (dhs, dlast, clip);\n"
         "results, written: (dxs, dstate, (dW, dR, db_ih, db_hh), drestart); a loaded cell's: (dW, dR, db_ih, db_hh, dparameters (L, H) or None).");
+  m.def("forward_layers", &forward_layers_any, "call"_a, "results"_a,
+        "Several layers forward, from the first step to the last, with weights as torch stores them.\n\n"
+        "call: (cell, xs, state or None, weights, keep, threads), weights one tuple of W, R, b_ih, b_hh of every layer;\n"
+        "results, written: (hs, last, residuals): tuples of one array for each layer, of S arrays (layers, B, H), and again of one for each.");
+  m.def("backward_layers", &backward_layers_any, "call"_a, "run"_a, "arriving"_a, "results"_a,
+        "The same layers backward.\n\n"
+        "call: as forward_layers's; run: (hs, residuals) of it; arriving: (dhs, dlast);\n"
+        "results, written: (dxs, dstate, dweights, between), between a tuple of one or two arrays (T, B, H) of no meaning afterwards.");
+  nb::class_<Steps>(m, "Steps",
+        "Layers from the first to the last that keep their state and their packed weights from step to step.\n\n"
+        "Call one from one thread at a time: it keeps the interpreter's lock.")
+      .def(nb::init<nb::handle, nb::handle, nb::handle, nb::handle>(), "cell"_a, "weights"_a, "streams"_a, "threads"_a,
+           "weights: one tuple of W, R, b_ih, b_hh of every layer, as torch stores them; they are copied. The state is zero.")
+      .def("step", &Steps::step, "x"_a.none(), "y"_a.none(), "One step of every stream: x (B, I); y (B, H), written.")
+      .def("read_state", &Steps::read_state, "state"_a.none(), "Copies the state into a tuple of S arrays (layers, B, H).")
+      .def("write_state", &Steps::write_state, "state"_a.none(), "Copies the state from a tuple of S arrays (layers, B, H).");
   m.def("cross_entropy", &cross_entropy_any, "call"_a,
         "losses (N) = cross-entropy in nats of the rows of logits (N, V).\n\n"
         "call: (logits, targets, scale, losses, gradient, threads, arch); with gradient, logits become (softmax - one-hot) * scale.");

@@ -17,9 +17,11 @@ struct ForwardWeights {
     b_ih = w.take<T>(width);
     b_hh = w.take<T>(width);
   }
-  void pack(const Layer<T>& c, const Shape<T, Arch>& n) const {
-    if (c.W && !n.single) pack_units<T, Arch>(input_weights(c), n.nv_forward, W);
-    if (!n.single) pack_units<T, Arch>(recurrent_weights(c), n.nv_forward, R);
+  void pack(const Layer<T>& c, const Shape<T, Arch>& n, int part, int parts) const {
+    const Span panels = part_of(n.forward_panels(), part, parts);
+    if (c.W && !n.few) pack_units<T, Arch>(input_weights(c), n.nv_forward, panels, W);
+    if (!n.few && !n.from_zeros) pack_units<T, Arch>(recurrent_weights(c), n.nv_forward, panels, R);
+    if (part > 0) return;
     pack_bias<T, Arch>(bias(c, c.b_ih), n.nv_forward, b_ih);
     pack_bias<T, Arch>(bias(c, c.b_hh), n.nv_forward, b_hh);
   }
@@ -78,17 +80,20 @@ struct ForwardTraversal {
           share.load_units(share.call.wx + (chunk.row_of[r] * n.gates + g) * n.H, blocks + v).store(to + (v * n.gates + g) * W);
   }
 
-  // w · x for a panel of a single row, whose weights are not packed.
-  void single_row(const Weights<T>& w, Index p, const T* x, const T* b, T* out) const {
-    __builtin_memcpy(out, b + p * n.forward_width(), sizeof(T) * static_cast<std::size_t>(n.forward_width()));
-    row_times_weights<T, Arch>(w, p * n.nv_forward * W, n.nv_forward, x, out);
+  // w · x + b for a panel of few rows, whose weights are not packed.
+  void few_rows(const Weights<T>& w, Index p, Blocked<const T> x, int rows, const T* b, T* out) const {
+    for (int r = 0; r < rows; ++r, x.p += W, out += n.forward_width()) {
+      __builtin_memcpy(out, b + p * n.forward_width(), sizeof(T) * static_cast<std::size_t>(n.forward_width()));
+      row_times_weights<T, Arch>(w, p * n.nv_forward * W, n.nv_forward, x, out);
+    }
   }
 
   // ① for one panel.
   void input_half(const Chunk& chunk, Index p) const {
     const Index width = n.forward_width();
     if (share.call.wx) return copy_input_half(chunk, p);
-    if (n.single) return single_row(input_weights(share.call), p, s.x, weights.b_ih, s.wx + p * width);
+    if (n.few)
+      return few_rows(input_weights(share.call), p, {s.x, n.chunk_stride()}, static_cast<int>(chunk.rows), weights.b_ih, s.wx + p * n.rows * width);
     const Tiles<T>& tiles = tiles_of<T, Arch>(n.nv_forward * n.gates);
     each_tile(chunk.rows, tiles.most, [&](Index r, int rows) {
       tiles.times_panel[rows](n.I, {s.x + r * W, n.chunk_stride()}, weights.W + p * n.I * width, weights.b_ih + p * width,
@@ -118,11 +123,12 @@ struct ForwardTraversal {
     const Tiles<T>& tiles = tiles_of<T, Arch>(n.nv_forward * n.gates);
     const auto one_row = n.B == 1 && at.step % 2 ? tiles.row_backward : tiles.times_panel[1];
     const auto tile = tile_of(*share.call.kernel);
+    const Index K = n.from_zeros ? 0 : n.H;
     alignas(64) T rh[most_vectors * W];
     each_panel(share.of(n.forward_panels()), at.step, [&](Index p) {
       each_tile(live, tiles.most, [&](Index r, int rows) {
-        if (n.single) single_row(recurrent_weights(share.call), p, s.s_prev, weights.b_hh, rh);
-        else (rows == 1 ? one_row : tiles.times_panel[rows])(n.H, {s.s_prev + r * W, n.tile_stride()}, weights.R + p * n.H * width,
+        if (n.few && !n.from_zeros) few_rows(recurrent_weights(share.call), p, {s.s_prev + r * W, n.tile_stride()}, rows, weights.b_hh, rh);
+        else (rows == 1 ? one_row : tiles.times_panel[rows])(K, {s.s_prev + r * W, n.tile_stride()}, weights.R + p * n.H * width,
                                                              weights.b_hh + p * width, rh);
         tile(*this, at, {p * n.nv_forward, r, rows, wx + (p * n.rows + r) * width, rh});
       });
@@ -185,39 +191,53 @@ struct ForwardPass {
     return pass.shared + split.groups * pass.bytes_of_group(split);
   }
 
-  static void pack(const Job<Call>& job) {
+  static void pack(const Job<Call>& job, int part, int parts) {
     const ForwardPass pass(job.call, job.split, job.scratch);
-    pass.weights.pack(job.call, pass.n);
-  }
-
-  // The states at a chunk's start, kept as (chunks, S, B, H).
-  static void keep_states(const Share<T, Arch>& share, const Chunk& chunk, const T* s, T* residuals) {
-    T* to[max_states];
-    for (int k = 0; k < share.n.states; ++k) to[k] = residuals + (chunk.index * share.n.states + k) * share.n.B * share.n.H;
-    share.unpack_states(s, to);
-  }
-
-  static void share(const Job<Call>& job, Place place) {
-    const Call& c = job.call;
-    const ForwardPass pass(c, job.split, job.scratch);
-    const auto [s, table] = pass.group(job.split, place);
-    const Share<T, Arch> share(c, pass.n, job.split, place);
-    const bool leaves = pass.n.residuals > 0 && share.member == 0 && c.keep == Keep::lean;
-    T* const gates = pass.n.residuals > 0 && c.keep == Keep::fast ? c.residuals : nullptr;
-    ForwardTraversal<T, Arch> way{share, pass.weights, s, c.hs, {gates, pass.n.B, share.b0, 0}};
-    if (share.member == 0) share.pack_states(c.state, s.s_prev);
-    share.meet();
-    for (Index j = 0; j < pass.n.chunks(); ++j) {
-      const Chunk chunk = share.chunk(j, table);
-      if (leaves) keep_states(share, chunk, way.s.s_prev, c.residuals);
-      way.walk(chunk);
-    }
-    if (share.member == 0) share.unpack_states(way.s.s_prev, c.last);
+    pass.weights.pack(job.call, pass.n, part, parts);
   }
 
   static void finish(const Job<Call>&) {}
+};
 
-  static constexpr Phases<Call> phases = {&scratch, &pack, &share, &finish};
+// One member's share of the pass.
+template <class T, class Arch>
+struct ForwardWalk {
+  using Call = ForwardCall<T>;
+  const Call& call;
+  const ForwardPass<T, Arch> pass;
+  const typename ForwardPass<T, Arch>::Group mine;
+  const Share<T, Arch> share;
+  const bool leaves;  // states at the chunks' starts
+  ForwardTraversal<T, Arch> way;
+
+  ForwardWalk(const Job<Call>& job, Place place)
+      : call(job.call), pass(call, job.split, job.scratch), mine(pass.group(job.split, place)), share(call, pass.n, job.split, place),
+        leaves(pass.n.residuals > 0 && share.member == 0 && call.keep == Keep::lean),
+        way{share, pass.weights, mine.s, call.hs, {pass.n.residuals > 0 && call.keep == Keep::fast ? call.residuals : nullptr, pass.n.B, share.b0, 0}} {}
+
+  Index chunks() const { return pass.n.chunks(); }
+
+  void start() const {
+    if (share.member == 0) share.pack_states(call.state, mine.s.s_prev);
+    share.meet();
+  }
+
+  void chunk(Index j) {
+    const Chunk chunk = share.chunk(j, mine.table);
+    if (leaves) keep_states(chunk);
+    way.walk(chunk);
+  }
+
+  void end() const {
+    if (share.member == 0) share.unpack_states(way.s.s_prev, call.last);
+  }
+
+  // The states at a chunk's start, kept as (chunks, S, B, H).
+  void keep_states(const Chunk& chunk) const {
+    T* to[max_states];
+    for (int k = 0; k < share.n.states; ++k) to[k] = call.residuals + (chunk.index * share.n.states + k) * share.n.B * share.n.H;
+    share.unpack_states(way.s.s_prev, to);
+  }
 };
 
 }  // namespace throughtime

@@ -3,6 +3,8 @@
 // All of it is the same for every cell: a cell's numbers are read from its Form.
 #pragma once
 
+#include <new>
+
 #include "cell.hpp"
 #include "pack.hpp"
 #include "parallel.hpp"
@@ -10,6 +12,7 @@
 
 namespace throughtime {
 
+constexpr Index most_few = 3;     // rows that are multiplied by weights as they are stored
 constexpr int most_vectors = 24;  // of a product's tile: the accumulators of the largest
 
 // The sizes of a call, and those that follow from them.
@@ -22,17 +25,19 @@ struct Shape : Form {
   int nv_forward, nv_backward, nv_dx;
   Index steps;          // in a chunk
   Index rows;           // capacity of a chunk
-  bool single;          // one row in all: its weights are not packed
+  bool few;             // rows in all: it would cost more to pack their weights than to use them
+  bool from_zeros;      // a single step from no state: R multiplies nothing but zeros
 
   Shape(const Layer<T>& c, Split split)
       : Form(*c.kernel), T_(c.n.T), B(c.n.B), I(c.n.I), H(c.n.H), UB(ceil_div(H, W)), IB(ceil_div(I, W)), R(ceil_div(B, split.groups)) {
     nv_forward = panel_blocks(UB, gates, B == 1);
     nv_backward = panel_blocks(UB, 1, B == 1);
-    nv_dx = panel_blocks(IB, 1, false);
-    const Index wanted = c.keep == Keep::lean ? lean_interval(B) : R >= 256 ? 1 : 256 / R;
-    steps = wanted < T_ ? wanted : T_;
+    few = T_ * B <= most_few && !c.packed;
+    nv_dx = panel_blocks(IB, 1, few);
+    steps = c.keep == Keep::lean ? lean_interval(B) : c.stacked ? stacked_interval(T_, B) : R >= 256 ? 1 : 256 / R;
+    if (steps > T_) steps = T_;
     rows = steps * R;
-    single = T_ == 1 && B == 1;
+    from_zeros = T_ == 1 && !c.state[0] && !c.reset;
   }
 
   THROUGHTIME_INLINE Index chunks() const { return ceil_div(T_, steps); }
@@ -65,6 +70,29 @@ struct Shape : Form {
     return 1;
   }
 };
+
+// A pass as the table has it: Walk is one member's share, made from a job and a place, with start(), chunk(k) and end().
+template <class Walk, class Call>
+void share_of(const Job<Call>& job, Place place) {
+  Walk walk(job, place);
+  walk.start();
+  for (Index k = 0; k < walk.chunks(); ++k) walk.chunk(k);
+  walk.end();
+}
+
+template <class Walk, class Call>
+Index begin_walk(const Job<Call>& job, void* at) {
+  Walk& walk = *new (at) Walk(job, {0, 0, nullptr});
+  walk.start();
+  return walk.chunks();
+}
+
+template <class Walk> void next_chunk(void* walk, Index k) { static_cast<Walk*>(walk)->chunk(k); }
+template <class Walk> void end_walk(void* walk) { static_cast<Walk*>(walk)->end(); }
+
+template <class Pass, class Walk>
+constexpr Phases<typename Pass::Call> phases_of = {
+    &Pass::scratch, &Pass::pack, &share_of<Walk>, &Pass::finish, sizeof(Walk), &begin_walk<Walk>, &next_chunk<Walk>, &end_walk<Walk>};
 
 // first … last − 1, for a loop to run over.
 struct Range {

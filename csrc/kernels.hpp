@@ -30,6 +30,13 @@ enum class Keep { none, lean, fast };
 // Steps between two kept states in lean mode. A function of B alone, so that both passes agree for any number of threads.
 constexpr Index lean_interval(Index B) { return B >= 256 ? 1 : 256 / B; }
 
+// Steps in a chunk of a stacked layer: about an eighth of the whole, but 32 rows at least, for the sums over rows, and no more than elsewhere.
+// A function of the sizes alone, so that the sums have one order for any number of threads.
+constexpr Index stacked_interval(Index T, Index B) {
+  const Index least = B >= 32 ? 1 : 32 / B, most = B >= 256 ? 1 : 256 / B, eighth = (T + 7) / 8;
+  return eighth < least ? least : eighth < most ? eighth : most;
+}
+
 // The division of a call: independent `groups` of sequences, each computed by `members` that share its hidden units and wait for
 // one another at every step. One of the two is 1.
 struct Split { int groups, members; };
@@ -42,7 +49,7 @@ struct Layer {
   Sizes n;
   const T* xs;                  // (T, B, I), or null
   const T* wx;                  // (T, B, G, H): W x + b_ih already made, in place of xs, W and b_ih, which are null, and I 0; or null
-  const T* state[max_states];   // (B, H) each: the state before the first step
+  const T* state[max_states];   // (B, H) each, or null for zeros: the state before the first step
   const T* W;                   // (G, H, I), or null
   const T* R;                   // (G, H, H)
   const T* b_ih;                // (G, H) or null
@@ -53,6 +60,8 @@ struct Layer {
   const T* restart[max_states]; // (B, H) each, or null: zeros
   bool reverse;                 // from each sequence's end to 0
   Keep keep;
+  bool stacked;                 // one of several layers that take turns: shorter chunks, so that there are turns to take
+  bool packed;                  // the weights were packed into this scratch before, and W, R and the biases are not read
 };
 
 template <class T>
@@ -77,7 +86,7 @@ struct BackwardCall : Layer<T> {
   T* db_ih;                     // (G, H) out, or null
   T* db_hh;                     // (G, H) out, or null
   T* dparameters;               // (L, H) out: of the cell's learned vectors; null where it has none
-  T* dstate[max_states];        // (B, H) each, out
+  T* dstate[max_states];        // (B, H) each, out, or null
   T* drestart[max_states];      // (B, H) each, out, or null
 };
 
@@ -95,14 +104,20 @@ struct Place {
   Team* team;  // of the members, where there are several
 };
 
-// A pass: `pack` once; then `share` for every member of every group, groups in any order, members of one group at the
+// A pass: every part of `pack` once, in any order; then `share` for every member of every group, groups in any order, members of one group at the
 // same time; then `finish`.
 template <class Call>
 struct Phases {
   std::size_t (*scratch)(const Call&, Split);  // bytes
-  void (*pack)(const Job<Call>&);
+  void (*pack)(const Job<Call>&, int part, int parts);
   void (*share)(const Job<Call>&, Place);
   void (*finish)(const Job<Call>&);
+
+  // The only share of a job that is not divided, a chunk of time at a time; each may be on another thread than the one before.
+  std::size_t walk_size;                           // bytes
+  Index (*begin)(const Job<Call>&, void* walk);    // returns the number of chunks
+  void (*next)(void* walk, Index chunk);           // in the order of travel
+  void (*end)(void* walk);
 };
 
 // One cell, element type and architecture.

@@ -16,6 +16,12 @@ THROUGHTIME_INLINE constexpr Index block_stride(Index rows) {
   return (eights % 2 ? eights : eights + 1) * 8 * W;
 }
 
+// first … last − 1.
+struct Span { Index first, last; };
+
+// The k-th of so many equal parts of 0 … total − 1.
+THROUGHTIME_INLINE constexpr Span part_of(Index total, int part, int parts) { return {total * part / parts, total * (part + 1) / parts}; }
+
 // A dense weight matrix (gates, units, inputs). A bias is one with a single input.
 template <class T>
 struct Weights {
@@ -53,12 +59,14 @@ void transpose_rows(const Weights<T>& w, const T* rows, int count, T* out, Index
 // Panels whose outputs are units: panels[unit block group][k][v][g][width], k over inputs; NV unit blocks a panel.
 // Units beyond the last are zero.
 //
+//   panels   those to be packed
 //   out      (ceil(units / (NV·width)), inputs, NV, G, width); written, aliases nothing
 template <class T, class Arch>
-void pack_units(const Weights<T>& w, int NV, T* out) {
+void pack_units(const Weights<T>& w, int NV, Span panels, T* out) {
   constexpr int W = Vec<T, Arch>::width;
-  const Index step = static_cast<Index>(NV) * w.gates * W;
-  for (Index u = 0; u < w.units; u += NV * W, out += w.inputs * step)
+  const Index step = static_cast<Index>(NV) * w.gates * W, last = panels.last * NV * W;
+  out += panels.first * w.inputs * step;
+  for (Index u = panels.first * NV * W; u < last; u += NV * W, out += w.inputs * step)
     for (int v = 0; v < NV; ++v)
       for (int g = 0; g < w.gates; ++g) {
         const Index unit = u + v * W;
@@ -80,13 +88,13 @@ void pack_bias(const Weights<T>& b, int NV, T* out) {
       }
 }
 
-// One row times a panel that was never packed: for a single row it costs more to lay the weights out than to use them.
+// One row times a panel that was never packed: for few rows it costs more to lay the weights out than to use them.
 //
 //   u        the panel's first unit
-//   x        (inputs, padded to whole vectors with zeros); read
+//   x        a row (inputs) of a blocked matrix, whose last block is padded with zeros; read
 //   sums     (NV, G, width): what the sums begin with, for NV unit blocks; added to w[g][unit] · x in place
 template <class T, class Arch>
-void row_times_weights(const Weights<T>& w, Index u, int NV, const T* x, T* sums) {
+void row_times_weights(const Weights<T>& w, Index u, int NV, Blocked<const T> x, T* sums) {
   using V = Vec<T, Arch>;
   constexpr int W = V::width;
   for (int v = 0; v < NV; ++v, u += W)
@@ -97,9 +105,10 @@ void row_times_weights(const Weights<T>& w, Index u, int NV, const T* x, T* sums
       V parts[W];
 #pragma GCC unroll 16
       for (int j = 0; j < W; ++j) parts[j] = V::zero();
-      for (Index k = 0; k < w.inputs; k += W) {
+      const T* xk = x.p;
+      for (Index k = 0; k < w.inputs; k += W, xk += x.stride) {
         const int count = w.inputs - k < W ? static_cast<int>(w.inputs - k) : W;
-        const V y = V::load(x + k);
+        const V y = V::load(xk);
 #pragma GCC unroll 16
         for (int j = 0; j < W; ++j) parts[j] = fma(V::load(rows[j] + k, count), y, parts[j]);
       }
@@ -111,17 +120,69 @@ void row_times_weights(const Weights<T>& w, Index u, int NV, const T* x, T* sums
     }
 }
 
+// The gate gradients of one row times weights that were never packed: Σ over gates, in the order of their slots, and units.
+//
+//   gate_of  (G) the gate whose gradient lives in the s-th of the G slots
+//   panels   those to be packed
+//   first    the first of NV·width inputs
+//   d        a row (G, padded units) of a blocked matrix; read
+//   sums     (NV, width); written; inputs beyond the last are zero
+template <class T, class Arch, int NV>
+[[gnu::noinline]] void gradients_times_weights(const Weights<T>& w, const int* gate_of, Index first, Blocked<const T> d, T* sums) {
+  using V = Vec<T, Arch>;
+  constexpr int W = V::width, sums_wanted = 8 / NV, parts = sums_wanted < W ? sums_wanted : W;  // eight cover the latency of the multiply-add
+  const Index left = w.inputs - first;
+  V acc[parts][NV];
+  for (int k = 0; k < parts; ++k)
+    for (int v = 0; v < NV; ++v) acc[k][v] = V::zero();
+  for (int s = 0; s < w.gates; ++s) {
+    const T* from = w.row(gate_of[s], 0) + first;
+    for (Index block = 0; block < w.units; block += W, d.p += d.stride) {
+      const int units = w.units_from(block, W);
+      int u = 0;
+      if (left >= NV * W)
+        for (; u + parts <= units; u += parts)
+#pragma GCC unroll 8
+          for (int k = 0; k < parts; ++k, from += w.inputs)
+#pragma GCC unroll 8
+            for (int v = 0; v < NV; ++v) acc[k][v] = fma(V::all(d.p[u + k]), V::load(from + v * W), acc[k][v]);
+      for (; u < units; ++u, from += w.inputs)
+        for (int v = 0; v < NV && v * W < left; ++v) {
+          const int count = left - v * W < W ? static_cast<int>(left - v * W) : W;
+          acc[0][v] = fma(V::all(d.p[u]), V::load(from + v * W, count), acc[0][v]);
+        }
+    }
+  }
+  for (int v = 0; v < NV; ++v) {
+    V sum = acc[0][v];
+    for (int k = 1; k < parts; ++k) sum += acc[k][v];
+    sum.store(sums + v * W);
+  }
+}
+
+template <class T, class Arch>
+void gradients_times_weights(const Weights<T>& w, const int* gate_of, int NV, Index first, Blocked<const T> d, T* sums) {
+  switch (NV) {
+    case 8: return gradients_times_weights<T, Arch, 8>(w, gate_of, first, d, sums);
+    case 4: return gradients_times_weights<T, Arch, 4>(w, gate_of, first, d, sums);
+    case 2: return gradients_times_weights<T, Arch, 2>(w, gate_of, first, d, sums);
+    default: return gradients_times_weights<T, Arch, 1>(w, gate_of, first, d, sums);
+  }
+}
+
 // Panels whose outputs are inputs, for the way back: panels[input block group][slot][unit, padded][v][width]. The sum
 // runs over gates (in the order of their slots) and units; units beyond the last are zero.
 //
 //   gate_of  (G) the gate whose gradient lives in the s-th of the G slots
+//   panels   those to be packed
 //   out      (ceil(inputs / (NV·width)), G, padded units, NV, width); written, aliases nothing
 template <class T, class Arch>
-void pack_inputs(const Weights<T>& w, const int* gate_of, int NV, T* out) {
+void pack_inputs(const Weights<T>& w, const int* gate_of, int NV, Span panels, T* out) {
   using V = Vec<T, Arch>;
   constexpr int W = V::width;
-  const Index padded = ceil_div(w.units, W) * W;
-  for (Index first = 0; first < w.inputs; first += NV * W)
+  const Index padded = ceil_div(w.units, W) * W, last = panels.last * NV * W;
+  out += panels.first * w.gates * padded * NV * W;
+  for (Index first = panels.first * NV * W; first < last; first += NV * W)
     for (int s = 0; s < w.gates; ++s)
       for (Index u = 0; u < padded; ++u)
         for (Index i = first; i < first + NV * W; i += W, out += W) {

@@ -1,45 +1,20 @@
 #include "parallel.hpp"
 
+#include <dlfcn.h>
 #include <pthread.h>
-#include <sched.h>
 
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <new>
 #include <thread>
+
+#include "waiting.hpp"
 
 namespace throughtime {
 
 namespace {
 
-constexpr int barrier_spins = 2000;  // about 20 to 80 µs: many times what a step takes
-constexpr int idle_spins = 4000;     // how long a worker stays awake after its last job
-constexpr int gather_spins = 200;    // how long a caller waits for a team to turn up
-
-void pause() {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
-// Waits for at most `spins` pauses. Returns whether that was enough.
-template <class Ready>
-bool spin_until(Ready ready, int spins) {
-  for (int n = 0; n < spins; ++n, pause())
-    if (ready()) return true;
-  return ready();
-}
-
-// Spins for a while, then yields for as long as it takes. Returns whether it had to yield.
-template <class Ready>
-bool wait_until(Ready ready) {
-  if (spin_until(ready, barrier_spins)) return false;
-  while (!ready()) sched_yield();
-  return true;
-}
+constexpr int most_members = 64;
 
 // Whether there is a core for every member of a team. A late member says no, and each time for twice as long.
 class Quiet {
@@ -70,8 +45,8 @@ Quiet quiet;
 
 class Team {
  public:
-  static constexpr int most = 64;
   int size = 1;
+  bool was_late = false;  // a member, as seen by member 0
 
   // Each member counts its own arrivals, on a cache line of its own, and reads the others'. The store releases what the
   // member wrote before; the loads acquire what the others did.
@@ -88,166 +63,131 @@ class Team {
   struct alignas(64) Arrivals { std::atomic<long> count{0}; };
   const Arrivals* begin() const { return arrivals_; }
   const Arrivals* end() const { return arrivals_ + size; }
-  Arrivals arrivals_[most];
+  Arrivals arrivals_[most_members];
 };
 
 void meet(Team& team, int member) {
-  if (team.meet(member) && member == 0) quiet.was_not();
+  if (team.meet(member) && member == 0) team.was_late = true;
 }
 
 namespace {
 
-// What there is to do, in one word, so that a claim can never mix two jobs: how many parts, and how many are taken.
-struct Ticket {
-  std::uint64_t word;
-  int parts() const { return static_cast<int>(word >> 16 & 0xffff); }
-  int taken() const { return static_cast<int>(word & 0xffff); }
-  bool is_open() const { return taken() < parts(); }
-  Ticket claimed() const { return {word + 1}; }
-  Ticket closed() const { return {(word & ~std::uint64_t{0xffff}) | (word >> 16 & 0xffff)}; }
-  Ticket next(int parts) const { return {((word >> 32) + 1) << 32 | static_cast<std::uint64_t>(parts) << 16}; }
+// What several threads run at the same time, each with its number among them.
+struct Region {
+  void (*body)(void* context, int thread, int size);
+  void* context;
 };
 
-// All functions except acquire are for the thread that has acquired the pool, and for its workers.
-class Pool {
- public:
-  bool acquire() { return !busy_.exchange(true, std::memory_order_acquire); }
-  void release() { busy_.store(false, std::memory_order_release); }
+// The OpenMP library in the process, by the functions that GCC calls for `#pragma omp parallel`; LLVM's and Intel's have them too.
+struct OpenMP {
+  using Parallel = void (*)(void (*)(void*), void*, unsigned threads, unsigned flags);
+  using Number = int (*)();
+  Parallel parallel = find<Parallel>("GOMP_parallel");
+  Number thread = find<Number>("omp_get_thread_num"), size = find<Number>("omp_get_num_threads");
 
-  // Start so many workers, if the system has threads left.
-  void hire(int wanted) {
-    try {
-      for (; workers_ < wanted; ++workers_) std::thread([this] { work(); }).detach();
-    } catch (...) {}  // the caller computes the parts that no worker has claimed
+  template <class F>
+  static F find(const char* name) { return reinterpret_cast<F>(dlsym(RTLD_DEFAULT, name)); }
+  bool is_there() const { return parallel && thread && size; }
+};
+
+const OpenMP& openmp() {
+  static const OpenMP found;
+  return found;
+}
+
+void run_by_openmp(int threads, Region region) {
+  openmp().parallel([](void* r) {
+    const Region& region = *static_cast<const Region*>(r);
+    region.body(region.context, openmp().thread(), openmp().size());
+  }, &region, static_cast<unsigned>(threads), 0);
+}
+
+// Threads for this one region: fewer, if the system has no more.
+void run_by_new_threads(int threads, Region region) {
+  std::thread others[most_members];
+  std::atomic<int> size{0};  // 0 until it is known
+  int started = 1;
+  try {
+    for (; started < threads; ++started)
+      others[started] = std::thread([&, started] {
+        wait_until([&] { return size.load(std::memory_order_acquire) > 0; });
+        region.body(region.context, started, size.load(std::memory_order_relaxed));
+      });
+  } catch (...) {}
+  size.store(started, std::memory_order_release);
+  region.body(region.context, 0, started);
+  for (int n = 1; n < started; ++n) others[n].join();
+}
+
+std::atomic<bool> busy{false};    // a call has threads
+std::atomic<bool> forked{false};  // this process is the child of a fork, where OpenMP's threads do not exist
+
+void after_fork() {
+  busy.store(false);
+  forked.store(true);
+}
+
+bool claim_threads() {
+  [[maybe_unused]] static const int registered = pthread_atfork(nullptr, nullptr, after_fork);
+  return !busy.exchange(true, std::memory_order_acquire);
+}
+
+// Runs a region on at most so many threads, and gives the claim back.
+void run_region(int threads, Region region) {
+  if (threads > most_members) threads = most_members;
+  openmp().is_there() && !forked.load() ? run_by_openmp(threads, region) : run_by_new_threads(threads, region);
+  busy.store(false, std::memory_order_release);
+}
+
+struct PartsJob {
+  void (*body)(void*, int);
+  void* context;
+  int parts;
+  std::atomic<int> taken{0};
+
+  // Every thread takes parts until none is left, so that a thread without a core delays only those that it has begun.
+  static void work(void* self, int, int) {
+    PartsJob& job = *static_cast<PartsJob*>(self);
+    for (int part; (part = job.taken.fetch_add(1, std::memory_order_relaxed)) < job.parts;) job.body(job.context, part);
   }
+};
 
-  // Offers `parts` parts of a job. Whoever claims one runs it.
-  void post(int parts, void (*run)(void*, int), void* context) {
-    run_ = run;
-    context_ = context;
-    done_.store(0, std::memory_order_relaxed);
-    ticket_.store(ticket().next(parts).word);  // releases the three above to the thread that claims a part
-    ticket_.notify_all();
-  }
+struct TeamJob {
+  void (*prepare)(void*);
+  void (*body)(void*, Member);
+  void* context;
+  Team* team;
+  std::atomic<bool> prepared{false};
 
-  // Claims the next part of the present job and runs it. Returns false when none is left.
-  bool run_one() {
-    Ticket now = ticket();
-    while (now.is_open())
-      if (ticket_.compare_exchange_weak(now.word, now.claimed().word, std::memory_order_acq_rel)) {
-        run_(context_, now.taken());
-        done_.fetch_add(1, std::memory_order_release);
-        return true;
-      }
-    return false;
-  }
-
-  // No part will be claimed after this. Returns how many were.
-  int close() {
-    Ticket now = ticket();
-    while (!ticket_.compare_exchange_weak(now.word, now.closed().word, std::memory_order_acq_rel)) {}
-    return now.taken();
-  }
-
-  bool all_claimed() const { return !ticket().is_open(); }
-
-  void wait_done(int parts) const {
-    wait_until([&] { return done_.load(std::memory_order_acquire) >= parts; });
-  }
-
- private:
-  Ticket ticket() const { return {ticket_.load(std::memory_order_acquire)}; }
-
-  [[noreturn]] void work() {
-    for (;;) {
-      while (run_one()) {}
-      if (spin_until([this] { return ticket().is_open(); }, idle_spins)) continue;
-      const Ticket last = ticket();
-      if (!last.is_open()) ticket_.wait(last.word);
+  static void work(void* self, int thread, int size) {
+    TeamJob& job = *static_cast<TeamJob*>(self);
+    if (thread == 0) {
+      job.team->size = size;
+      job.prepare(job.context);
+      job.prepared.store(true, std::memory_order_release);
+    } else {
+      wait_until([&] { return job.prepared.load(std::memory_order_acquire); });
     }
+    if (size > 1) job.team->meet(thread);  // a thread that has to wake up first is not late
+    job.body(job.context, {thread, size, job.team});
   }
-
-  alignas(64) std::atomic<std::uint64_t> ticket_{0};
-  alignas(64) std::atomic<int> done_{0};
-  alignas(64) std::atomic<bool> busy_{false};
-  void (*run_)(void*, int) = nullptr;
-  void* context_ = nullptr;
-  int workers_ = 0;
 };
-
-// Never destroyed: its workers wait in it until the process ends.
-std::atomic<Pool*> the_pool{nullptr};
-
-void forget_pool() { the_pool.store(nullptr); }  // in the child of a fork, where its threads do not exist
-
-Pool* pool() {
-  if (Pool* p = the_pool.load(std::memory_order_acquire)) return p;
-  [[maybe_unused]] static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
-  Pool* fresh = new (std::nothrow) Pool;
-  Pool* first = nullptr;
-  if (!fresh || the_pool.compare_exchange_strong(first, fresh)) return fresh;
-  delete fresh;  // another thread was first; this one has no workers yet
-  return first;
-}
-
-// The pool, if no other call is using it.
-Pool* take_pool() {
-  Pool* p = pool();
-  return p && p->acquire() ? p : nullptr;
-}
 
 }  // namespace
 
 void run_parts(int parts, void (*body)(void*, int), void* context) {
-  Pool* pool = parts > 1 ? take_pool() : nullptr;
-  if (!pool) {
-    for (int part = 0; part < parts; ++part) body(context, part);
-    return;
-  }
-  pool->hire(parts - 1);  // the caller is one more
-  pool->post(parts, body, context);
-  while (pool->run_one()) {}
-  pool->wait_done(parts);
-  pool->release();
+  PartsJob job{body, context, parts};
+  if (parts > 1 && claim_threads()) run_region(parts, {PartsJob::work, &job});
+  else PartsJob::work(&job, 0, 1);
 }
-
-namespace {
-
-struct TeamJob {
-  void (*body)(void*, Member);
-  void* context;
-  Team* team;
-  std::atomic<int> size{0};  // 0 until the team is complete
-};
-
-void join_team(void* context, int part) {
-  TeamJob& job = *static_cast<TeamJob*>(context);
-  wait_until([&] { return job.size.load(std::memory_order_acquire) > 0; });
-  job.body(job.context, {part + 1, job.team->size, job.team});
-}
-
-}  // namespace
 
 void run_team(int wanted, void (*prepare)(void*), void (*body)(void*, Member), void* context) {
   Team team;
-  Pool* pool = wanted > 1 && quiet ? take_pool() : nullptr;
-  if (!pool) {
-    prepare(context);
-    return body(context, {0, 1, &team});
-  }
-  if (wanted > Team::most) wanted = Team::most;
-  TeamJob job{body, context, &team};
-  pool->hire(wanted - 1);
-  pool->post(wanted - 1, join_team, &job);
-  prepare(context);
-  spin_until([&] { return pool->all_claimed(); }, gather_spins);
-  const int others = pool->close();
-  if (others == wanted - 1) quiet.was();
-  team.size = 1 + others;
-  job.size.store(team.size, std::memory_order_release);
-  body(context, {0, team.size, &team});
-  pool->wait_done(others);
-  pool->release();
+  TeamJob job{prepare, body, context, &team};
+  if (wanted <= 1 || !quiet || !claim_threads()) return TeamJob::work(&job, 0, 1);
+  run_region(wanted, {TeamJob::work, &job});
+  if (team.was_late) quiet.was_not();
+  else if (team.size == wanted) quiet.was();
 }
 
 }  // namespace throughtime

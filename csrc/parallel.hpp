@@ -1,14 +1,13 @@
-// A small pool of threads. It distributes independent parts, or forms a team whose members meet at barriers.
+// Threads for one call: they share independent parts, or form a team whose members meet at barriers.
 //
 // Its rules:
-//   * No thread spins without bound on a core that another thread needs: a waiting thread spins a little, then yields. The caller
-//     computes the parts that no worker has taken, so a worker without a core delays only the parts that it has begun.
-//   * A team consists of the workers that are ready at once. If a member is late at a barrier, the machine is busy, and for
-//     a while (doubling each time) teams have one member.
+//   * The threads are those of the OpenMP library that the process has already loaded, which is torch's. Threads of our own would
+//     contend for the cores with torch's, which spin for milliseconds after each of its operations. Where there is no such library,
+//     and in the child of a fork, which has lost its threads, a call starts threads of its own and ends them.
+//   * A member that waits for another spins a little, then yields. If one is late at a barrier, the machine is busy, and for a
+//     while (doubling each time) teams have one member.
 //   * The result depends on the number of parts only, not on which thread computed them.
-//   * One pool serves one call at a time; a second call at the same time runs on its own thread.
-//   * Workers end with the process: they are detached, and the pool that they wait in is never destroyed. After a fork
-//     the child starts with a fresh pool.
+//   * One call at a time has threads; a second one at the same time runs on the thread that made it.
 #pragma once
 
 namespace throughtime {

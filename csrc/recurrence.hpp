@@ -42,7 +42,7 @@ auto BackwardTraversal<T, Arch>::tile_of(const Kernel<T>& k) -> Tile { return st
 
 template <class Cell, class T, class Arch>
 constexpr CellKernel<T, Arch> kernel_of = {
-    {form_of<Cell>(), Vec<T, Arch>::width, ForwardPass<T, Arch>::phases, BackwardPass<T, Arch>::phases},
+    {form_of<Cell>(), Vec<T, Arch>::width, phases_of<ForwardPass<T, Arch>, ForwardWalk<T, Arch>>, phases_of<BackwardPass<T, Arch>, BackwardWalk<T, Arch>>},
     &CellTiles<Cell, T, Arch>::forward, &CellTiles<Cell, T, Arch>::backward};
 
 }  // namespace throughtime

@@ -44,7 +44,7 @@ void add_group(const BackwardCall<T>& c, const Sums<T>& from) {
 template <class T>
 struct Half {
   const int* slot;   // (G) where each gate's gradient lives in D
-  const T* X;        // blocked, chunk rows of `cols` columns: what the weights were multiplied by
+  const T* X;        // blocked, chunk rows of `cols` columns: what the weights were multiplied by; null: zeros, once
   Index cols;
   T *dW, *db;        // (G, H, cols); (G, H) or null
 };
@@ -73,6 +73,7 @@ struct WeightGradients {
  private:
   // dW[g][u][c] (+)= Σ_rows D[slot[g]][row][u] · X[row][c].
   void add_matrix(const Half<T>& half, Index rows) const {
+    if (!half.X) return set_zeros(half);
     const Index blocks = ceil_div(half.cols, W);
     for (Index block = 0; block < blocks;) {
       const Index left = blocks - block, nv = left == NV + 1 && NV > 2 ? 2 : left < NV ? left : NV;
@@ -81,6 +82,13 @@ struct WeightGradients {
       else if constexpr (NV >= 3) add_columns<3>(half, rows, block);
       block += nv;
     }
+  }
+
+  void set_zeros(const Half<T>& half) const {
+    const Range mine = share.of(n.UB);
+    const Index first = mine.first * W, last = mine.last * W < n.H ? mine.last * W : n.H;
+    for (int g = 0; g < n.gates && first < last; ++g)
+      __builtin_memset(half.dW + (g * n.H + first) * half.cols, 0, sizeof(T) * static_cast<std::size_t>((last - first) * half.cols));
   }
 
   // The columns of nv blocks.

@@ -33,6 +33,64 @@ def test_forward_mode_says_whether_it_is_active():
     assert not _torch_private.forward_mode_is_active()
 
 
+def test_a_dispatch_mode_says_whether_it_is_active():
+    assert hasattr(torch._C, "_len_torch_dispatch_stack"), (
+        "torch._C._len_torch_dispatch_stack has moved: small calls go the ordinary way, which is right and slower."
+    )
+    assert not _torch_private.dispatch_mode_is_active()
+    with torch.utils._python_dispatch.TorchDispatchMode():
+        assert _torch_private.dispatch_mode_is_active()
+
+
+def test_a_module_says_which_parameters_are_its_own():
+    layer = tt.GRU(3, 5)
+    assert _torch_private.own_parameters(layer).keys() == dict(layer.named_parameters()).keys(), (
+        "torch.nn.Module._parameters has moved: small calls go the ordinary way, which is right and slower."
+    )
+    torch.nn.utils.parametrize.register_parametrization(layer, "bias_hh_l0", torch.nn.Identity())
+    assert "bias_hh_l0" not in _torch_private.own_parameters(layer)
+
+
+def test_functionalize_says_whether_it_is_active():
+    seen = []
+    note = lambda x: seen.append(_torch_private.functionalize_is_active()) or x
+    torch.func.functionalize(note)(torch.zeros(2))
+    torch.func.grad(lambda x: note(x).sum())(torch.zeros(2))
+    assert (seen, _torch_private.functionalize_is_active()) == ([True, False], False), (
+        "torch._C._functorch.get_interpreter_stack or TransformType has moved: functionalize is now refused by torch."
+    )
+
+
+def test_a_batched_tensor_is_seen():
+    seen = []
+
+    class Node(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, d):
+            seen.append(_torch_private.is_batched(d))
+            return d
+
+    x = torch.zeros(3, requires_grad=True)
+    torch.autograd.grad(Node.apply(x), x, torch.eye(3), is_grads_batched=True)
+    torch.autograd.grad(Node.apply(x), x, torch.ones(3))
+    torch.func.vmap(lambda x: seen.append(_torch_private.is_batched(x)) or x)(torch.zeros(2, 2))
+    assert seen == [True, False, True], "torch._C._functorch.is_(legacy_)batchedtensor has moved: is_grads_batched is now refused."
+    assert not _torch_private.is_batched(None)
+
+
+def test_a_fake_tensor_is_seen():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    assert _torch_private.is_fake(FakeTensorMode().from_tensor(torch.zeros(2))), (
+        "torch._subclasses.fake_tensor.FakeTensor has moved: a fake tensor now goes by way of single operations."
+    )
+    assert not _torch_private.is_fake(torch.zeros(2))
+
+
 def test_the_tracer_takes_our_layers_in():
     from torch._dynamo.variables import builder
 

@@ -15,7 +15,9 @@ from gymnasium.wrappers import TransformObservation
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
-from variants import VARIANTS, apply
+from variants import VARIANTS, Timed, apply
+
+from throughtime.integrations import sb3
 
 
 class Losses(BaseCallback):
@@ -58,11 +60,13 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     environments = make_vec_env("CartPole-v1", n_envs=8, seed=chosen.seed, wrapper_class=positions)
     agent = RecurrentPPO("MlpLstmPolicy", environments, n_steps=128, batch_size=256, n_epochs=4, seed=chosen.seed, device="cpu")
-    apply(chosen.variant, agent.policy)
-    losses = Losses()
+    apply(chosen.variant, agent.policy, sb3.accelerate)
+    losses, updates = Losses(), Timed(agent.train)
+    agent.train = updates
     start, busy = time.perf_counter(), time.process_time()
     agent.learn(chosen.steps, callback=losses)
     took = {"seconds": time.perf_counter() - start, "processor_seconds": time.process_time() - busy}
+    took |= {"update_seconds": updates.seconds, "update_processor_seconds": updates.processor_seconds}
     print(json.dumps({"losses": losses.losses, "episode_lengths": losses.lengths, **took}))
 
 

@@ -22,21 +22,25 @@ from pathlib import Path
 from variants import VARIANTS
 
 HERE = Path(__file__).resolve().parent
-PACKAGES = {"recurrent_ppo": "sb3-contrib==2.9.2", "darts_rnn": "darts[torch]==0.48.1"}
+PACKAGES = {"recurrent_ppo": "sb3-contrib==2.9.2", "torchrl_ppo": "torchrl==0.14.1", "darts_rnn": "darts[torch]==0.48.1"}
+WITHOUT_INTEGRATION = {"darts_rnn"}
 
 
-def row(client: str, runs: dict[str, list[dict]]) -> str:
-    """The table's line: median times, the ratios round by round, and how far the losses part."""
-    before, after = (statistics.median(r["seconds"] for r in runs[v]) for v in ("torch", "throughtime"))
-    parting = [f"{difference(runs['torch'][0], runs[v][0]):.1e}" for v in ("throughtime", "nudged")]
-    ratios = [ratio(runs, "seconds"), ratio(runs, "processor_seconds")]
-    cells = [PACKAGES[client], f"{before:.1f} s", f"{after:.1f} s", *ratios, str(len(runs["torch"][0]["losses"])), *parting]
+def row(client: str, runs: dict[str, list[dict]], ours: str) -> str:
+    """The table's line for one of our variants: median times, the ratios round by round, and how far the losses part."""
+    before, after = (statistics.median(r["seconds"] for r in runs[v]) for v in ("torch", ours))
+    parting = [f"{difference(runs['torch'][0], runs[v][0]):.1e}" for v in (ours, "nudged")]
+    times = ("seconds", "processor_seconds", "update_seconds", "update_processor_seconds")
+    ratios = [ratio(runs, ours, time) for time in times]
+    cells = [PACKAGES[client], ours, f"{before:.1f} s", f"{after:.1f} s", *ratios, str(len(runs["torch"][0]["losses"])), *parting]
     return f"| {' | '.join(cells)} |"
 
 
-def ratio(runs: dict[str, list[dict]], time: str) -> str:
-    """torch.nn's time over ours: the median of the rounds, the least and the most."""
-    rounds = sorted(a[time] / b[time] for a, b in zip(runs["torch"], runs["throughtime"], strict=True))
+def ratio(runs: dict[str, list[dict]], ours: str, time: str) -> str:
+    """torch.nn's time over ours: the median of the rounds, the least and the most. A dash for a client that does not measure it."""
+    if time not in runs["torch"][0]:
+        return "–"
+    rounds = sorted(a[time] / b[time] for a, b in zip(runs["torch"], runs[ours], strict=True))
     return f"{statistics.median(rounds):.2f} ({rounds[0]:.2f}–{rounds[-1]:.2f})"
 
 
@@ -73,14 +77,16 @@ def main() -> None:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         python = environment(Path(folder) / "venv", chosen.clients)
-        print("| client | torch.nn | throughtime | ratio | of processor time | losses | they part by | torch.nn nudged parts by |")
-        print("|---|---|---|---|---|---|---|---|")
+        heads = "client | by | torch.nn | throughtime | ratio | of processor time | of updates | of their processor time | losses"
+        print(f"| {heads} | they part by | torch.nn nudged parts by |\n|{'---|' * 11}")
         for client in chosen.clients:
-            runs: dict[str, list[dict]] = {variant: [] for variant in VARIANTS}
+            variants = [v for v in VARIANTS if v != "integration" or client not in WITHOUT_INTEGRATION]
+            runs: dict[str, list[dict]] = {variant: [] for variant in variants}
             for number in range(chosen.rounds):
-                for variant in VARIANTS if number == 0 else ("torch", "throughtime"):
+                for variant in variants if number == 0 else variants[:-1]:
                     runs[variant].append(train(python, client, variant))
-            print(row(client, runs), flush=True)
+            for ours in variants[1:-1]:
+                print(row(client, runs, ours), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Train recurrent networks by backpropagation through time: exact, fast, and with the gradient in plain sight.
 
-``_public.py`` lists the public names. It is imported when the first of them is used.
+``_public.py`` lists the public names. Each is imported when it is first used.
 """
 
 from typing import TYPE_CHECKING

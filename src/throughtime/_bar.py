@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 
+from ._console import put
+
 _FIRST, _NEXT = 2.0, 10.0  # seconds to the first line and between lines, without a terminal
 
 
@@ -24,7 +26,7 @@ def bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
                 tasks[what] = progress.add_task(escape(what), total=total)
             progress.update(tasks[what], completed=done)
             if not console.is_terminal and done < total and time.monotonic() >= speaks_at:
-                console.print(f"{what}: {done / total:.0%}", soft_wrap=True, highlight=False, markup=False)
+                put(console, f"{what}: {done / total:.0%}")
                 speaks_at = time.monotonic() + _NEXT
 
         yield show

@@ -8,8 +8,8 @@ Where ``InputError`` is raised:
 All of these are public borders: a constructor, a call that users make, a file that they name. Inner code does not check again.
 Where torch raises ``ValueError`` or ``RuntimeError``, the same type is raised. ``NotImplementedError`` names a combination that works.
 
-Messages are written for Python. An argument that is also a flag of the command is in backquotes, `seed` or `seed=1`, and the command
-replaces it by its flag.
+Messages are written for Python. An argument or option that is also a flag of the command is in backquotes, `seed` or `seed=1`, and the
+command replaces it by its flag, or by its place in a file of options.
 """
 
 import json
@@ -123,13 +123,21 @@ def lengths(given: Tensor, T: int, B: int, *, check_values: bool) -> None:
         )
 
 
-def reset(given: Tensor, T: int, B: int) -> None:
-    """Where a state restarts: (B,) before the first step, or (T, B)."""
-    if given.dtype != torch.bool or tuple(given.shape) not in ((B,), (T, B)):
+def reset(given: Tensor, T: int, B: int, *, check_values: bool) -> None:
+    """Where a state restarts: (B,) before the first step, or (T, B); True and False, or 1 and 0 of any real type."""
+    if given.dtype.is_complex or tuple(given.shape) not in ((B,), (T, B)):
         raise InputError(
-            f"reset is {given.dtype} of shape {tuple(given.shape)}; expected torch.bool of shape (B,) = ({B},), before the first step, or "
-            f"(T, B) = ({T}, {B}). Use reset.bool(), and time first even where the layer is batch_first."
+            f"reset is {given.dtype} of shape {tuple(given.shape)}; expected True or 1 where a state restarts, of shape (B,) = ({B},), "
+            f"before the first step, or (T, B) = ({T}, {B}). Time comes first even where the layer is batch_first: use reset.T."
         )
+    if check_values and given.dtype != torch.bool and not bool(((given == 0) | (given == 1)).all()):
+        raise InputError("reset has values other than 0 and 1; expected 1 where a state restarts and 0 elsewhere. Use reset > 0.5.")
+
+
+def same_dtype(name: str, given: State, dtype: torch.dtype) -> None:
+    """A state of the input's dtype. torch raises RuntimeError, with another message for each cell."""
+    if wrong := [s.dtype for s in given if s.dtype != dtype]:
+        raise RuntimeError(f"{name} is {wrong[0]} and the input is {dtype}; expected one dtype. Convert the state with .to({dtype}).")
 
 
 def same_device(input: torch.device, weights: torch.device) -> None:

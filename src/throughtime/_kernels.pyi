@@ -56,6 +56,43 @@ def backward(call: object, run: object, arriving: object, results: object) -> No
     results, written: (dxs, dstate, (dW, dR, db_ih, db_hh), drestart); a loaded cell's: (dW, dR, db_ih, db_hh, dparameters (L, H) or None).
     """
 
+def forward_layers(call: object, results: object) -> None:
+    """
+    Several layers forward, from the first step to the last, with weights as torch stores them.
+
+    call: (cell, xs, state or None, weights, keep, threads), weights one tuple of W, R, b_ih, b_hh of every layer;
+    results, written: (hs, last, residuals): tuples of one array for each layer, of S arrays (layers, B, H), and again of one for each.
+    """
+
+def backward_layers(call: object, run: object, arriving: object, results: object) -> None:
+    """
+    The same layers backward.
+
+    call: as forward_layers's; run: (hs, residuals) of it; arriving: (dhs, dlast);
+    results, written: (dxs, dstate, dweights, between), between a tuple of one or two arrays (T, B, H) of no meaning afterwards.
+    """
+
+class Steps:
+    """
+    Layers from the first to the last that keep their state and their packed weights from step to step.
+
+    Call one from one thread at a time: it keeps the interpreter's lock.
+    """
+
+    def __init__(self, cell: object, weights: object, streams: object, threads: object) -> None:
+        """
+        weights: one tuple of W, R, b_ih, b_hh of every layer, as torch stores them; they are copied. The state is zero.
+        """
+
+    def step(self, x: object | None, y: object | None) -> None:
+        """One step of every stream: x (B, I); y (B, H), written."""
+
+    def read_state(self, state: object | None) -> None:
+        """Copies the state into a tuple of S arrays (layers, B, H)."""
+
+    def write_state(self, state: object | None) -> None:
+        """Copies the state from a tuple of S arrays (layers, B, H)."""
+
 def cross_entropy(call: object) -> None:
     """
     losses (N) = cross-entropy in nats of the rows of logits (N, V).

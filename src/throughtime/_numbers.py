@@ -53,7 +53,7 @@ def split(value: Sequence[float]) -> tuple[float, float, float]:
     shares = tuple(value)
     if len(shares) != 3 or any(not 0 <= s <= 1 for s in shares) or abs(sum(shares) - 1) > 1e-6 or shares[0] == 0:
         raise InputError(
-            f"split is {','.join(f'{s:g}' for s in shares)}; expected three shares for training, validation and test, each from 0 to 1, "
+            f"`split` is {','.join(f'{s:g}' for s in shares)}; expected three shares for training, validation and test, each from 0 to 1, "
             "the first above 0, that add up to 1, such as 0.9,0.05,0.05."
         )
     return shares

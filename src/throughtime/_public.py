@@ -7,6 +7,7 @@ from . import nn as nn
 from . import models as models
 from . import gradients as gradients
 from . import flow as flow
+from . import auditing as auditing
 from . import training as training
 from .data import Batch as Batch, TokenStream as TokenStream
 from .models import LanguageModel as LanguageModel, SequenceModel as SequenceModel
@@ -19,8 +20,17 @@ from .nn import (
     GRUCell as GRUCell,
     LSTMCell as LSTMCell,
     accelerate as accelerate,
+    as_torch as as_torch,
     restore as restore,
 )
 from .flow import gradient_flow as gradient_flow
-from .training import OnlineLearner as OnlineLearner, Trained as Trained, load as load, evaluate as evaluate, export_onnx as export_onnx
+from .auditing import audit as audit
+from .training import (
+    OnlineLearner as OnlineLearner,
+    Stream as Stream,
+    Trained as Trained,
+    load as load,
+    evaluate as evaluate,
+    export_onnx as export_onnx,
+)
 from ._check import InputError as InputError, NonFinite as NonFinite

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 _functorch = getattr(torch._C, "_are_functorch_transforms_active", None)
+_dispatch_modes = getattr(torch._C, "_len_torch_dispatch_stack", None)
+_transforms = getattr(torch._C, "_functorch", None)
 _BUILDER = "torch._dynamo.variables.builder"
 
 
@@ -28,6 +30,52 @@ def functorch_is_active() -> bool:
     without a transform, only slower.
     """
     return True if _functorch is None else _functorch()
+
+
+def dispatch_mode_is_active() -> bool:
+    """Whether a mode such as ``FakeTensorMode`` or ``make_fx`` intercepts torch's operations.
+
+    torch has no public function for this. If torch's private one disappears, the answer is always True: the ordinary way through a
+    layer is also correct without a mode, only slower.
+    """
+    return True if _dispatch_modes is None else _dispatch_modes() > 0
+
+
+def functionalize_is_active() -> bool:
+    """Whether ``torch.func.functionalize`` is active. It has no rule for a node of autograd, and torch has no public function for this.
+
+    If torch's private one disappears, the answer is always False, and torch itself refuses the node.
+    """
+    if not functorch_is_active():
+        return False
+    stack, kinds = getattr(_transforms, "get_interpreter_stack", lambda: None)() or (), getattr(_transforms, "TransformType", None)
+    return kinds is not None and any(one.key() == kinds.Functionalize for one in stack)
+
+
+def is_batched(t: Tensor | None) -> bool:
+    """Whether ``t`` stands for many tensors: inside vmap, or an adjoint under ``is_grads_batched``. No kernel can read it.
+
+    torch has no public function for this. If torch's private ones disappear, the answer is always False, and the kernels refuse it.
+    """
+    asked = [getattr(_transforms, name, None) for name in ("is_batchedtensor", "is_legacy_batchedtensor")]
+    return t is not None and any(ask is not None and ask(t) for ask in asked)
+
+
+def is_fake(t: Tensor) -> bool:
+    """Whether ``t`` is a ``FakeTensor``, which an operator accepts. If torch's class moves, the answer is always False: the operations
+    that follow one by one accept it too."""
+    kind = getattr(sys.modules.get("torch._subclasses.fake_tensor"), "FakeTensor", None)
+    return kind is not None and isinstance(t, kind)
+
+
+def own_parameters(module: nn.Module) -> dict[str, Any]:
+    """The parameters that a module itself has, by name, or the tensors that ``functional_call`` puts there: not what a reparametrisation
+    computes in their place.
+
+    torch has no public function that tells the two apart and costs less than a step of a small layer. If torch's private dict disappears,
+    the answer is empty, and layers go their ordinary way, which asks for each name.
+    """
+    return getattr(module, "_parameters", {})
 
 
 def forward_mode_is_active() -> bool:

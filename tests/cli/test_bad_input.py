@@ -34,6 +34,8 @@ evaluate                                | RUN is missing; expected the run folde
 export                                  | RUN is missing; expected the run folder
 flow                                    | RUN is missing; expected the run folder
 sample RUN more                         | 'more' is one argument too many; expected RUN and flags
+completion                              | SHELL is missing; expected the shell that is to read it: bash, zsh or fish. Usage: throughtime completion
+completion tcsh                         | SHELL is 'tcsh'; expected bash, zsh or fish. Such as: bash
 info now                                | 'now' is one argument too many; expected flags alone
 sample RUN --promt x                    | '--promt' is no flag of throughtime sample; expected perhaps --prompt
 sample RUN --zzz                        | '--zzz' is no flag of throughtime sample; expected one of those that it has
@@ -150,9 +152,9 @@ NUMBERS = "".join(
         "--clip-step inf": "--clip-step is inf",
         "--omega 1": "--omega is given with --cell gru; expected --cell rnn",
         "--cell rnn --omega -1": "--omega is -1.0",
-        "--split 0.5,0.6,0.1": "split is 0.5,0.6,0.1; expected three shares",
-        "--split 0,0.5,0.5": "split is 0,0.5,0.5; expected three shares",
-        "--split nan,0,1": "split is nan,0,1; expected three shares",
+        "--split 0.5,0.6,0.1": "--split is 0.5,0.6,0.1; expected three shares",
+        "--split 0,0.5,0.5": "--split is 0,0.5,0.5; expected three shares",
+        "--split nan,0,1": "--split is nan,0,1; expected three shares",
         "--vocab-size 0": "--vocab-size is 0; expected an integer from 1",
         "--vocab-size 1": "no symbol is left",
         "--min-count 0": "--min-count is 0",
@@ -211,6 +213,10 @@ train text book.txt --config bad.toml   | bad.toml is not TOML
 train text book.txt --config name.toml  | name.toml has 'hiden', which is no option; expected perhaps 'hidden'
 train text book.txt --config type.toml  | type.toml cannot be used: Expected `int`, got `str`
 train text --config good.toml           | no text is named
+train text book.txt --config zero.toml  | hidden in zero.toml is 0; expected an integer from 1 to 1,000,000
+train text book.txt --config zero.toml --hidden -1 | --hidden is -1; expected an integer from 1
+train text book.txt --config zero.toml --hidden 5 --cell rnn | chrono in zero.toml is given with --cell rnn; expected --cell gru
+train text book.txt --config both.toml  | activation = relu in both.toml is given with cell = lstm in both.toml; expected cell = rnn in both.toml
 train text --resume                     | --resume is given without --out; expected the run folder to go on with
 train text --resume --out nowhere       | nowhere is no run folder
 train text --resume --out RUN --hidden 7 | --hidden is 7 but the run was begun with 6; expected the same to go on. Leave it out
@@ -241,7 +247,7 @@ evaluate RUN --data book.txt --section test | --data and --section are given tog
 evaluate RUN --data book.txt --encoding hex | --encoding is 'hex', which is no text encoding
 evaluate RUN --data a                   | the text to evaluate has 1 symbols; expected at least 2
 evaluate RUN --streams 0                | --streams is 0; expected an integer from 1
-evaluate RUN --streams 1000000000       | the text is to be read in 1,000,000,000 streams and has 151 symbols; expected 150 streams at most
+evaluate RUN --streams 1000000000       | --streams is 1,000,000,000 and the text has 151 symbols; expected 150 streams at most
 evaluate RUN --threads 0                | --threads is 0; expected an integer from 1 to 1,024
 evaluate RUN --device quantum           | --device is 'quantum', which cannot be used here
 export nowhere                          | nowhere is no run folder
@@ -254,6 +260,8 @@ flow RUN --data a                       | a has 1 symbols; expected at least 2, 
 flow RUN --html book.txt                | book.txt is there already; expected a new file
 flow RUN --html missing/page.html       | missing is no folder; expected one to write page.html to
 flow RUN --steps 0                      | --steps is 0; expected an integer from 1 to 100,000
+export RUN --to model.foo               | --to is model.foo; expected a name that ends in .onnx, the format that is written. Name it model.onnx
+export RUN --to model                   | --to is model; expected a name that ends in .onnx
 flow RUN --streams 0                    | --streams is 0; expected an integer from 1
 flow RUN --threads 0                    | --threads is 0; expected an integer from 1 to 1,024
 flow RUN --device quantum               | --device is 'quantum', which cannot be used here
@@ -297,6 +305,8 @@ def things(tmp_path_factory):
         "bad.toml": b"= 3",
         "name.toml": b"hiden = 3\n",
         "type.toml": b'[network]\nhidden = "wide"\n',
+        "zero.toml": b"hidden = 0\nchrono = 3\n",
+        "both.toml": b'activation = "relu"\ncell = "lstm"\n',
         "good.toml": b"[network]\nhidden = 5\n",
     }.items():
         (folder / name).write_bytes(raw)

@@ -132,7 +132,7 @@ class TestResume:
 
     def test_a_finished_run_says_so(self, run, capsys):
         assert main(["train", "text", "--out", "run", "--resume"]) == 0
-        assert "has finished already, after 6 steps; a larger --steps" in capsys.readouterr().out
+        assert "has finished already, after 6 steps; a larger budget" in capsys.readouterr().out
 
     def test_a_larger_budget_of_another_kind_and_another_rate(self, run, capsys):
         assert main(["train", "text", "--out=run", "--resume", "--epochs", "1", "--lr", "0.001"]) == 0

@@ -56,3 +56,9 @@ def test_your_own_gradient_trains_and_carries():
     (state, g), (wanted, exact) = carries
     assert_close([state], [wanted])
     assert torch.nn.functional.cosine_similarity(g, exact, dim=0) > 0.8
+
+
+def test_ppo_lstm():
+    """A turn by chance is right half of the time; the agent remembers a sign for a few steps after seconds."""
+    torch.manual_seed(0)
+    assert load("ppo_lstm")["train"](updates=20, delay=2, T=32) > 0.75

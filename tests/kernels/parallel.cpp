@@ -1,4 +1,4 @@
-// The pool of threads, for ThreadSanitizer to watch (make sanitize-threads): two callers at once, parts and teams by
+// The threads of a call, for ThreadSanitizer to watch (make sanitize-threads): two callers at once, parts and teams by
 // turns. What one member writes before a barrier, all others read after it.
 #include "../../csrc/parallel.hpp"
 

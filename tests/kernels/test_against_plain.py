@@ -159,7 +159,7 @@ def test_what_else_is_in_the_batch_does_not_matter():
 @pytest.mark.parametrize("cell", [Elman(Tanh()), GRU(), LSTM()], ids=str)
 def test_scratch_does_not_grow_with_time(cell, keep, threads):
     """Of either direction: what the extension takes for 10,000 steps is what it takes for 1,000. What lean leaves is small."""
-    kind = _fast._number(cell)
+    kind = _fast.number_of(cell)
     sizes = [_kernels.scratch_size(kind, (T, 16, 64, 128), keep, False, threads) for T in (1_000, 10_000)]
     assert sizes[0] == sizes[1]
     assert min(sizes[0]) > 4 * cell.gates * 128 * (64 + 128)  # bytes of the packed weights alone

@@ -102,3 +102,20 @@ def test_a_team_has_its_members():
         """
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux lists them")
+def test_the_threads_are_those_of_torch():
+    """Once torch has its threads, a kernel starts none of its own, which would contend with them for the cores."""
+    done = run_python(
+        """
+        import os
+        torch.set_num_threads(2)
+        torch.exp(torch.zeros(1_000_000))
+        before = len(os.listdir("/proc/self/task"))
+        for sizes in ((60, 1, 64, 160), (30, 32, 40, 70)):
+            by_kernels(problem(GRU(), sizes), threads=2)
+        assert len(os.listdir("/proc/self/task")) == before
+        """
+    )
+    assert done.returncode == 0, done.stderr

@@ -338,7 +338,8 @@ def test_autocast_is_right(ours):
     with torch.autocast("cpu", torch.bfloat16):
         output, _ = layer(xs)
         mixed, _ = layer(xs.bfloat16())
-    assert output.dtype == mixed.dtype == torch.bfloat16
+    assert mixed.dtype == torch.bfloat16
+    assert output.dtype == (torch.float32 if ours is tt.GRU else torch.bfloat16)  # torch's z ⊙ h keeps the precision of h
     assert_close([output.float(), mixed.float()], [layer(xs)[0]] * 2, rounding(2, dtype=torch.bfloat16))
 
 
@@ -367,8 +368,15 @@ WRONG = [
     ({"lengths": [1, 2, 3, 7]}, "lengths go from 1 to 7; expected 0 to T = 6"),
     ({"lengths": [1, -2, 3, 6]}, "lengths go from -2 to 6; expected 0 to T = 6"),
     ({"lengths": torch.ones(4).double()}, "lengths are torch.float64"),
-    ({"reset": torch.ones(4).double()}, r"reset is torch.float64 of shape \(4,\); expected torch.bool of shape \(B,\) = \(4,\)"),
-    ({"reset": torch.ones(4, 6, dtype=torch.bool)}, r"or \(T, B\) = \(6, 4\)\. Use reset.bool\(\), and time first"),
+    (
+        {"reset": torch.ones(5).double()},
+        r"reset is torch.float64 of shape \(5,\); expected True or 1 where a state restarts, of shape \(B,\)",
+    ),
+    ({"reset": torch.full((4,), 0.5)}, r"reset has values other than 0 and 1; .* Use reset > 0.5"),
+    (
+        {"reset": torch.ones(4, 6, dtype=torch.bool)},
+        r"or \(T, B\) = \(6, 4\)\. Time comes first even where the layer is batch_first: use reset.T",
+    ),
 ]
 
 
@@ -443,3 +451,100 @@ def test_a_nonlinearity_goes_by_place_or_by_name(nonlinearity):
     by_place, by_name = tt.RNN(3, 5, 1, nonlinearity), tt.RNN(3, 5, nonlinearity=nonlinearity)
     assert by_place.nonlinearity == by_name.nonlinearity == nonlinearity
     assert by_place.mode == ("RNN_RELU" if nonlinearity == "relu" else "RNN_TANH")
+
+
+# What other numbers mean, and what sees every operation of a layer with options.
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64, torch.uint8, torch.float16])
+def test_dones_of_any_type_reset(dtype):
+    """Reinforcement learners have 0.0 and 1.0."""
+    layer, xs, reset = tt.GRU(I, H), torch.randn(T, B, I), torch.arange(T * B).view(T, B) % 3 == 0
+    assert torch.equal(layer(xs, reset=reset.to(dtype))[0], layer(xs, reset=reset)[0])
+    assert torch.equal(layer(xs, reset=reset[0].to(dtype))[0], layer(xs, reset=reset[0])[0])
+
+
+OPTIONED = {
+    "lengths": ({}, {"lengths": torch.tensor([6, 1, 4, 0])}),
+    "reset": ({}, {"reset": torch.arange(T * B).view(T, B) % 3 == 0}),
+    "learn_h0": ({"learn_h0": True, "bidirectional": True}, {}),
+    "layer_norm": ({"layer_norm": True}, {}),
+}
+
+
+def transformed():
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    return {
+        "make_fx": lambda call, xs: make_fx(call)(xs),
+        "jit.trace": lambda call, xs: torch.jit.trace(call, xs),
+        "functionalize": lambda call, xs: torch.func.functionalize(call),
+    }
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("shapes_unchecked")
+@pytest.mark.parametrize("how", ["make_fx", "jit.trace", "functionalize"])
+@pytest.mark.parametrize("option", OPTIONED)
+@pytest.mark.parametrize("ours", [tt.RNN, tt.GRU, tt.LSTM])
+def test_a_graph_of_a_layer_with_options_is_right_for_other_numbers(ours, option, how):
+    made, given = OPTIONED[option]
+    layer, xs = ours(I, H, **made), torch.randn(T, B, I)
+
+    class Call(torch.nn.Module):
+        """A module, since jit.trace takes no weights from a function."""
+
+        def __init__(self):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, xs):
+            return self.layer(xs, **given)[0]
+
+    call = Call()
+    with torch.no_grad():
+        assert_close([transformed()[how](call, xs)(2 * xs)], [call(2 * xs)])
+
+
+@pytest.mark.parametrize("option", OPTIONED)
+@pytest.mark.parametrize("ours", [tt.RNN, tt.GRU, tt.LSTM])
+def test_a_layer_with_options_on_meta_has_shapes(ours, option):
+    made, given = OPTIONED[option]
+    layer, xs = ours(I, H, **made), torch.randn(T, B, I)
+    shape = layer(xs, **given)[0].shape
+    assert layer.to("meta")(xs.to("meta"), **{name: t.to("meta") for name, t in given.items()})[0].shape == shape
+
+
+@pytest.mark.parametrize("option", ["lengths", "reset"])
+@pytest.mark.parametrize("ours", [tt.RNN, tt.GRU, tt.LSTM])
+def test_many_adjoints_at_once(ours, option):
+    layer, xs = ours(I, H, 2), torch.randn(T, B, I, requires_grad=True)
+    output, last = layer(xs, **OPTIONED[option][1])
+    ys, ds = [output, *(last if isinstance(last, tuple) else (last,))], [torch.randn(3, *y.shape) for y in (output,)]
+    at_once = torch.autograd.grad(ys[0], [xs, *layer.parameters()], ds[0], is_grads_batched=True, retain_graph=True)
+    one_by_one = [torch.autograd.grad(ys[0], [xs, *layer.parameters()], d, retain_graph=True) for d in ds[0]]
+    assert_close(at_once, [torch.stack(each) for each in zip(*one_by_one, strict=True)])
+
+
+@pytest.mark.parametrize("ours", [tt.RNN, tt.GRU, tt.LSTM])
+def test_the_operators_flops_are_those_of_the_definition(ours):
+    """The plain loop as a graph of torch's own products, which torch counts, against the formulas of the two operators."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    layer, xs = ours(I, H), torch.randn(T, B, I, requires_grad=True)
+    h = torch.zeros(1, B, H, requires_grad=True)  # with a gradient of its own, so that every step has the product back through R
+
+    def counted():
+        with FlopCounterMode(display=False) as counter:
+            output, _ = layer(xs, (h, h) if ours is tt.LSTM else h, lengths=[T] * B)
+            forward = counter.get_total_flops()
+            output.sum().backward()
+        return forward, counter.get_total_flops()
+
+    found = counted()
+    tt.set_kernels("plain")
+    wanted = counted()
+    tt.set_kernels("fast")
+    assert found == wanted
+    G = layer.weight_hh_l0.shape[0] // H
+    assert found == (2 * T * B * G * H * (I + H), 6 * T * B * G * H * (I + H))

@@ -68,12 +68,12 @@ def test_no_run_folder(tmp_path):
     ("network", "words"),
     [
         ({"hidden": 999_999}, r"weight \S+ has shape \(.*\); expected \(.*999999.*\), as config.json and the vocabulary say"),
-        ({"hidden": 10**9}, "--hidden is 1000000000; expected an integer from 1 to 1,000,000"),
-        ({"hidden": -1}, "--hidden is -1"),
-        ({"layers": 10**9}, "--layers is 1000000000; expected an integer from 1 to 1,000"),
+        ({"hidden": 10**9}, "`hidden` is 1000000000; expected an integer from 1 to 1,000,000"),
+        ({"hidden": -1}, "`hidden` is -1"),
+        ({"layers": 10**9}, "`layers` is 1000000000; expected an integer from 1 to 1,000"),
         ({"layers": 2}, "has shape none; expected"),
-        ({"embedding": 10**9}, "--embedding is 1000000000"),
-        ({"dropout": float("nan")}, "--dropout is nan"),
+        ({"embedding": 10**9}, "`embedding` is 1000000000"),
+        ({"dropout": float("nan")}, "`dropout` is nan"),
         ({"cell": "lstm"}, "has shape"),
     ],
 )
@@ -182,11 +182,11 @@ def test_a_vocabulary_of_another_size(make_run):
 
 def test_what_stands_is_not_written_over(make_run, tmp_path):
     run = make_run()
-    with pytest.raises(InputError, match=r"is there already; expected a new folder\. Go on with --resume, replace it with --overwrite"):
+    with pytest.raises(InputError, match=r"is there already; expected a new folder\. Go on with `resume`, replace it with `overwrite`"):
         RunFolder.refuse_existing(run.path, overwrite=False)
     RunFolder.refuse_existing(run.path, overwrite=True)
     (tmp_path / "photos").mkdir()
-    with pytest.raises(InputError, match="is no run folder; expected a run, the only thing that --overwrite replaces"):
+    with pytest.raises(InputError, match="is no run folder; expected a run, the only thing that `overwrite` replaces"):
         RunFolder.refuse_existing(tmp_path / "photos", overwrite=True)
 
 

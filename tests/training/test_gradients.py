@@ -18,7 +18,7 @@ from throughtime.gradients import (
     SlidingBPTT,
     TruncatedBPTT,
 )
-from throughtime.training import METHODS, Named, OptimiserOptions, method_of, train
+from throughtime.training import METHODS, OptimiserOptions, ShellMethod, method_of, train
 from throughtime.training._gradients import _build, _options, with_clip
 
 SHORT = {  # options that bring history, draws and estimates into a run of a few steps of 8
@@ -89,7 +89,7 @@ class Odd(AbstractGradient):
 
 
 def test_fields_of_every_type():
-    row = Named("odd", Odd, "budget=64MB")
+    row = ShellMethod("odd", Odd, "budget=64MB")
     built = [_build(row, _options(row, "odd", rest)) for rest in ("budget=64MB", "budget=64,exact=TRUE", "budget=1,order=second")]
     assert built == [Odd("64MB"), Odd(64, True), Odd(1, order="second")]
     with pytest.raises(InputError, match="exact of the gradient method odd is 'yes'; expected true or false"):
@@ -101,7 +101,7 @@ def test_fields_of_every_type():
 def test_the_clip_at_each_step_goes_to_the_method():
     assert with_clip(SlidingBPTT(4), 0.0) == SlidingBPTT(4)
     assert with_clip(SlidingBPTT(4), 0.5) == SlidingBPTT(4, 0.5)
-    with pytest.raises(InputError, match=r"--clip-step is 0.5 and --gradient is Odd.*no gradient back through time to clip"):
+    with pytest.raises(InputError, match=r"`clip_step` is 0.5 and `gradient` is Odd.*no gradient back through time to clip"):
         with_clip(Odd(1), 0.5)
     with pytest.raises(InputError, match="expected the clip in one of them"):
         with_clip(FullBPTT(0.1), 0.5)
@@ -142,6 +142,6 @@ def test_a_clip_given_anew_does_not_fit_what_was_kept(make_run, console):
     train(run, console=console, stop=lambda: next(left, None) is None)
     other = RunFolder(run.path, replace(run.config, optimiser=OptimiserOptions(clip_step=0.5)))
     with pytest.raises(
-        InputError, match=r"saved by SlidingBPTT\(lags=11, clip_adjoint=None\) and is to go on with SlidingBPTT.*--clip-step as"
+        InputError, match=r"saved by SlidingBPTT\(lags=11, clip_adjoint=None\) and is to go on with SlidingBPTT.*`clip_step` as"
     ):
         train(other, console=console)

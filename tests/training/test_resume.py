@@ -60,7 +60,7 @@ def test_a_finished_run_says_so_and_goes_on_with_a_larger_budget(make_run, conso
     run, longer = make_run("run"), make_run("longer", loop={"steps": 20})
     train(run, console=console)
     assert train(run, console=console).step == 12
-    assert "has finished already, after 12 steps; a larger --steps" in console.file.getvalue()
+    assert "has finished already, after 12 steps; a larger budget" in console.file.getvalue()
     more = RunFolder(run.path, replace(run.config, loop=replace(run.config.loop, steps=20)))
     assert train(more, console=console).step == 20
     train(longer, console=console)

@@ -160,12 +160,12 @@ def test_sgd_with_momentum_is_the_formula(model, batch):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"lr": float("nan")}, "--lr is nan; expected a finite number above 0"),
-        ({"clip": -1.0}, "--clip is -1.0; expected a finite number of at least 0"),
-        ({"momentum": 0.5}, "--momentum is given with --optimizer adam; expected sgd or rmsprop"),
-        ({"momentum": 1.0, "optimizer": "sgd"}, r"--momentum is 1.0; expected a number in \[0, 1\)"),
-        ({"decay": 0.0}, r"--decay is 0.0; expected a factor in \(0, 1\]"),
-        ({"warmup": -1}, "--warmup is -1"),
+        ({"lr": float("nan")}, "`lr` is nan; expected a finite number above 0"),
+        ({"clip": -1.0}, "`clip` is -1.0; expected a finite number of at least 0"),
+        ({"momentum": 0.5}, "`momentum` is given with `optimizer='adam'`; expected sgd or rmsprop"),
+        ({"momentum": 1.0, "optimizer": "sgd"}, r"`momentum` is 1.0; expected a number in \[0, 1\)"),
+        ({"decay": 0.0}, r"`decay` is 0.0; expected a factor in \(0, 1\]"),
+        ({"warmup": -1}, "`warmup` is -1"),
     ],
 )
 def test_numbers_that_mean_nothing(options, words):

@@ -14,7 +14,7 @@ from throughtime.flow import Spectra, gradient_flow
 from throughtime.gradients import FullBPTT, TruncatedBPTT
 from throughtime.nn import Random
 from throughtime.training import _loop, train
-from throughtime.training._watch import FlowRow, look
+from throughtime.training._watch import FlowRow, measure_flow
 
 HARD = {"network": {"dropout": 0.2, "initial": "random", "layers": 2}, "loop": {"seed": 3}}
 
@@ -54,14 +54,14 @@ def test_the_rows_are_the_flow_of_the_first_two_streams_with_the_state_carried_i
     seen = []
 
     def kept(model, batch, carry, step):
-        row = look(model, batch, carry, step)
+        row = measure_flow(model, batch, carry, step)
         state = None if carry is None else tuple(s[:, :2] for s in carry.state)
         part = Batch(batch.inputs[:, :2], batch.targets[:, :2], fresh=batch.fresh[:2])
         with torch.random.fork_rng():
             seen.append((row, gradient_flow(model, part, carry=state, jacobians=Spectra(exponents=1))))
         return row
 
-    monkeypatch.setattr(_loop, "look", kept)
+    monkeypatch.setattr(_loop, "measure_flow", kept)
     run = make_run(network={"dropout": 0.2}, loop={"watch_flow": 3})
     train(run, console=console)
     assert len(seen) == 4
@@ -76,7 +76,9 @@ def test_the_rows_are_the_flow_of_the_first_two_streams_with_the_state_carried_i
 
 def test_a_look_starts_where_its_step_started(make_run, console, monkeypatch):
     carried = []
-    monkeypatch.setattr(_loop, "look", lambda model, batch, carry, step: carried.append(carry) or look(model, batch, carry, step))
+    monkeypatch.setattr(
+        _loop, "measure_flow", lambda model, batch, carry, step: carried.append(carry) or measure_flow(model, batch, carry, step)
+    )
     train(make_run(loop={"watch_flow": 1}), console=console)
     assert [carry is None for carry in carried] == [True] + [False] * 11
 
@@ -93,7 +95,7 @@ def test_a_look_touches_nothing(cell):
         torch.get_rng_state(),
         carry.state[0].clone(),
     )
-    row = look(model, batch, carry, 5)
+    row = measure_flow(model, batch, carry, 5)
     assert model.training
     assert torch.equal(torch.get_rng_state(), before[2])
     assert torch.equal(carry.state[0], before[3])
@@ -109,7 +111,7 @@ def test_one_stream_and_a_carry_that_keeps_more():
     batch = Batch(ids[:-1], ids[1:])
     carry = TruncatedBPTT(3, 5).accumulate(model, batch).carry
     assert carry.kept
-    assert look(model, batch, carry, 1).profile[0] > 0
+    assert measure_flow(model, batch, carry, 1).profile[0] > 0
 
 
 def test_the_board_gets_the_profile_at_doubling_lags():
@@ -143,7 +145,7 @@ def test_weights_that_are_not_finite_are_left_for_the_next_step_to_tell(make_run
     def spoiled(*_):
         raise NonFinite("the hidden state")
 
-    monkeypatch.setattr(_loop, "look", spoiled)
+    monkeypatch.setattr(_loop, "measure_flow", spoiled)
     run = make_run(loop={"watch_flow": 1})
     assert train(run, console=console).why == "finished"
     assert rows(run) == []
@@ -173,9 +175,9 @@ class TestOmega:
         assert all(torch.equal(one[name], other[name]) for name in one)
 
     def test_what_it_is_not_for(self, make_run):
-        with pytest.raises(InputError, match=r"--omega is given with --cell gru; expected --cell rnn.*--forget-bias or --chrono"):
+        with pytest.raises(InputError, match=r"`omega` is given with `cell='gru'`; expected `cell='rnn'`.*`forget_bias` or `chrono`"):
             make_run(optimiser={"omega": 1.0})
-        with pytest.raises(InputError, match=r"--omega is -1.0; expected a finite number of at least 0"):
+        with pytest.raises(InputError, match=r"`omega` is -1.0; expected a finite number of at least 0"):
             make_run("other", network={"cell": "rnn"}, optimiser={"omega": -1.0})
-        with pytest.raises(InputError, match=r"--watch-flow is -1; expected a finite number of at least 0"):
+        with pytest.raises(InputError, match=r"`watch_flow` is -1; expected a finite number of at least 0"):
             make_run("third", loop={"watch_flow": -1})

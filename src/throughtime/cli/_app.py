@@ -3,6 +3,7 @@
 Nothing heavy is imported before the words have been read: a wrong flag is told at once.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ VERBS = {
     ("runs",): Verb("Runs", "_runs.runs", "a table of the runs in a folder"),
     ("demo",): Verb("Demo", "_demo.demo", "train for a minute on text that Python carries"),
     ("cache",): Verb("Cache", "_cache.cache", "compiled kernels of cells of your own"),
+    ("completion",): Verb("Completion", "_completion.completion", "let the shell complete what is typed"),
     ("info",): Verb("Info", "_info.info", "versions, device, threads and kernels"),
 }
 
@@ -57,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with interruptible() as interruption:
         _open_outputs()
         code = _outcome(lambda: _run(words, interruption), interruption)
-        if code == INTERRUPTED and arguments is None:
-            end_process(code)  # the interpreter's farewell to torch may take seconds, and somebody waits
+        if arguments is None:
+            end_process(code)  # the interpreter's farewell to torch takes a second, in which no Ctrl-C is answered
         return code
 
 
@@ -80,7 +82,12 @@ def _run(words: list[str], interruption: Interruption) -> int:
         return 0
     work = _loaded(verb.place)
     interruption.orderly()
-    return work(chosen, Call(prog, rest, interruption))
+    try:
+        return work(chosen, Call(prog, rest, interruption))
+    except (InputError, NonFinite, NotImplementedError) as error:
+        from ._flag_names import in_flags
+
+        return say(in_flags(str(error), _flags.flag_names(_verbs.TrainText) | _flags.flag_names(flags)))
 
 
 def _loaded(place: str) -> Callable[[Any, Call], int]:
@@ -105,7 +112,7 @@ def _overview(words: list[str]) -> int:
     asks = ("-h", "--help", "--help-all")
     if (words and words[0] not in (*asks, "train")) or (words[:1] == ["train"] and words[1:] and words[1] not in asks):
         typed = " ".join(words[:2] if words[0] == "train" else words[:1])
-        near = get_close_matches(typed, verbs, 1, 0.5)
+        near = [verb for verb in verbs if typed and verb.startswith(typed)] or get_close_matches(typed, verbs, 1, 0.5)
         raise InputError(
             f"{typed!r} is no verb of throughtime; expected {f'perhaps {near[0]!r}' if near else ', '.join(verbs)}. "
             "List them: throughtime --help"
@@ -120,20 +127,24 @@ def _overview(words: list[str]) -> int:
 def _outcome(work: Callable[[], int], interruption: Interruption) -> int:
     """The exit code of some work; what goes wrong becomes a sentence."""
     try:
-        code = work()
-        sys.stdout.flush()
-        return code
-    except (InputError, NonFinite, NotImplementedError) as error:
-        from ._flag_names import in_flags
-
-        return say(in_flags(str(error)))
+        try:
+            code = work()
+            sys.stdout.flush()
+            return code
+        finally:
+            interruption.over()
+    except InputError as error:
+        return say(str(error))
     except KeyboardInterrupt:
         interruption.claim()
-        say("interrupted; what was saved before stands", name="")
+        say(interruption.last_word(), name="")
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has left, as head does
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):  # rich makes one of the other
+            raise
         _abandon_output()
-        return 0
+        say("nobody reads what is printed here any more; the rest is not printed.")
+        return 0  # the reader, such as head, had what it wanted
     except OSError as error:
         _abandon_output()
         return say(_about_file(error))
@@ -151,6 +162,8 @@ _NO_MEMORY = ("allocate memory", "out of memory", "Storage size calculation over
 
 
 def _about_file(error: OSError) -> str:
+    if error.errno == errno.EBADF and not error.filename:
+        return "the standard output is closed; expected somewhere to print to. Send it to a file, or to /dev/null."
     if any(word in str(error) for word in _FULL_DISK):
         where = f" ({error.filename})" if error.filename else ""
         return (
@@ -161,15 +174,18 @@ def _about_file(error: OSError) -> str:
 
 
 def _open_outputs() -> None:
-    """Give a closed output a place: else the next file that is opened would take it. A terminal may not know every character."""
+    """Give a closed output a place: else the next file that is opened would take it. A terminal may not know every character.
+
+    The standard output's place cannot be written, so that whoever prints is told.
+    """
     for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
             with suppress(OSError):
-                while (opened := os.open(os.devnull, os.O_RDWR)) < number:
+                while (opened := os.open(os.devnull, os.O_RDONLY if number < 2 else os.O_WRONLY)) < number:
                     pass
                 if opened > number:
                     os.close(opened)
-            setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 

@@ -1,7 +1,7 @@
 """``throughtime compare-gradients``: every gradient method on the same weights and batch."""
 
 import json
-import sys
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -15,6 +15,7 @@ from rich.console import Console
 from .. import _check, data
 from .._bar import bar
 from .._check import InputError
+from .._console import PLAIN, put
 from .._shapes import State
 from ..data import Batch, TokenStream
 from ..gradients import AbstractGradient, Compared, compare
@@ -22,10 +23,12 @@ from ..models import AbstractModel, Head, LanguageModel, Linear, SequenceModel, 
 from ..nn import Orthogonal, Recurrence, TorchUniform
 from ..training import METHODS, Estimate, NetworkOptions, RunFolder, build_cell, check_new_file, estimate, method_of
 from ._app import Call
-from ._compared import draw_compared, header, left_out, row_lines
+from ._compared import draw_compared, given_up, header, left_out, row_lines
 from ._demo import reference_text
+from ._outputs import lasting_console
 from ._place import STREAMS, place, usual_steps
 from ._threads import use_threads
+from ._time_limit import OutOfTimeError, time_limit
 from ._verbs import CompareGradients, Task
 
 _LENGTH, _BATCH_SIZE = 128, 16  # of a task
@@ -38,14 +41,16 @@ def compare_gradients(chosen: CompareGradients, call: Call) -> int:
     methods = {spec: method_of(spec) for spec in chosen.methods or [row.spec for row in METHODS]}
     model, batch, state, about = _of_run(chosen.run, chosen) if chosen.run is not None else _of_task(chosen)
     picture = _picture(chosen)
-    found = _Found(about)
-    with call.interruption.cleaned_up(lambda: found.print_json() if chosen.json and found.rows else None):
-        _measure(model, batch, state, methods, found, chosen)
-    draw_compared(found.rows, picture, about)
+    found, console = _Found(about, len(methods)), lasting_console(quiet=chosen.json)
+    with (
+        call.interruption.answering(found.interrupted),
+        call.interruption.cleaned_up(lambda: found.print_json() if chosen.json and found.rows else None),
+    ):
+        _measure(model, batch, state, methods, found, chosen, console)
+        draw_compared(found.rows, picture, about)
     if chosen.json:
         found.print_json(str(picture))
-        return 0
-    Console().print(f"picture: {picture}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"picture: {picture}", **PLAIN)
     return 0
 
 
@@ -65,13 +70,19 @@ class _Found:
     """What has been measured so far."""
 
     about: str
+    wanted: int  # methods
     rows: list[Compared] = field(default_factory=list)
-    left_out: dict[str, float] = field(default_factory=dict)  # seconds, by name
+    left_out: dict[str, float] = field(default_factory=dict)  # the seconds that each would take, by name
+    given_up: dict[str, float] = field(default_factory=dict)  # the seconds that each had, by name
 
     def print_json(self, picture: str | None = None) -> None:
         """All of it on a line."""
-        told = {"about": self.about, "picture": picture, "methods": [asdict(row) for row in self.rows], "left_out": self.left_out}
-        print(json.dumps(told), flush=True)
+        parts = {"left_out": self.left_out, "given_up": self.given_up}
+        print(json.dumps({"about": self.about, "picture": picture, "methods": [asdict(row) for row in self.rows], **parts}), flush=True)
+
+    def interrupted(self) -> str:
+        """What there is for whoever did not want to wait."""
+        return f"interrupted after {len(self.rows)} of {self.wanted} methods; no picture was drawn"
 
 
 def _measure(
@@ -81,32 +92,41 @@ def _measure(
     methods: dict[str, AbstractGradient],
     found: _Found,
     chosen: CompareGradients,
+    console: Console,
 ) -> None:
-    """Row after row, each told as soon as it is there; what the budget has no room for is left out, by name and cost."""
-    console, errors = Console(quiet=chosen.json), Console(stderr=True)
-    seconds_in_all = float("inf") if chosen.all else 60 * chosen.minutes
+    """Row after row, each printed as soon as it is there; what the budget has no room for is left out, by name and cost.
+
+    An estimate may err: a method that still runs when the budget is spent is given up, unless it is the first.
+    """
+    ends = math.inf if chosen.all else time.monotonic() + 60 * chosen.minutes
     calls = {name: (chosen.draws if hasattr(method, "seed") else 1) + _CALLS_OF_COST for name, method in methods.items()}
-    console.print(found.about, soft_wrap=True, highlight=False, markup=False)
-    with bar(errors) as show:
+    put(console, found.about)
+    with bar(Console(stderr=True)) as show:
         costs = {
             name: _estimated(model, batch, methods[name], partial(show, "estimating", i, len(methods))) for i, name in enumerate(methods)
         }
-        fitting = _fitting({name: cost.seconds * calls[name] for name, cost in costs.items()}, seconds_in_all)
+        seconds = {name: cost.seconds * calls[name] for name, cost in costs.items()}
+        fitting = _fitting(seconds, ends - time.monotonic())
         if title := header(console):
-            console.print(title, style="dim", highlight=False, markup=False, soft_wrap=True)
-        started = time.monotonic()
+            console.print(title, style="dim", **PLAIN)
         for i, name in enumerate(fitting):
             show("measuring", i, len(fitting))
-            if i and time.monotonic() - started > seconds_in_all:
+            if i and time.monotonic() > ends:
                 break
-            (row,) = compare(model, batch, {name: methods[name]}, draws=chosen.draws, state=state)
+            began = time.monotonic()
+            try:
+                with time_limit(ends - began if i else math.inf):
+                    (row,) = compare(model, batch, {name: methods[name]}, draws=chosen.draws, state=state)
+            except OutOfTimeError:
+                found.given_up[name] = time.monotonic() - began
+                break
             found.rows.append(row)
-            console.print(*row_lines(row, console), sep="\n", soft_wrap=True, highlight=False, markup=False)
-            sys.stdout.flush()
-    missing = {name: cost for name, cost in costs.items() if name not in {row.name for row in found.rows}}
-    found.left_out = {name: cost.seconds * calls[name] for name, cost in missing.items()}
-    for line in left_out(missing, calls, console):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+            console.print(*row_lines(row, console), sep="\n", **PLAIN)
+            console.file.flush()
+    measured = {row.name for row in found.rows} | set(found.given_up)
+    found.left_out = {name: cost for name, cost in seconds.items() if name not in measured}
+    for line in [*given_up(found.given_up, console), *left_out(found.left_out, console)]:
+        console.print(line, **PLAIN)
 
 
 def _estimated(model: AbstractModel, batch: Batch, method: AbstractGradient, show: Callable[[], None]) -> Estimate:

@@ -2,13 +2,15 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from .._console import indented
 from ..gradients import Compared
-from ..training import Estimate
+from ..training import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,20 +30,34 @@ def header(console: Console) -> str:
 def row_lines(row: Compared, console: Console) -> list[str]:
     """A method's numbers side by side, or below each other where the terminal is narrow; the reason where there are none."""
     if row.refused is not None:
-        return textwrap.wrap(f"{row.name}: {row.refused}", max(20, min(console.width, 100)), subsequent_indent="  ")
-    if console.width < _WIDTH:
-        return [row.name, *(f"  {name} {value}" for name, value in zip(_NAMES, _numbers(row), strict=True) if value)]
+        return _filled(f"{row.name}: {row.refused}", console)
     method, _, options = row.name.partition(":")
+    if console.width < _WIDTH:
+        below = [*filter(None, options.split(",")), *(f"{name} {x}" for name, x in zip(_NAMES, _numbers(row), strict=True) if x)]
+        return [method, *(line for text in below for line in indented(text, console.width))]
     return [_in_columns((method, *_numbers(row))), *([f"  {options}"] if options else [])]
 
 
-def left_out(costs: Mapping[str, Estimate], calls: Mapping[str, int], console: Console) -> list[str]:
+def left_out(seconds: Mapping[str, float], console: Console) -> list[str]:
     """The methods that the budget has no room for, and what each would take."""
-    if not costs:
+    return _named(seconds, "left out, as too long for --minutes", console)
+
+
+def given_up(seconds: Mapping[str, float], console: Console) -> list[str]:
+    """The methods that took longer than was estimated, and how long each was tried."""
+    return _named(seconds, "given up when --minutes were over", console)
+
+
+def _named(seconds: Mapping[str, float], what: str, console: Console) -> list[str]:
+    if not seconds:
         return []
-    each = ", ".join(f"{name} ({duration(cost.seconds * calls[name])})" for name, cost in costs.items())
-    text = f"left out, as too long for --minutes: {each}. Give more --minutes, or --all."
-    return textwrap.wrap(text, max(20, min(console.width, 100)), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    each = ", ".join(f"{name} ({duration(cost)})" for name, cost in seconds.items())
+    return _filled(f"{what}: {each}. Give more --minutes, or --all.", console)
+
+
+def _filled(text: str, console: Console) -> list[str]:
+    width = max(20, min(console.width, 100))
+    return textwrap.wrap(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def duration(seconds: float) -> str:
@@ -90,7 +106,9 @@ def draw_compared(rows: Sequence[Compared], path: Path, title: str) -> None:
     figure.legend(
         [*squares.values(), *chance.values()], [*squares, *chance], frameon=False, loc="outside lower center", ncols=6, fontsize=8
     )
-    figure.savefig(path, dpi=120, format="png")
+    picture = BytesIO()
+    figure.savefig(picture, dpi=120, format="png")
+    write_bytes(path, picture.getvalue())
 
 
 def _draw_bias(axes: "Axes", shown: Sequence[Compared]) -> None:

@@ -60,8 +60,8 @@ def _by_group(path: Path, given: Mapping[str, Any], kind: type[AnyRun]) -> dict[
             group = next((g for g, options in groups.items() if option in options and (name not in groups or g == name)), None)
             if group is None:
                 near = difflib.get_close_matches(option, set().union(*groups.values()), 1, 0.6)
-                told = f"perhaps {near[0]!r}" if near else f"the flags of throughtime train {kind.task}"
-                raise InputError(f"{path} has {option!r}, which is no option; expected {told}. Write one with --print-config.")
+                expected = f"perhaps {near[0]!r}" if near else f"the flags of throughtime train {kind.task}"
+                raise InputError(f"{path} has {option!r}, which is no option; expected {expected}. Write one with --print-config.")
             found[group][option] = its_value
     return found
 

@@ -4,6 +4,7 @@ import shlex
 import tempfile
 from pathlib import Path
 
+from .._console import PLAIN
 from ..training import LoopOptions, NetworkOptions, OptimiserOptions, TextOptions, discard
 from ._app import Call
 from ._outputs import lasting_console
@@ -26,8 +27,8 @@ def demo(chosen: Demo, call: Call) -> int:
     sample(Sample(folder.path, "The ", length=400, temperature=0.7, seed=1), call)
     console.print(
         f"\nmore of it: throughtime sample {shlex.quote(str(folder.path))} --prompt 'The '\ncurves: {folder.curves}",
-        soft_wrap=True, highlight=False, markup=False,
-    )  # fmt: skip
+        **PLAIN,
+    )
     return 0
 
 

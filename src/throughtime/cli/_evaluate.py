@@ -8,6 +8,7 @@ from rich.console import Console
 from .. import _check
 from .._bar import bar
 from .._check import InputError
+from .._console import put
 from ..training import evaluate as score, load
 from ._app import Call
 from ._table import show_scores
@@ -37,5 +38,5 @@ def evaluate(chosen: Evaluate, call: Call) -> int:
     else:
         show_scores(Console(), {name: result})
         if result.unknown and result.unknown_bits is None:
-            print(f"bits/character are not told: {result.unknown:,} symbols are unknown, and the run does not say how they are spelled")
+            put(Console(), f"no bits/character: {result.unknown:,} symbols are unknown, and the run does not say how they are spelled")
     return 0

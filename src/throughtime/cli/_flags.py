@@ -45,10 +45,15 @@ def parse(options: type[Options], arguments: Sequence[str], prog: str, descripti
         InputError: a flag that is none, a value that cannot be read, a positional that is missing or too many.
         Help: --help or --help-all is among the words.
     """
-    entries = list(_entries(options, default))
+    entries = list(entries_of(options, default))
     if wanted := {"-h", "--help", "--help-all"} & set(arguments[: _end_of_flags(arguments)]):
         raise Help(_help(entries, prog, description, everything="--help-all" in wanted))
     return _made(options, default, _read_all(entries, arguments, prog))
+
+
+def flag_names(options: type) -> dict[str, str]:
+    """What is typed for each field."""
+    return {entry.field.name: entry.name for entry in entries_of(options)}
 
 
 @final
@@ -75,16 +80,22 @@ class Entry:
         return self.kinds == (bool,)
 
     @property
+    def sentence(self) -> str:
+        """Its help."""
+        return _docstrings(self.group).get(self.field.name, self.metavar)
+
+    @property
     def metavar(self) -> str:
         return self.flag.metavar or (self.field.name.upper() if self.flag.positional else _metavar(self.kinds[0]))
 
 
-def _entries(options: type, default: Any, path: tuple[str, ...] = ()) -> Iterator[Entry]:
+def entries_of(options: type, default: Any = None, path: tuple[str, ...] = ()) -> Iterator[Entry]:
+    """Every flag and positional of a dataclass, and of the dataclasses that are its fields."""
     hints = typing.get_type_hints(options, include_extras=True)
     for field in fields(options):
         given = _default(field) if default is None else getattr(default, field.name)
         if is_dataclass(hints[field.name]):
-            yield from _entries(typing.cast(type, hints[field.name]), None if given is MISSING else given, (*path, field.name))
+            yield from entries_of(typing.cast(type, hints[field.name]), None if given is MISSING else given, (*path, field.name))
         else:
             yield _entry(options, field, hints[field.name], given, path)
 
@@ -179,12 +190,10 @@ def _positionals(entries: Sequence[Entry], words: list[str], prog: str) -> dict[
             read = tuple(_read(entry, word) for word in taken)
             found[*entry.path, entry.field.name] = read if entry.many else read[0]
         elif entry.default is MISSING:
-            raise InputError(
-                f"{entry.name} is missing; expected {_sentence(entry)[0].lower()}{_sentence(entry)[1:-1]}. {_usage(places, prog)}"
-            )
+            raise InputError(f"{entry.name} is missing; expected {entry.sentence[0].lower()}{entry.sentence[1:-1]}. {_usage(places, prog)}")
     if words:
-        told = f"{' '.join(e.name for e in places)} and flags" if places else "flags alone"
-        raise InputError(f"{words[0]!r} is one argument too many; expected {told}. {_usage(places, prog)}")
+        expected = f"{' '.join(e.name for e in places)} and flags" if places else "flags alone"
+        raise InputError(f"{words[0]!r} is one argument too many; expected {expected}. {_usage(places, prog)}")
     return found
 
 
@@ -199,7 +208,7 @@ def _read(entry: Entry, word: str) -> Any:
             return reader(word)
         except (ValueError, OverflowError):
             continue
-    near = difflib.get_close_matches(word, _words(entry), 1, 0.6)
+    near = difflib.get_close_matches(word, words_of(entry), 1, 0.6)
     raise InputError(
         f"{entry.name} is {word!r}; expected {_wanted(entry)}. " + (f"Perhaps {near[0]!r}?" if near else f"Such as: {_example(entry)}")
     )
@@ -237,14 +246,15 @@ def _path(word: str) -> Path:
     return Path(word)
 
 
-def _words(entry: Entry) -> list[str]:
+def words_of(entry: Entry) -> list[str]:
+    """The values that a flag may have, where they are a few words."""
     return [str(c) for kind in entry.kinds if typing.get_origin(kind) is typing.Literal for c in typing.get_args(kind)]
 
 
 def _wanted(entry: Entry) -> str:
     if entry.flag.wanted:
         return entry.flag.wanted
-    if words := _words(entry):
+    if words := words_of(entry):
         return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
     return {int: "an integer", float: "a number", Path: "a path", str: "a word"}.get(entry.kinds[0], "a value")
 
@@ -253,7 +263,9 @@ def _example(entry: Entry) -> str:
     if entry.default not in (MISSING, None, ()):
         return f"{entry.name} {_shown(entry, entry.default)}"
     usual = {int: "10", float: "0.5", Path: "file"}.get(entry.kinds[0], entry.metavar)
-    return f"{entry.name} {(_words(entry) or [usual])[0]}"
+    if entry.flag.positional:
+        return (words_of(entry) or [usual])[0]
+    return f"{entry.name} {(words_of(entry) or [usual])[0]}"
 
 
 def _shown(entry: Entry, value: Any) -> str:
@@ -296,7 +308,7 @@ def _row(entry: Entry, width: int) -> str:
     """A flag, its value, and its sentence: side by side, or below it where the terminal is narrow."""
     head = f"  {entry.name}" + ("" if entry.switch or entry.flag.positional else f" {entry.metavar}")
     indent = " " * (_COLUMN if width >= 60 else 4)
-    body = textwrap.wrap(f"{_sentence(entry)} {_behaviour(entry)}".strip(), max(16, width - len(indent)))
+    body = textwrap.wrap(f"{entry.sentence} {_behaviour(entry)}".strip(), max(16, width - len(indent)))
     if len(head) < len(indent) - 1 and body:
         head, body = head.ljust(len(indent)) + body[0], body[1:]
     return "\n".join([*_filled(head, width, "      "), *(indent + line for line in body)])
@@ -312,10 +324,6 @@ def _behaviour(entry: Entry) -> str:
     if entry.switch or entry.default in (MISSING, None, ()):
         return ""
     return f"(unless given: {_shown(entry, entry.default)})"
-
-
-def _sentence(entry: Entry) -> str:
-    return _docstrings(entry.group).get(entry.field.name, entry.metavar)
 
 
 @cache

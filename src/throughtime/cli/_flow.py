@@ -7,17 +7,18 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from .. import _check
 from .._bar import bar
 from .._check import InputError
+from .._console import PLAIN, put
 from ..data import encode_file
 from ..flow import Flow, TrainedBy, gradient_flow
 from ..gradients import TruncatedBPTT
 from ..training import RunFolder, TextTask, check_new_file, device, method_of, text_windows
 from ._app import Call
 from ._place import place, usual_steps
+from ._table import show_facts
 from ._threads import use_threads
 from ._verbs import ShowFlow
 
@@ -57,12 +58,12 @@ def flow(chosen: ShowFlow, call: Call) -> int:
         print(found.to_json(symbols=spell, window=window))
         return 0
     console = Console()
-    console.print(f"{found.verdict.state}: {found.verdict.sentence}", soft_wrap=True, highlight=False, markup=False)
-    console.print(_table(found))
+    put(console, f"{found.verdict.state}: {found.verdict.sentence}")
+    show_facts(console, _rows(found))
     for advice in found.verdict.advice:
-        console.print(f"• {advice.told('shell')}", highlight=False, markup=False)
+        put(console, f"• {advice.told('shell')}")
     if chosen.html is not None:
-        console.print(f"\npage: {chosen.html}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"\npage: {chosen.html}", **PLAIN)
     return 0
 
 
@@ -71,15 +72,6 @@ def _trained_by(folder: RunFolder) -> TrainedBy:
     loop = folder.config.loop
     method = TruncatedBPTT(loop.bptt) if loop.gradient is None else method_of(loop.gradient)
     return TrainedBy(method, loop.bptt)
-
-
-def _table(found: Flow) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_column()
-    for name, value in _rows(found).items():
-        table.add_row(name, value)
-    return table
 
 
 def _rows(found: Flow) -> dict[str, str]:

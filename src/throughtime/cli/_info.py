@@ -4,23 +4,18 @@ import platform
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from .._version import __version__
 from ..cells import GRU
 from ..kernels import architecture, architectures, cache_about, compiler_about, serves
 from ._app import Call
+from ._table import show_facts
 from ._verbs import Info
 
 
 def info(chosen: Info, call: Call) -> int:
     """The verb."""
-    table = Table(box=None, show_header=False)
-    table.add_column()
-    table.add_column(overflow="fold")
-    for name, value in facts().items():
-        table.add_row(name, value)
-    Console().print(table)
+    show_facts(Console(), facts())
     return 0
 
 

@@ -25,6 +25,7 @@ class _Manner(Enum):
     AT_ONCE = 1  # nothing has begun: the handler ends the process, as an import may swallow an exception
     ORDERLY = 2  # KeyboardInterrupt, cleaning up on the way out
     POLITE = 3  # a flag that the training loop looks at after every step
+    OVER = 4  # the work is done: it is too late
 
 
 @final
@@ -34,7 +35,7 @@ class Interruption:
     def __init__(self) -> None:
         self._manner, self._times = _Manner.AT_ONCE, 0
         self._cleanups: list[Callable[[], object]] = []
-        self._rescue: Callable[[], str] | None = None
+        self._last_word: Callable[[], str] = lambda: "interrupted"
         self._speaking = threading.Lock()
         self._ended = threading.Event()
 
@@ -46,6 +47,17 @@ class Interruption:
         """The imports are done: from now on KeyboardInterrupt is raised."""
         self._manner = _Manner.ORDERLY
 
+    def over(self) -> None:
+        """The work is done: from now on nothing is interrupted."""
+        self._manner = _Manner.OVER
+
+    @contextmanager
+    def answering(self, word: Callable[[], str]) -> Iterator[None]:
+        """Whoever interrupts what is done inside is told this; it says what has been kept."""
+        before, self._last_word = self._last_word, word
+        yield
+        self._last_word = before  # not after an exception: the word is still to be said
+
     @contextmanager
     def polite(self, rescue: Callable[[], str]) -> Iterator[Callable[[], bool]]:
         """Let the work look for itself whether to stop.
@@ -53,11 +65,12 @@ class Interruption:
         Args:
             rescue: called in the other thread where the work does not; saves what can be saved, and returns what to say.
         """
-        before, self._manner, self._rescue = self._manner, _Manner.POLITE, rescue
-        try:
-            yield self.asked
-        finally:
-            self._manner, self._rescue = before, None
+        with self.answering(rescue):
+            before, self._manner = self._manner, _Manner.POLITE
+            try:
+                yield self.asked
+            finally:
+                self._manner = before
 
     @contextmanager
     def cleaned_up(self, clean: Callable[[], object]) -> Iterator[None]:
@@ -80,7 +93,7 @@ class Interruption:
         self._times += 1
         if self._manner is _Manner.AT_ONCE:
             _leave("interrupted; nothing had begun")
-        if self._manner is _Manner.ORDERLY:
+        if self._manner is _Manner.ORDERLY and self._times == 1:  # a second one would interrupt the last word
             raise KeyboardInterrupt
 
     def watch(self, pipe: int) -> None:
@@ -99,17 +112,16 @@ class Interruption:
         for clean in reversed(self._cleanups):
             with suppress(Exception):
                 clean()
-        _leave(self._last_word())
+        _leave(self.last_word())
 
     def end(self) -> None:
         """The program ends by itself."""
         self._ended.set()
 
-    def _last_word(self) -> str:
-        if self._rescue is None:
-            return "interrupted; what was saved before stands"
+    def last_word(self) -> str:
+        """What has become of the work."""
         try:
-            return self._rescue()
+            return self._last_word()
         except Exception as error:  # a full disk, a weight that is not finite
             return f"interrupted; the last state could not be saved ({error}), the one saved before it stands"
 

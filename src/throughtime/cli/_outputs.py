@@ -8,9 +8,9 @@ from typing import Any, TextIO, cast, final
 from rich.console import Console
 
 
-def lasting_console() -> Console:
+def lasting_console(*, quiet: bool = False) -> Console:
     """The standard output, for work that must not end because nobody reads it any more."""
-    return Console(file=cast(TextIO, Lasting(sys.stdout)))
+    return Console(file=cast(TextIO, Lasting(sys.stdout)), quiet=quiet)
 
 
 @final

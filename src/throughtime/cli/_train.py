@@ -10,6 +10,7 @@ from typing import Any, cast
 from rich.console import Console
 
 from .._bar import bar
+from .._console import PLAIN, put
 from .._errors import InputError
 from ..training import (
     TASKS,
@@ -29,6 +30,7 @@ from ..training import (
 from ._app import Call, say
 from ._compared import duration
 from ._config import as_toml, read_config
+from ._flag_names import as_in_file
 from ._flags import parse
 from ._interrupt import INTERRUPTED
 from ._outputs import lasting_console
@@ -38,7 +40,6 @@ from ._verbs import FolderOptions, Train
 
 DIVERGED = 1  # the exit status of a training that ended worse than guessing
 _SLOW = 1.0  # seconds of a step that are told beforehand
-_PLAIN: Any = {"soft_wrap": True, "highlight": False, "markup": False}
 
 _MAY_CHANGE = {
     *("lr", "momentum", "weight_decay", "schedule", "warmup", "decay", "decay_after", "clip", "clip_value", "clip_step", "omega"),
@@ -56,6 +57,8 @@ def train(chosen: Train, call: Call) -> int:
     if chosen.folder.print_config:
         print(as_toml(chosen.run()))
         return 0
+    if chosen.folder.config is not None:
+        _check_file(chosen, chosen.folder.config)
     with prepared(chosen, console, call, parent) as folder:
         return run(folder, console, call)
 
@@ -67,7 +70,11 @@ def prepared(chosen: Train, console: Console, call: Call, parent: RunFolder | No
     check_run(config)
     out = chosen.folder.out or _free_name(config)
     RunFolder.refuse_existing(out, overwrite=chosen.folder.overwrite)
-    with RunFolder.preparing(out) as aside, call.interruption.cleaned_up(lambda: discard(aside)):
+    with (
+        call.interruption.answering(lambda: "interrupted before the run had begun; nothing of it is left"),
+        RunFolder.preparing(out) as aside,
+        call.interruption.cleaned_up(lambda: discard(aside)),
+    ):
         beginning = RunFolder(aside, config)
         _read(config, aside, console, parent)
         beginning.write_config()
@@ -90,6 +97,21 @@ def _with_defaults(chosen: Train, call: Call) -> tuple[Train, RunFolder | None]:
     again = _typed_over(type(chosen), parent.config, call)
     _refuse_another_network(parent.config, again.run())
     return again, parent
+
+
+def _check_file(chosen: Train, file: Path) -> None:
+    """Refuse what means nothing, in the file's names where the file says it."""
+    try:
+        check_run(chosen.run())
+    except InputError as error:
+        usual, written, typed = (_options(run) for run in (type(chosen)().run(), read_config(file, chosen.kind), chosen.run()))
+        of_file = {name: value for name, value in written.items() if value != usual[name] and value == typed[name]}
+        raise InputError(as_in_file(str(error), of_file, file)) from None
+
+
+def _options(run: AnyRun) -> dict[str, Any]:
+    """By name, without their groups."""
+    return {name: value for group in fields(cast(Any, run)) for name, value in vars(getattr(run, group.name)).items()}
 
 
 def _refuse_another_network(old: AnyRun, new: AnyRun) -> None:
@@ -131,17 +153,19 @@ def resume(verb: type[Train], call: Call, console: Console) -> int:
 
 def run(folder: RunFolder, console: Console, call: Call, *, changed: bool = False) -> int:
     """Train to the end or to the first Ctrl-C, and say what came of it."""
-    with resumed(folder) as training:
+    with call.interruption.answering(lambda: _as_it_was(folder)), resumed(folder) as training:
         if changed and not training.finished:
             folder.write_config()
         if not training.finished and training.loop.gradient is not None:
             _tell_slow_steps(training, console)
+        if training.progress.step and not training.finished:
+            put(console, f"going on after step {training.progress.step:,}")
         with call.interruption.polite(lambda: _interrupted(folder, training.rescue())) as stop:
             ended = training.run(console, stop)
     if ended.why == "finished":
         return _conclude(folder, ended, console)
     call.interruption.claim()
-    console.print(_interrupted(folder, ended.step) if ended.why == "interrupted" else _unmeasured(folder), **_PLAIN)
+    console.print(_interrupted(folder, ended.step) if ended.why == "interrupted" else _unmeasured(folder), **PLAIN)
     return INTERRUPTED
 
 
@@ -149,14 +173,19 @@ def _tell_slow_steps(training: Training, console: Console) -> None:
     """What a step will take, if that is long enough to wonder."""
     found = estimate(training.model, training.stream[0].to(training.device), training.gradient)
     if found.seconds >= _SLOW:
-        console.print(f"a step with --gradient {training.loop.gradient} takes about {duration(found.seconds)}", **_PLAIN)
+        put(console, f"a step with --gradient {training.loop.gradient} takes about {duration(found.seconds)}")
+
+
+def _as_it_was(folder: RunFolder) -> str:
+    return f"interrupted; the run in {folder.path} is whole, as it was saved. Go on with:\n  {_resume(folder)}"
+
+
+def _resume(folder: RunFolder) -> str:
+    return f"throughtime train {folder.config.task} --out {shlex.quote(str(folder.path))} --resume"
 
 
 def _interrupted(folder: RunFolder, step: int) -> str:
-    return (
-        f"\ninterrupted after step {step:,}; the whole state is saved in {folder.path}. Go on with:\n"
-        f"  throughtime train {folder.config.task} --out {shlex.quote(str(folder.path))} --resume"
-    )
+    return f"\ninterrupted after step {step:,}; the whole state is saved in {folder.path}. Go on with:\n  {_resume(folder)}"
 
 
 def _unmeasured(folder: RunFolder) -> str:
@@ -218,9 +247,10 @@ def _free_name(run: AnyRun) -> Path:
 def _read(config: AnyRun, folder: Path, console: Console, parent: RunFolder | None) -> None:
     """The data into the run folder, and a line about it."""
     before: AbstractTask | None = None if parent is None else parent.task()
+    put(console, f"reading {', '.join(map(str, config.source.files))}")  # a pipe may keep us waiting
     with bar(console) as show:
         task = TASKS[config.task][1].prepare(folder, config, parent=before, told=show)
-    console.print(task.about(), highlight=False, markup=False, soft_wrap=True)
+    put(console, task.about())
 
 
 def _with_threads(loop: LoopOptions) -> LoopOptions:
@@ -232,10 +262,10 @@ def _conclude(folder: RunFolder, ended: Ended, console: Console) -> int:
     """The scores, and what to do next; the exit code."""
     if ended.scores:
         show_scores(console, ended.scores)
-    console.print(f"run folder: {folder.path}", **_PLAIN)
+    console.print(f"run folder: {folder.path}", **PLAIN)
     task = folder.task()
     if ended.diverged is None:
-        console.print(f"{task.sampled} {shlex.quote(str(folder.path))}", **_PLAIN)
+        console.print(f"{task.sampled} {shlex.quote(str(folder.path))}", **PLAIN)
         return 0
     say(
         f"the training diverged: the last validation costs {number(ended.diverged, 3)} {task.unit.cost}, and guessing {task.guess:.3f}; "

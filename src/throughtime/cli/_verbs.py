@@ -126,7 +126,7 @@ class Export:
     format: Literal["onnx"] = "onnx"
     """What to write: onnx runs in onnxruntime, on phones and in browsers too."""
     to: Annotated[Path | None, Flag("FILE", "model.onnx in the run folder")] = None
-    """The file to write, which must not be there yet."""
+    """The file to write, which ends in .onnx and must not be there yet."""
 
 
 @dataclass(frozen=True)
@@ -220,6 +220,17 @@ class Cache:
 
     clear: bool = False
     """Remove them all; each is compiled again when it is next used."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A script that lets the shell complete verbs, flags and their values.
+
+    eval "$(throughtime completion bash)"
+    """
+
+    shell: Annotated[Literal["bash", "zsh", "fish"], Flag("SHELL", positional=True)]
+    """The shell that is to read it: bash, zsh or fish."""
 
 
 @dataclass(frozen=True)

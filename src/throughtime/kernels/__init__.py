@@ -19,7 +19,9 @@ from .generated import (
 )
 from ._memory import MemoryUse as MemoryUse, memory_use as memory_use
 from ._table import TABLE as TABLE, OnnxOperator as OnnxOperator, known as known
-from ._recurrence import recurrence as recurrence, serves as serves
+from ._recurrence import is_watched as is_watched, recurrence as recurrence, serves as serves
+from ._several import Several as Several, several as several, several_of as several_of
+from ._steps import PackedSteps as PackedSteps, can_step as can_step
 from ._types import (
     FORWARD as FORWARD,
     Gradients as Gradients,

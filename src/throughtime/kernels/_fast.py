@@ -45,6 +45,12 @@ def architectures() -> list[str]:
     return _kernels.architectures()
 
 
+def is_there() -> bool:
+    """Whether there is an extension, and one that serves this machine."""
+    _check_architecture()
+    return _missing is None
+
+
 def supports(cell: AbstractCell, xs: Tensor) -> str | None:
     """Why these kernels do not support ``cell`` on ``xs``; None if they do."""
     _check_architecture()
@@ -126,6 +132,21 @@ def _vector_gradients(cell: AbstractCell, like: Tensor) -> tuple[Tensor | None, 
     return (like.new_empty(learned, like.shape[-1]) if learned else None,)
 
 
+def forward_layers(call: tuple[object, ...], results: tuple[object, ...]) -> None:
+    """Several layers with weights as torch stores them (``_several``); the extension's own docstring lists the arguments."""
+    _kernels.forward_layers(call, results)
+
+
+def backward_layers(call: tuple[object, ...], run: object, arriving: object, results: tuple[object, ...]) -> None:
+    """The same layers backward."""
+    _kernels.backward_layers(call, run, arriving, results)
+
+
+def steps(cell: AbstractCell, weights: tuple[Tensor | None, ...], streams: int, threads: int) -> "_kernels.Steps":
+    """Layers that keep their packed weights and their state from step to step."""
+    return _kernels.Steps(number_of(cell), weights, streams, threads)
+
+
 def states(cell: AbstractCell, state: State, run: Run) -> State:
     """All states h and c of an LSTM's run forward in time, S tensors (T + 1, B, H), from its ``hs`` and gates."""
     assert cell.states == 2, "the other cells have h alone"
@@ -139,7 +160,7 @@ def states(cell: AbstractCell, state: State, run: Run) -> State:
 
 def residual_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep: Keep, arch: str | None = None) -> int | torch.SymInt:
     """How many numbers ``forward`` keeps as residuals, for ``shape`` (T, B, H); T and B may be symbols if the gates are kept."""
-    (T, B, H), kind, float64 = shape, _number(cell, dtype, arch), dtype == torch.float64
+    (T, B, H), kind, float64 = shape, number_of(cell, dtype, arch), dtype == torch.float64
     if keep == "fast":
         return T * B * _kernels.residuals_size(kind, (1, 1, int(H)), keep, float64, arch)
     return _kernels.residuals_size(kind, (int(T), int(B), int(H)), keep, float64, arch)
@@ -164,7 +185,7 @@ def _check_architecture() -> None:
         raise InputError(_wrong_architecture)
 
 
-def _number(cell: AbstractCell, dtype: torch.dtype = torch.float32, arch: str | None = None) -> int:
+def number_of(cell: AbstractCell, dtype: torch.dtype = torch.float32, arch: str | None = None) -> int:
     """The extension's number for a cell; for one's own cell also of the type and the architecture."""
     if (row := known(cell)) is not None:
         return getattr(_kernels, row.name.upper())
@@ -194,7 +215,7 @@ def _call(
     weights = (*map(_contiguous, flat(parameters)), *_own_vectors(cell, state[0].shape[-1], xs))
     restart = None if traversal.restart is None else _dense(traversal.restart)
     lengths, reset = _contiguous(traversal.lengths), _contiguous(traversal.reset)
-    number = _number(cell, xs.dtype, arch)
+    number = number_of(cell, xs.dtype, arch)
     return number, xs, state, weights, lengths, reset, restart, traversal.reverse, keep, threads or torch.get_num_threads(), arch
 
 

@@ -3,18 +3,21 @@
 T time · B batch · I input · H hidden · G gates · S states.
 
 ``throughtime::recurrence`` is one layer forward, ``throughtime::recurrence_backward`` the hand-written recursion. Each is one node in
-a graph, and each has three registrations: a fake kernel (shapes only), a derivative (for the second operator a differentiable
-recomputation, which gives gradients of gradients), and a vmap rule (one call for each element, which gives per-sample gradients).
+a graph, and each has four registrations: a fake kernel (shapes only), a derivative (for the second operator a differentiable
+recomputation, which gives gradients of gradients), a vmap rule (one call for each element, which gives per-sample gradients), and a
+formula of its FLOPs.
 
 Optional tensors may be None; the list ``restart`` may be empty. The forward operator returns [hs, *last, residuals]. The backward
 operator returns [dxs, *dstate, dW?, dR, db_ih?, db_hh?, *drestart], where dxs may have no elements.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from .._shapes import State
 from .._torch_private import functorch_is_active
@@ -255,11 +258,31 @@ def _one_by_one(op: Callable[..., list[Tensor]]) -> Callable[..., tuple[list[Ten
     return rule
 
 
-for _name, _kernel, _fake, _gradient in (
-    ("throughtime::recurrence", _forward, _forward_fake, _forward_gradient),
-    ("throughtime::recurrence_backward", _backward, _backward_fake, _backward_gradient),
+# FLOPs, as torch counts them: two for each multiplication of a matrix product, none for anything else.
+
+
+def _forward_flops(*shapes: Any, **_: Any) -> int:
+    """2 T B (W + R), in numbers of weights: each product runs over every step of every sequence."""
+    layer = _Layer(*shapes)
+    return 2 * _size(layer.xs[:2]) * (_size(layer.R) + _size(layer.W))
+
+
+def _backward_flops(*shapes: Any, **_: Any) -> int:
+    """The products of dR and dh, of dW, and of dx if it is asked for."""
+    layer, needs_dxs = _Layer(*shapes[:_FIELDS]), shapes[-1]
+    return 2 * _size(layer.xs[:2]) * (2 * _size(layer.R) + (2 if needs_dxs else 1) * _size(layer.W))
+
+
+def _size(shape: Any) -> int:
+    return 0 if shape is None else math.prod(shape)
+
+
+for _name, _kernel, _fake, _gradient, _flops in (
+    ("throughtime::recurrence", _forward, _forward_fake, _forward_gradient, _forward_flops),
+    ("throughtime::recurrence_backward", _backward, _backward_fake, _backward_gradient, _backward_flops),
 ):
     _library.impl(_name.split("::")[1], _kernel, "CPU")
     torch.library.register_fake(_name, _fake, lib=_library)
     torch.library.register_autograd(_name, _gradient, setup_context=_save, lib=_library)
     torch.library.register_vmap(_name, _one_by_one(getattr(torch.ops.throughtime, _name.split("::")[1])), lib=_library)
+    register_flop_formula(getattr(torch.ops.throughtime, _name.split("::")[1]))(_flops)

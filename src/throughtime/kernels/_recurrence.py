@@ -2,9 +2,10 @@
 
 T time · B batch · I input · H hidden · G gates · S states.
 
-In eager mode it is one node of autograd, whose backward is the hand-written recursion. Under torch.compile and torch.func it is an
-operator of ``torch.library`` (``_operators``). In forward mode, and under a transform for a cell without a kernel, it is a graph of
-torch's own operations (``_unrolled``). A gradient of the gradient is a differentiable recomputation of the same graph.
+In eager mode it is one node of autograd, whose backward is the hand-written recursion. Under torch.compile, torch.func and whatever else
+must see every operation (make_fx, fake tensors) it is an operator of ``torch.library`` (``_operators``). In forward mode, under jit.trace
+and functionalize, for subclasses of Tensor, and under a transform for a cell without a kernel, it is a graph of torch's own operations
+(``_unrolled``). A gradient of the gradient, or of many adjoints at once, is a differentiable recomputation of the same graph.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,14 @@ import torch
 from torch import Tensor
 
 from .._shapes import State
-from .._torch_private import forward_mode_is_active, functorch_is_active
+from .._torch_private import (
+    dispatch_mode_is_active,
+    forward_mode_is_active,
+    functionalize_is_active,
+    functorch_is_active,
+    is_batched,
+    is_fake,
+)
 from ..cells import AbstractCell
 from . import _fast, generated
 from ._choice import get_kernels
@@ -58,7 +66,7 @@ def recurrence(
     >>> weights.R.grad.shape
     torch.Size([4, 5, 5])
     """
-    if torch.compiler.is_compiling() or functorch_is_active() or forward_mode_is_active():
+    if torch.compiler.is_compiling() or functorch_is_active() or forward_mode_is_active() or is_watched(xs):
         return _transformed(cell, xs, state, parameters, traversal, clip_adjoint, memory)
     if _is_graph(cell, xs, clip_adjoint):
         return unrolled(cell, xs, state, _with_gate_axis(cell, *flat(parameters)), traversal)
@@ -81,6 +89,26 @@ def _is_graph(cell: AbstractCell, xs: Tensor, clip: float | None) -> bool:
     return get_kernels() == "fast" and clip is None and not generated.differentiated_by_hand(cell)
 
 
+def is_watched(xs: Tensor) -> bool:
+    """Whether something must see every operation on ``xs``, and not only memory that a kernel has filled: make_fx and other modes of
+    torch's dispatcher, jit.trace, a subclass of Tensor with operations of its own, a device without memory.
+
+    >>> is_watched(torch.zeros(7, 4, 2)), is_watched(torch.zeros(7, 4, 2, device="meta"))
+    (False, True)
+    """
+    return dispatch_mode_is_active() or _is_traced() or has_own_operations(xs) or xs.is_meta
+
+
+def has_own_operations(t: Tensor) -> bool:
+    """Whether ``t`` is of a subclass that defines torch's operations anew, such as a fake or a distributed tensor.
+
+    >>> has_own_operations(torch.nn.Parameter(torch.zeros(2)))
+    False
+    """
+    plain: Any = Tensor
+    return type(t).__torch_dispatch__ is not plain.__torch_dispatch__  # type: ignore[attr-defined]
+
+
 def serves(cell: AbstractCell, xs: Tensor | None = None) -> str:
     """Which kernels run this cell on this input: "fast", or "plain: " with the reason. A cell of one's own is compiled if it was not yet.
 
@@ -101,14 +129,23 @@ def serves(cell: AbstractCell, xs: Tensor | None = None) -> str:
 def _transformed(
     cell: AbstractCell, xs: Tensor, state: State, stored: LayerParameters, traversal: Traversal, clip: float | None, memory: Memory
 ) -> tuple[Tensor, State]:
-    """The recurrence under torch.compile, torch.func or forward mode."""
+    """The recurrence under torch.compile, torch.func, forward mode, or a mode that sees every operation."""
     parameters = _with_gate_axis(cell, *flat(stored))
-    graph = forward_mode_is_active() or (known(cell) is None and generated.has_vectors(cell))
-    if graph or get_kernels() == "plain" or _fast.supports(cell, xs) is not None:
+    graph = _is_unrolled() or (known(cell) is None and generated.has_vectors(cell))
+    if graph or get_kernels() == "plain" or _fast.supports(cell, xs) is not None or (has_own_operations(xs) and not is_fake(xs)):
         refuse_clipped_adjoint(clip)
         return unrolled(cell, xs, state, parameters, traversal)
     keep = memory if torch.is_grad_enabled() or functorch_is_active() else "none"
     return operator(cell, xs, state, parameters, traversal, clip=clip, keep=keep)
+
+
+def _is_unrolled() -> bool:
+    """Whether a transform is active for which an operator has no rule."""
+    return forward_mode_is_active() or functionalize_is_active() or _is_traced()
+
+
+def _is_traced() -> bool:
+    return torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
 
 
 class _Recurrence(torch.autograd.Function):
@@ -136,7 +173,7 @@ class _Recurrence(torch.autograd.Function):
         run = Run(hs, (), tuple(residuals), ctx.kernels, ctx.graph)
         traversal = replace(ctx.traversal, restart=restart) if restarts else ctx.traversal
         parameters, needs_dxs = _with_gate_axis(ctx.cell, *stored), ctx.needs_input_grad[5]
-        if torch.is_grad_enabled():  # create_graph: this gradient is to be differentiated itself
+        if torch.is_grad_enabled() or any(map(is_batched, (dhs, *dlast))):  # create_graph: this gradient is to be differentiated itself
             refuse_gradient_of_vectors(ctx.cell, vectors)
             d = _differentiable(ctx.cell, xs, state, parameters, traversal, ctx.clip, dhs, dlast)
         else:

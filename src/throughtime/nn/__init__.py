@@ -1,6 +1,7 @@
 """Recurrent layers: a stack of one cell, its initial state and its initial weights, and layers with the interface of ``torch.nn``."""
 
-from ._accelerate import Accelerated as Accelerated, accelerate as accelerate, restore as restore
+from ._accelerate import Accelerated as Accelerated, accelerate as accelerate, as_torch as as_torch, restore as restore
+from ._timing import Gain as Gain
 from ._cells import GRUCell as GRUCell, LSTMCell as LSTMCell, RNNCell as RNNCell
 from ._initial import (
     AbstractInitial as AbstractInitial,
@@ -28,3 +29,4 @@ from ._trace import (
     drawn_mask as drawn_mask,
 )
 from ._stack import Recurrence as Recurrence
+from ._steps import CalledSteps as CalledSteps, Steps as Steps, first_state as first_state, steps_of as steps_of

@@ -1,28 +1,20 @@
 """``accelerate`` turns every recurrent layer of torch in a model into one of this package, in place; ``restore`` turns it back.
 
-No module is rebuilt. Each layer object keeps its parameters, hooks, buffers and all references to it. Only its class changes, to a
-subclass of the class that it had. Optimisers, tied weights, weight norm, DDP and Lightning therefore continue to work.
-
-A user's subclass K of a torch layer becomes a class with the bases K and this package's layer: methods that K overrides come first,
-then this package's ``forward``, then torch's class.
+No module is rebuilt. Each layer object keeps its parameters, hooks, buffers and all references to it (``_exchange.py``). Optimisers, tied
+weights, weight norm, DDP and Lightning therefore continue to work.
 """
 
-import functools
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar, final
 
+import torch
 from torch import nn
-from torch.nn.utils import parametrize
 
-from ._layers import GRU, LSTM, RNN, Layers
-
-OURS: dict[type[nn.Module], type[nn.Module]] = {nn.RNN: RNN, nn.GRU: GRU, nn.LSTM: LSTM}
-THEIRS = {ours: theirs for theirs, ours in OURS.items()}
-RECURRENT = (nn.RNNBase, nn.RNNCellBase)
-RUNS = ("forward", "permute_hidden", "__call__")  # what torch's layers run and ours replace
-OUR_NAMES = {name for ours in THEIRS for name in dir(ours)} - {name for theirs in OURS for name in dir(theirs)}
+from ._exchange import RECURRENT, base_of, exchanged, give_back, options_of, theirs, torchs_own, why_not
+from ._timing import Gain, gains_on
 
 Model = TypeVar("Model", bound=nn.Module)
 _log = logging.getLogger("throughtime")
@@ -36,6 +28,8 @@ class Accelerated:
     Attributes:
         replaced: names of the layers that run on the packed kernels now.
         left: names of the recurrent layers that are unchanged, each with the reason.
+        already: names of the layers that ran on the packed kernels before.
+        gains: what the example showed of each layer that it reached, if an example was given.
 
     >>> from torch import nn
     >>> reports = []
@@ -46,19 +40,34 @@ class Accelerated:
 
     replaced: tuple[str, ...]
     left: tuple[tuple[str, str], ...]
+    already: tuple[str, ...] = ()
+    gains: tuple[tuple[str, Gain], ...] = ()
 
     def __str__(self) -> str:
         lines = [f"accelerated {len(self.replaced)} recurrent layer(s): {', '.join(self.replaced) or 'none'}"]
+        if self.already:
+            lines.append(f"accelerated before: {', '.join(self.already)}")
+        if not (self.replaced or self.left or self.already):
+            lines.append("the model has no torch.nn.RNN, GRU or LSTM")
+        lines += [f"{name}: {gain}" for name, gain in self.gains if name in self.replaced]
         return "\n".join([*lines, *(f"left {name}: {why}" for name, why in self.left)])
 
 
-def accelerate(model: Model, *, report: Callable[[Accelerated], object] | None = None) -> Model:
+def accelerate(model: Model, *, example: Any = None, report: Callable[[Accelerated], object] | None = None) -> Model:
     """Run every ``nn.RNN``, ``GRU`` and ``LSTM`` in ``model`` on the packed kernels. The model is changed in place.
+
+    A layer is left as it is if its class does not permit the exchange, or if torch's own is faster: an LSTM with projections, an LSTM in
+    bfloat16, any layer in bfloat16 with 512 or more units. With an example, a measurement decides instead.
+
+    To everything that saves, exports or records operations the model is still torch's: ``torch.save(model)``, ``torch.onnx.export``,
+    ``jit.trace`` give what they gave before. What asks for the exact class of a layer needs ``as_torch``.
 
     Args:
         model: any module, or a single layer.
+        example: arguments of ``model``, one tensor or a tuple. Each layer is run on what reaches it from them, as torch's and as ours,
+            forward and, in training mode, backward. Only layers that are faster as ours are exchanged; the report has the times.
         report: called with an ``Accelerated``; ``print``, for example. None: the report goes to the logger "throughtime", as a
-            warning if a layer was left unchanged.
+            warning if a layer was left unchanged or if there was none.
 
     Returns:
         ``model``.
@@ -66,19 +75,20 @@ def accelerate(model: Model, *, report: Callable[[Accelerated], object] | None =
     >>> from torch import nn
     >>> model = accelerate(nn.Sequential(nn.Embedding(9, 3), nn.GRU(3, 5)), report=print)
     accelerated 1 recurrent layer(s): 1
-    >>> type(restore(model)[1]).__name__
-    'GRU'
+    >>> isinstance(model[1], nn.GRU), type(restore(model)[1]) is nn.GRU
+    (True, True)
     """
-    replaced, left = [], []
-    for name, module in model.named_modules():
-        if not isinstance(module, RECURRENT) or _theirs(_base(module)) is not None:
-            continue
-        if (why := _reason(module)) is None:
-            _exchange(module, _ours(_base(module)))
-            replaced.append(name or "the model itself")
-        else:
-            left.append((name or "the model itself", why))
-    _tell(Accelerated(tuple(replaced), tuple(left)), report)
+    found = {name or "the model itself": module for name, module in model.named_modules() if isinstance(module, RECURRENT)}
+    already = tuple(name for name, module in found.items() if theirs(base_of(module)) is not None)
+    reasons = {name: why_not(module) for name, module in found.items() if name not in already}
+    fit = {name: found[name] for name, why in reasons.items() if why is None}
+    gains = {} if example is None else gains_on(model, example, fit)
+    reasons |= {name: _slower(module, gains.get(name)) for name, module in fit.items()}
+    replaced = tuple(name for name, why in reasons.items() if why is None)
+    for name in replaced:
+        exchanged(found[name])
+    left = tuple((name, why) for name, why in reasons.items() if why is not None)
+    _tell(Accelerated(replaced, left, already, tuple(gains.items())), report)
     return model
 
 
@@ -95,100 +105,60 @@ def restore(model: Model) -> Model:
     accelerated 1 recurrent layer(s): the model itself
     True
     """
-    modules = [(name, m, kind) for name, m in model.named_modules() if (kind := _theirs(_base(m))) is not None]
-    for name, module, _ in modules:
-        if why := _lacks(module):
-            raise NotImplementedError(
-                f"{name or 'the model itself'} has {why}, which torch.nn lacks: it cannot become one of torch's layers."
-            )
-    for _, module, kind in modules:
-        _exchange(module, kind)
+    give_back(_ours_in(model))
     return model
 
 
-def _base(module: nn.Module) -> type[nn.Module]:
-    """The module's class before any reparametrisation."""
-    return parametrize.type_before_parametrizations(module)
+@contextlib.contextmanager
+def as_torch(model: Model) -> Iterator[Model]:
+    """Within the block, every layer of this package in ``model`` is torch's own; afterwards it is what it was before.
+
+    For what looks at the exact class of a layer: ``torch.jit.script``, ``quantize_dynamic``, Opacus. Blocks may be nested, and end as they
+    should after an exception. Other threads see the change too.
+
+    Args:
+        model: any module, or a single layer.
+
+    Raises:
+        NotImplementedError: as ``restore``.
+
+    >>> from torch import nn
+    >>> model = accelerate(nn.Sequential(nn.GRU(3, 5)), report=print)
+    accelerated 1 recurrent layer(s): 0
+    >>> with as_torch(model):
+    ...     scripted = torch.jit.script(model)
+    >>> type(model[0]) is nn.GRU
+    False
+    """
+    with torchs_own(_ours_in(model)):
+        yield model
 
 
-def _ours(kind: type[nn.Module]) -> type[nn.Module]:
-    """This package's class for one of torch's, or for a subclass of one."""
-    return OURS[kind] if kind in OURS else _subclass(kind)
-
-
-def _theirs(kind: type[nn.Module]) -> type[nn.Module] | None:
-    """The torch class that one of this package's classes replaces; None for any other class."""
-    return THEIRS.get(kind, _made_from(kind))
-
-
-def _made_from(kind: type[nn.Module]) -> type[nn.Module] | None:
-    return vars(kind).get("accelerated_from")
-
-
-@functools.cache
-def _subclass(kind: type[nn.Module]) -> type[nn.Module]:
-    """A class with the bases ``kind`` and this package's layer. It is cached by ``kind``, so that copies and pickles get the same class."""
-
-    def reduce(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
-        return _blank, (kind,), self.__getstate__()
-
-    own = {"accelerated_from": kind, "__reduce_ex__": reduce, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    return type(kind.__name__, (kind, OURS[_torch_kind(kind)]), own)
-
-
-def _blank(kind: type[nn.Module]) -> nn.Module:
-    """An instance of ``_subclass(kind)`` without its state, for unpickling."""
-    made = _subclass(kind)
-    return made.__new__(made)
-
-
-def _torch_kind(kind: type[nn.Module]) -> type[nn.Module]:
-    """Which of torch's three classes a class derives from."""
-    return next(one for one in kind.__mro__ if one in OURS)
-
-
-def _exchange(module: Any, base: type[nn.Module]) -> None:
-    """Change the module's class to ``base``; for a reparametrised module, to a subclass of ``base`` with the same properties."""
-    kind = type(module)
-    if kind is _base(module):
-        module.__class__ = base
-    else:
-        own = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
-        module.__class__ = type(kind.__name__, (base,), own)
-
-
-def _reason(module: nn.Module) -> str | None:
-    """Why a recurrent module cannot be exchanged."""
-    if isinstance(module, nn.RNNCellBase):
-        return "a single step has no sequence to keep its weights packed over"
-    kind = _base(module)
-    own = [one for one in kind.__mro__ if one not in nn.LSTM.__mro__ and one not in OURS]
-    if not any(one in OURS for one in kind.__mro__) or any(name in vars(one) for one in own for name in RUNS):
-        return f"it is a {kind.__qualname__}, whose own forward is not ours to replace"
-    if "forward" in vars(module):
-        return "its forward has been replaced on the object"
-    given = {name for holder in (module, *own) for name in vars(holder)}
-    if taken := sorted(
-        OUR_NAMES
-        & given.union(
-            *(
-                dict(found)
-                for found in (module.named_parameters(recurse=False), module.named_buffers(recurse=False), module.named_children())
+def _ours_in(model: nn.Module) -> list[nn.Module]:
+    """The layers of this package's classes, which must be without options that torch's lack."""
+    modules = [(name, module) for name, module in model.named_modules() if theirs(base_of(module)) is not None]
+    for name, module in modules:
+        if why := options_of(module):
+            raise NotImplementedError(
+                f"{name or 'the model itself'} has {why}, which torch.nn lacks: it cannot become one of torch's layers."
             )
-        )
-    ):
-        return f"it is a {kind.__qualname__} with its own {', '.join(taken)}, a name that ours uses for something else"
+    return [module for _, module in modules]
+
+
+def _slower(module: Any, gain: Gain | None) -> str | None:
+    """Why torch's own layer is the faster one: by measurement if there is one, else by what was measured of such layers."""
+    if gain is not None:
+        return None if gain.times > 1 else f"torch's own is faster on the example: {gain}"
+    if module.proj_size:
+        return "it has a projection, for which there is no packed kernel: torch's own is faster"
+    if module.weight_ih_l0.dtype == torch.bfloat16 and (isinstance(module, nn.LSTM) or module.hidden_size >= 512):
+        return "it is in bfloat16, which the packed kernels compute in float32: torch's own is faster at this size"
     return None
-
-
-def _lacks(module: nn.Module) -> str:
-    """The options in use that torch's class lacks."""
-    assert isinstance(module, Layers), "the caller has checked the class"
-    return ", ".join(module.beyond_torch())
 
 
 def _tell(done: Accelerated, report: Callable[[Accelerated], object] | None) -> None:
     if report is not None:
         report(done)
     else:
-        _log.log(logging.WARNING if done.left else logging.INFO, "%s", done)
+        good = not done.left and (done.replaced or done.already)
+        _log.log(logging.INFO if good else logging.WARNING, "%s", done)

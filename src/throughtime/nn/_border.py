@@ -8,11 +8,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from .. import _check
 from .._check import InputError
 from .._shapes import State
+from .._torch_private import is_batched
+from ..kernels import is_watched
 
 
 class TimeFirst(NamedTuple):
@@ -55,6 +58,20 @@ def to_caller_layout(layer: Any, call: TimeFirst, hs: Tensor, last: State) -> tu
     return output, last if isinstance(layer, nn.LSTM) else last[0]
 
 
+def dropped(call: TimeFirst, hs: Tensor, p: float, *, training: bool) -> Tensor:
+    """Dropout between layers. Of packed input it is drawn for the packed steps, as in torch, so that a seed gives torch's masks."""
+    if call.packed is None:
+        return functional.dropout(hs, p, training)
+    assert call.lengths is not None, "a packed sequence has lengths"
+    data, sizes, *_ = pack_padded_sequence(hs, call.lengths.cpu())
+    return pad_packed_sequence(PackedSequence(functional.dropout(data, p, training), sizes))[0]
+
+
+def autocasts(input: Tensor) -> bool:
+    """Whether autocast is on for the input's device."""
+    return not input.is_meta and torch.is_autocast_enabled(input.device.type)
+
+
 def kind_of(layer: nn.Module) -> str:
     """RNN, GRU or LSTM, also for a reparametrised layer, whose class has another name."""
     return next(kind.__name__ for kind in (nn.RNN, nn.GRU, nn.LSTM) if isinstance(layer, kind))
@@ -68,11 +85,11 @@ def _time_first(layer: Any, input: Tensor, hx: Any, lengths: Any, reset: Tensor 
     state = _given_state(layer, hx, batched=batched)
     input = input if batched else input.unsqueeze(0 if layer.batch_first else 1)
     _check_as_torch(layer, input, state, None)
-    xs = input.transpose(0, 1) if layer.batch_first else input
+    xs = input.transpose(0, 1).contiguous() if layer.batch_first else input  # the kernels' copy; the caller may then change the input
     T, B = xs.shape[:2]
     if lengths is not None:
         lengths = torch.as_tensor(lengths)
-        _check.lengths(lengths, T, B, check_values=not torch.compiler.is_compiling())
+        _check.lengths(lengths, T, B, check_values=_is_readable(lengths))
         lengths = lengths.to(device=xs.device, dtype=torch.int64)
         xs = xs.masked_fill(
             (torch.arange(T, device=xs.device).unsqueeze(1) >= lengths).unsqueeze(2), 0
@@ -118,11 +135,18 @@ def _check_as_torch(layer: Any, input: Tensor, state: State | None, batch_sizes:
         layer.check_input(input, batch_sizes)
     else:
         layer.check_forward_args(input, state if isinstance(layer, nn.LSTM) else state[0], batch_sizes)
+        if not autocasts(input):
+            _check.same_dtype("the state", state, input.dtype)
 
 
 def _given_reset(reset: Tensor | None, T: int, B: int, device: torch.device) -> Tensor | None:
     if reset is None:
         return None
     reset = torch.as_tensor(reset)
-    _check.reset(reset, T, B)
-    return reset.to(device)
+    _check.reset(reset, T, B, check_values=_is_readable(reset))
+    return reset.to(device, torch.bool)
+
+
+def _is_readable(values: Tensor) -> bool:
+    """Whether Python may look at the numbers: not while a graph is made of them."""
+    return not (torch.compiler.is_compiling() or is_watched(values) or is_batched(values))

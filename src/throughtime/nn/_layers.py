@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
@@ -18,15 +18,17 @@ from .._shapes import State
 from .._torch_private import let_compile_see
 from ..cells import GRU as GRUStep, LSTM as LSTMStep, AbstractCell
 from ..kernels import Memory, Parameters, Traversal, Variation, recurrence, unrolled
-from ._border import TimeFirst, kind_of, to_caller_layout, to_time_first
+from ._border import TimeFirst, autocasts, dropped, kind_of, to_caller_layout, to_time_first
 from ._cells import ACTIVATIONS, elman
 from ._normalised import NormalisedLSTM
+from ._short import short_call
+from ._torchs_own import Refusals, leaf, torchs_own_answers
 
 Nonlinearity = Literal["tanh", "relu", "identity", "sigmoid"] | Callable[[Tensor], Tensor]
 NOT_IN_TORCH = ("identity", "sigmoid")
 
 
-class Layers(nn.RNNBase, abc.ABC):
+class Layers(Refusals, nn.RNNBase, metaclass=abc.ABCMeta):
     """The base of ``RNN``, ``GRU`` and ``LSTM``. The first arguments of the constructor and of the call, and all names, are torch's.
 
     Args:
@@ -135,21 +137,25 @@ class Layers(nn.RNNBase, abc.ABC):
         Returns:
             The output, as in torch, and the last state of each sequence, at its own end.
         """
-        if isinstance(input, Tensor) and input.ndim in (2, 3) and not input.numel() and not self._options():
-            return super().forward(input, hx)  # without sequences or steps: torch's result, or torch's message
+        if lengths is None and reset is None and not torch.compiler.is_compiling() and (found := short_call(self, input, hx)) is not None:
+            return found
+        if isinstance(input, fx.Proxy) and type(self).forward is Layers.forward:
+            return leaf(self, input, hx, {"lengths": lengths, "reset": reset})
+        if torchs_own_answers(self, input, lengths, reset):
+            return super().forward(input, hx)
         call = to_time_first(self, input, hx, lengths, reset)
         hs, last = self._run_layers(call)
         return to_caller_layout(self, call, hs, last)
 
     def _run_layers(self, call: TimeFirst) -> tuple[Tensor, State]:
         """Run the layers one after another, each in its directions."""
-        dtype, answer = self._dtypes(call.xs)
+        dtype, answer = self._dtypes(call)
         below, state = call.xs.to(dtype), self._starting_state(call, dtype)
         suffixes, D = list(self._suffixes()), 2 if self.bidirectional else 1
         lasts: list[State] = []
         for k in range(0, len(suffixes), D):
             if k > 0 and self.dropout > 0:
-                below = functional.dropout(below, self.dropout, self.training)
+                below = dropped(call, below, self.dropout, training=self.training)
             outputs = []
             for direction in range(D):
                 one = k + direction
@@ -158,6 +164,8 @@ class Layers(nn.RNNBase, abc.ABC):
                 outputs.append(hs)
                 lasts.append(last)
             below = outputs[0] if D == 1 else torch.cat(outputs, -1)
+        if D == 1 and len(self.state_sizes()) == 1 and below.requires_grad:
+            below = below.clone()  # torch's RNN and GRU give an output that may be changed in place; backward needs the h computed
         ends = tuple(s[0].unsqueeze(0) if len(s) == 1 else torch.stack(s) for s in zip(*lasts, strict=True))
         return below.to(answer), tuple(s.to(answer) for s in ends)
 
@@ -230,15 +238,17 @@ class Layers(nn.RNNBase, abc.ABC):
             restart = tuple(s[one] for s in self._start(call.xs.shape[1], call.xs, dtype))
         return Traversal(call.lengths, reset, restart, reverse)
 
-    def _dtypes(self, xs: Tensor) -> tuple[torch.dtype, torch.dtype]:
+    def _dtypes(self, call: TimeFirst) -> tuple[torch.dtype, torch.dtype]:
         """The dtypes of the computation and of the result. On the CPU, half precision is computed in float32, as no kernel supports it."""
-        device, weight = xs.device.type, self._named("weight_ih_l0", None)
+        weight = self._named("weight_ih_l0", None)
         assert weight is not None, "torch's modules have all their weights"
-        answer = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        answer, on_cpu = weight.dtype, call.xs.device.type == "cpu"
+        if answer != torch.float64 and autocasts(call.xs):
+            answer = torch.get_autocast_dtype(call.xs.device.type)
+            if on_cpu and isinstance(self, nn.GRU):  # torch's z ⊙ h keeps the precision of the state before the first step
+                answer = torch.promote_types(answer, (call.xs if call.state is None else call.state[0]).dtype)
         halves = (torch.float16, torch.bfloat16)
-        if device == "cpu":
-            return torch.float32 if answer in halves else answer, answer
-        return answer, answer
+        return torch.float32 if on_cpu and answer in halves else answer, answer
 
     # Names.
 
@@ -492,3 +502,4 @@ def _refuse_projection(proj_size: int) -> None:
 
 
 let_compile_see(Layers)
+torch.serialization.add_safe_globals([RNN, GRU, LSTM])  # their state is tensors, numbers and words

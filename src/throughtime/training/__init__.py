@@ -1,4 +1,4 @@
-"""Step, loop, clip, checkpoint and report. ``_public.py`` lists what is here; it is imported when something of it is asked for."""
+"""Step, loop, clip, checkpoint and report. ``_public.py`` lists what is here; each name is imported when it is first used."""
 
 from typing import TYPE_CHECKING
 

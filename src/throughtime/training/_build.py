@@ -94,7 +94,7 @@ def check_memory(build: Callable[[], AbstractModel], loop: LoopOptions, remedy: 
     _check.memory(
         4 * weights + 4 * kept_a_step * loop.batch_size * loop.bptt,
         f"training {weights // 4:,} weights with {loop.batch_size} streams of {loop.bptt} steps",
-        f"Lower --hidden, --layers, {remedy}--batch-size or --bptt; --gradient checkpointed:budget=64MB keeps less of a long window.",
+        f"Lower `hidden`, `layers`, {remedy}`batch_size` or `bptt`; `gradient='checkpointed:budget=64MB'` keeps less of a long window.",
     )
 
 
@@ -119,6 +119,6 @@ def device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"--device is {name!r}, which cannot be used here ({reason:.80}); expected cpu, or cuda or mps where there is one."
+            f"`device` is {name!r}, which cannot be used here ({reason:.80}); expected cpu, or cuda or mps where there is one."
         ) from None
     return found

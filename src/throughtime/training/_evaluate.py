@@ -113,10 +113,10 @@ def evaluate(
     size = len(section.tokens) if most is None else min(most, len(section.tokens))
     if size < 2:
         raise InputError(
-            f"the text to evaluate has {size} symbols; expected at least 2. Give a longer text, or a larger share with --split."
+            f"the text to evaluate has {size} symbols; expected at least 2. Give a longer text, or a larger share with `split`."
         )
     if streams is not None and streams > size - 1:
-        raise InputError(f"the text is to be read in {streams:,} streams and has {size:,} symbols; expected {size - 1:,} streams at most.")
+        raise InputError(f"`streams` is {streams:,} and the text has {size:,} symbols; expected {size - 1:,} streams at most. Give fewer.")
     B = streams or streams_for(size)
     source = section.tokens if size == len(section.tokens) else section.tokens.read(0, size)
     stream = TokenStream(source, batch_size=B, window=window, whole=True)

@@ -16,6 +16,7 @@ def export_onnx(model: AbstractModel, path: Path | str, *, about: Mapping[str, s
     * ``tokens``: indices (T, B), int64, for ``Embedding`` and ``OneHot``; or ``inputs``: vectors (T, B, I), float32, for ``Vectors``.
     * ``h_in``, and ``c_in`` for LSTM: the states (L, B, H) to go on from; (L, 1, H) serves every stream. They may be left out: then
       every stream starts from the model's own initial state, be it zeros, given or learned. ``Random`` has none, and they must be passed.
+      onnxruntime warns that such defaults are no constants, which is meant; ``SessionOptions.log_severity_level = 3`` leaves that out.
 
     Coming out:
 

@@ -107,13 +107,13 @@ class RunFolder:
             return
         if not overwrite:
             raise InputError(
-                f"{path} is there already; expected a new folder. Go on with --resume, replace it with --overwrite, or name another "
-                "with --out."
+                f"{path} is there already; expected a new folder. Go on with `resume`, replace it with `overwrite`, or name another "
+                "one as `out`."
             )
         if not (path / "config.json").is_file():
             raise InputError(
-                f"{path} is there and is no run folder; expected a run, the only thing that --overwrite replaces. "
-                "Name another folder with --out."
+                f"{path} is there and is no run folder; expected a run, the only thing that `overwrite` replaces. "
+                "Name another folder as `out`."
             )
 
     @classmethod
@@ -209,7 +209,7 @@ def _make_or_take(aside: Path) -> None:
     except FileExistsError:
         raise InputError(
             f"{aside} is there already, and stands in the way of the run that is to be prepared there; expected nothing. Remove it, or "
-            "name another run with --out."
+            "name another run as `out`."
         ) from None
     (aside / LOCK).touch()
 

@@ -33,8 +33,8 @@ from ..gradients import (
 
 @final
 @dataclass(frozen=True)
-class Named:
-    """A name of a method at the shell, and options that suit a first try."""
+class ShellMethod:
+    """A gradient method as it is typed: its name, and options that suit a first try."""
 
     name: str
     method: type[AbstractGradient]
@@ -47,19 +47,19 @@ class Named:
 
 
 METHODS = (
-    Named("full", FullBPTT),
-    Named("truncated", TruncatedBPTT, "k1=16,k2=32"),
-    Named("sliding", SlidingBPTT, "lags=16"),
-    Named("random-truncated", RandomTruncatedBPTT, "mean_length=16"),
-    Named("adaptive", AdaptiveBPTT, "tolerance=0.5,max_lags=64"),
-    Named("checkpointed", CheckpointedBPTT, "budget=64MB"),
-    Named("rtrl", RTRL),
-    Named("block-rtrl", BlockRTRL, "block=32"),
-    Named("snap", SnAp, "order=1"),
-    Named("uoro", UORO),
-    Named("kfrtrl", KFRTRL),
-    Named("rflo", RFLO),
-    Named("eprop", EProp),
+    ShellMethod("full", FullBPTT),
+    ShellMethod("truncated", TruncatedBPTT, "k1=16,k2=32"),
+    ShellMethod("sliding", SlidingBPTT, "lags=16"),
+    ShellMethod("random-truncated", RandomTruncatedBPTT, "mean_length=16"),
+    ShellMethod("adaptive", AdaptiveBPTT, "tolerance=0.5,max_lags=64"),
+    ShellMethod("checkpointed", CheckpointedBPTT, "budget=64MB"),
+    ShellMethod("rtrl", RTRL),
+    ShellMethod("block-rtrl", BlockRTRL, "block=32"),
+    ShellMethod("snap", SnAp, "order=1"),
+    ShellMethod("uoro", UORO),
+    ShellMethod("kfrtrl", KFRTRL),
+    ShellMethod("rflo", RFLO),
+    ShellMethod("eprop", EProp),
 )
 
 
@@ -91,7 +91,7 @@ def method_of(spec: str) -> AbstractGradient:
 
 
 def with_clip(method: AbstractGradient, clip_step: float) -> AbstractGradient:
-    """The method with the clip at each time step that ``--clip-step`` asks for; 0: as it is.
+    """The method with the clip at each time step that the option ``clip_step`` asks for; 0: as it is.
 
     Raises:
         InputError: it has no adjoint to clip, or a clip of its own.
@@ -101,15 +101,15 @@ def with_clip(method: AbstractGradient, clip_step: float) -> AbstractGradient:
     clips = next((f for f in fields(typing.cast(Any, method)) if f.name == "clip_adjoint"), None)
     if clips is None:
         raise InputError(
-            f"--clip-step is {clip_step:g} and --gradient is {method!r}, which sends no gradient back through time to clip; expected one "
-            "that does. Leave --clip-step out, or choose another method."
+            f"`clip_step` is {clip_step:g} and `gradient` is {method!r}, which sends no gradient back through time to clip; expected one "
+            "that does. Leave `clip_step` out, or choose another method."
         )
     if getattr(method, clips.name) is not None:
-        raise InputError(f"--clip-step is {clip_step:g} and --gradient is {method!r}; expected the clip in one of them. Leave one out.")
+        raise InputError(f"`clip_step` is {clip_step:g} and `gradient` is {method!r}; expected the clip in one of them. Leave one out.")
     return replace(typing.cast(Any, method), clip_adjoint=clip_step)
 
 
-def _options(row: Named, spec: str, rest: str) -> dict[str, Any]:
+def _options(row: ShellMethod, spec: str, rest: str) -> dict[str, Any]:
     """The options as typed, read by their fields' types."""
     hints = typing.get_type_hints(row.method)
     names = [f.name for f in fields(typing.cast(Any, row.method))]
@@ -124,7 +124,7 @@ def _options(row: Named, spec: str, rest: str) -> dict[str, Any]:
     return found
 
 
-def _build(row: Named, options: dict[str, Any]) -> AbstractGradient:
+def _build(row: ShellMethod, options: dict[str, Any]) -> AbstractGradient:
     missing = [f.name for f in fields(typing.cast(Any, row.method)) if _must_be_given(f) and f.name not in options]
     if missing:
         raise InputError(
@@ -139,11 +139,11 @@ def _must_be_given(field: Any) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 
-def _usage(row: Named) -> str:
+def _usage(row: ShellMethod) -> str:
     return f"{row.name}:OPTION=VALUE,…, such as {row.spec}"
 
 
-def _read(row: Named, option: str, value: str, hint: Any) -> Any:
+def _read(row: ShellMethod, option: str, value: str, hint: Any) -> Any:
     """A value of one of the types that a field may have; the first that can be read."""
     kinds = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     for kind in kinds:

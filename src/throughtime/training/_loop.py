@@ -15,6 +15,7 @@ from rich.console import Console
 
 from .._bar import bar
 from .._check import InputError, NonFinite
+from .._console import put
 from ..data import Batch
 from ..gradients import Carry
 from ..kernels import get_kernels, set_kernels
@@ -32,7 +33,7 @@ from ._score import AbstractScore
 from ._state import Progress, load_state, refuse_non_finite, save_state
 from ._step import step
 from ._unit import number
-from ._watch import look
+from ._watch import measure_flow
 from .options import LoopOptions, OptimiserOptions
 
 _ROW_EVERY = 10  # steps
@@ -194,7 +195,7 @@ class Training:
         if self.carry is not None and self.carry.kept and self.carry.made_by != self.gradient.carry_owner:
             raise InputError(
                 f"the run was saved by {self.carry.made_by} and is to go on with {self.gradient!r}; expected the same, since it keeps more "
-                "than the state from step to step. Give --clip-step as before."
+                "than the state from step to step. Give `clip_step` as before."
             )
         self._mend_best()
 
@@ -220,10 +221,7 @@ class Training:
         """Train until the budget is spent, or somebody asks for a stop."""
         p, stopped = self.progress, False
         if p.step and self.finished:
-            console.print(
-                f"the run has finished already, after {p.step:,} steps; a larger --steps, --epochs, --minutes or --patience makes it go on",
-                soft_wrap=True, highlight=False,
-            )  # fmt: skip
+            put(console, f"the run has finished already, after {p.step:,} steps; a larger budget or more patience makes it go on")
         with Report(self.folder, console, step=p.step) as self.report:
             for sentence in self.mended:
                 self.report.tell(sentence)
@@ -283,7 +281,7 @@ class Training:
         """Look at the gradient's way through the batch that was just learned from; the time counts as training's."""
         started = time.monotonic()
         with suppress(NonFinite):  # the next step, or the next save, says so
-            report.flow(look(self.model, batch, before, self.progress.step))
+            report.flow(measure_flow(self.model, batch, before, self.progress.step))
         self.progress.seconds += time.monotonic() - started
 
     def written(self) -> str | None:
@@ -343,7 +341,7 @@ class Training:
             pass  # the weights are gone too: what was saved before them stands
         return NonFinite(
             f"the loss or its gradient is not a finite number at step {at + 1}: {first} went first. The last good state, after step "
-            f"{self.saved_step}, is saved in {self.folder.path}; go on from it with --resume and a lower --lr or --clip, or begin "
+            f"{self.saved_step}, is saved in {self.folder.path}; go on from it by `resume` with a lower `lr` or `clip`, or begin "
             "anew."
         )
 
@@ -361,7 +359,7 @@ class Training:
         self.refuse_non_finite()
         try:
             score = self._measured(self.model, "valid", self.loop.eval_tokens, _unless_stopped(stop))
-        except _EnoughError:
+        except _StoppedError:
             return False
         with self._gate:
             best = p.best is None or score.loss < p.best
@@ -461,9 +459,9 @@ class Training:
         try:
             with bar(console) as show:
                 for name in self.task.held_out():
-                    told = _unless_stopped(stop, partial(show, f"measuring {name}"))
-                    scores[name] = self._measured(model, name, _AT_THE_END * self.loop.eval_tokens, told)
-        except _EnoughError:
+                    progress = _unless_stopped(stop, partial(show, f"measuring {name}"))
+                    scores[name] = self._measured(model, name, _AT_THE_END * self.loop.eval_tokens, progress)
+        except _StoppedError:
             return None
         return scores
 
@@ -471,15 +469,15 @@ class Training:
 def _unless_stopped(stop: Callable[[], bool], show: Callable[[int, int], None] = lambda done, total: None) -> Callable[[int, int], None]:
     """Shows how far something is, and ends it if somebody asks for a stop."""
 
-    def told(done: int, total: int) -> None:
+    def progress(done: int, total: int) -> None:
         show(done, total)
         if stop():
-            raise _EnoughError
+            raise _StoppedError
 
-    return told
+    return progress
 
 
-class _EnoughError(Exception):
+class _StoppedError(Exception):
     """Somebody does not want to wait for a measurement."""
 
 

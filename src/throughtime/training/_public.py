@@ -4,10 +4,10 @@ from ._clip import AbstractClip as AbstractClip, ClipNorm as ClipNorm, ClipValue
 from ._evaluate import Score as Score, evaluate as evaluate
 from ._cost import Estimate as Estimate, estimate as estimate
 from ._export import export_onnx as export_onnx
-from ._files import check_new_file as check_new_file
+from ._files import check_new_file as check_new_file, write_bytes as write_bytes
 from ._folder import RunFolder as RunFolder, path_of_string as path_of_string
 from ._lock import discard as discard
-from ._gradients import METHODS as METHODS, Named as Named, method_of as method_of
+from ._gradients import METHODS as METHODS, ShellMethod as ShellMethod, method_of as method_of
 from ._loop import (
     Ended as Ended,
     Training as Training,
@@ -41,4 +41,5 @@ from .tasks import (
 )
 from ._trained import Trained as Trained
 from ._load import load as load
+from ._stream import Stream as Stream
 from ._step import Step as Step, step as step

@@ -1,7 +1,7 @@
 """Station ⑧: what a person sees of a run: a live line, metrics.jsonl, TensorBoard events, curves.png."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, final
@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress as Bar, TextColumn
 from rich.text import Text
 
+from .._console import packed, put
 from ._folder import RunFolder
 from ._rows import Events, Rows, read_rows
 from ._score import AbstractScore
@@ -72,12 +73,13 @@ class TrainRow:
 
 
 class _Live(Bar):
-    """A line of numbers over a bar: both fit into 80 columns."""
+    """Numbers over a bar: a line of them where there are 80 columns, more lines where there are fewer."""
 
-    line = ""
+    parts: Sequence[str] = ()
 
     def get_renderables(self) -> Iterator[RenderableType]:
-        yield Text(self.line, no_wrap=True, overflow="ellipsis")
+        if self.parts:
+            yield Text("\n".join(packed(self.parts, self.console.width)), no_wrap=True, overflow="ellipsis")
         yield from super().get_renderables()
 
 
@@ -124,7 +126,7 @@ class Report:
 
     def tell(self, sentence: str) -> None:
         """Something that whoever trains should know."""
-        self._console.print(sentence, soft_wrap=True, highlight=False, markup=False)
+        put(self._console, *sentence.split("  "))
 
     def event(self, kind: str, step: int, sentence: str, **numbers: float | str) -> None:
         """Something that happened at a step: a row of its kind, and a sentence."""
@@ -134,22 +136,22 @@ class Report:
     def train(self, row: TrainRow, *, done: float, seconds_left: float) -> None:
         """A row of training; ``done`` is the share of the budget spent."""
         self._write(row.as_dict(), self._events)
-        line = (
-            f"step {row.step:,}  {row.unit.told(row.loss)}  {_short(row.speed)} {row.unit.each}/s  "
-            f"|g| {row.norm:.2g}  clipped {row.clipped:.0%}"
-        )
+        parts = [
+            *(f"step {row.step:,}", *row.unit.told(row.loss).split("  "), f"{_short(row.speed)} {row.unit.each}/s"),
+            *(f"|g| {row.norm:.2g}", f"clipped {row.clipped:.0%}"),
+        ]
         left = f"{_clock(seconds_left)} left"
-        self._bar.line = line
+        self._bar.parts = parts
         self._bar.update(self._task, completed=done, left=left)
         if not self._console.is_terminal and row.seconds - self._spoken >= _PLAIN_EVERY:
-            self._console.print(f"{line}  {left}", soft_wrap=True, highlight=False)
+            put(self._console, *parts, left)
             self._spoken = row.seconds
 
     def valid(self, step: int, score: AbstractScore, seconds: float, *, best: bool) -> None:
         """A validation."""
         self._write({"kind": "valid", "step": step, **score.as_dict(), "seconds": round(seconds, 3)}, self._valid_events)
-        mark = "  best" if best else ""
-        self._console.print(f"step {step:,}  valid {score.line()}{mark}", soft_wrap=True, highlight=False)
+        first, *rest = score.line().split("  ")
+        put(self._console, f"step {step:,}", f"valid {first}", *rest, *(["best"] if best else []))
 
     def flow(self, row: FlowRow) -> None:
         """A look at the gradient's way through time."""

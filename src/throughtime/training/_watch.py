@@ -55,7 +55,7 @@ class FlowRow:
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
-def look(model: AbstractModel, batch: Batch, carry: Carry | None, step: int) -> FlowRow:
+def measure_flow(model: AbstractModel, batch: Batch, carry: Carry | None, step: int) -> FlowRow:
     """Measure the batch's first streams, with the state that was carried in.
 
     Raises:

@@ -58,12 +58,12 @@ class TextOptions:
         _numbers.split(self.split)
         if self.valid is not None and self.split != TextOptions.split:
             raise InputError(
-                "--split and --valid are given together; expected one: with --valid, all of FILE is training text. Leave one out."
+                "`split` and `valid` are given together; expected one: with `valid`, all of the files is training text. Leave one out."
             )
         if self.vocab_size is not None:
-            _numbers.positive("--vocab-size", self.vocab_size)
+            _numbers.positive("`vocab_size`", self.vocab_size)
         if self.min_count is not None:
-            _numbers.positive("--min-count", self.min_count)
+            _numbers.positive("`min_count`", self.min_count)
 
 
 CELLS = ("rnn", "gru", "lstm")
@@ -102,20 +102,20 @@ class StackOptions:
         self.check_cell()
         if self.activation is not None and self.cell != "rnn":
             raise InputError(
-                f"--activation {self.activation} is given with --cell {self.cell}; expected --cell rnn, the only one whose activation is "
-                "free. Leave one out."
+                f"`activation='{self.activation}'` is given with `cell='{self.cell}'`; expected `cell='rnn'`, the only one whose "
+                "activation is free. Leave one out."
             )
-        _numbers.positive("--hidden", self.hidden, most=_WIDEST)
-        _numbers.positive("--layers", self.layers, most=_DEEPEST)
-        _numbers.fraction("--dropout", self.dropout)
+        _numbers.positive("`hidden`", self.hidden, most=_WIDEST)
+        _numbers.positive("`layers`", self.layers, most=_DEEPEST)
+        _numbers.fraction("`dropout`", self.dropout)
         if self.forget_bias is not None:
-            _numbers.at_least("--forget-bias", self.forget_bias, -1e6)
+            _numbers.at_least("`forget_bias`", self.forget_bias, -1e6)
         if self.chrono is not None:
-            _numbers.positive("--chrono", self.chrono)
-        for name, value in (("--forget-bias", self.forget_bias), ("--chrono", self.chrono)):
+            _numbers.positive("`chrono`", self.chrono)
+        for name, value in (("`forget_bias`", self.forget_bias), ("`chrono`", self.chrono)):
             if value is not None and self.cell == "rnn":
                 raise InputError(
-                    f"{name} is given with --cell rnn; expected --cell gru or lstm: it needs a cell with a gate that keeps memory. "
+                    f"{name} is given with `cell='rnn'`; expected `cell='gru'` or lstm: it needs a cell with a gate that keeps memory. "
                     "Leave one out."
                 )
 
@@ -144,11 +144,11 @@ class NetworkOptions(StackOptions):
         """Refuse what means nothing."""
         super().check()
         if self.embedding is not None and self.embedding != 0:
-            _numbers.positive("--embedding", self.embedding, most=_WIDEST, remedy="0 means one-hot inputs.")
+            _numbers.positive("`embedding`", self.embedding, most=_WIDEST, remedy="0 means one-hot inputs.")
         if self.tied and self.embedding not in (None, self.hidden):
             raise InputError(
-                f"--tied is given with --embedding {self.embedding} and --hidden {self.hidden}; expected an embedding table to share, as "
-                "wide as the hidden layer. Leave --tied or --embedding out."
+                f"`tied` is given with `embedding={self.embedding}` and `hidden={self.hidden}`; expected an embedding table to share, as "
+                "wide as the hidden layer. Leave `tied` or `embedding` out."
             )
 
 
@@ -188,14 +188,16 @@ class OptimiserOptions:
     def check(self) -> None:
         """Refuse numbers that mean nothing."""
         if self.lr is not None:
-            _numbers.above_zero("--lr", self.lr)
+            _numbers.above_zero("`lr`", self.lr)
         if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
-            raise InputError(f"--momentum is given with --optimizer {self.optimizer}; expected sgd or rmsprop, the only ones that take it.")
-        _numbers.fraction("--momentum", self.momentum)
+            raise InputError(
+                f"`momentum` is given with `optimizer='{self.optimizer}'`; expected sgd or rmsprop, the only ones that take it."
+            )
+        _numbers.fraction("`momentum`", self.momentum)
         for name in ("weight_decay", "warmup", "decay_after", "clip", "clip_value", "clip_step", "omega"):
-            _numbers.at_least(f"--{name.replace('_', '-')}", getattr(self, name), 0)
+            _numbers.at_least(f"`{name}`", getattr(self, name), 0)
         if not 0 < self.decay <= 1:
-            raise InputError(f"--decay is {self.decay!r}; expected a factor in (0, 1].")
+            raise InputError(f"`decay` is {self.decay!r}; expected a factor in (0, 1].")
 
     @property
     def rate(self) -> float:
@@ -246,26 +248,26 @@ class LoopOptions:
 
     def check(self) -> None:
         """Refuse numbers that mean nothing."""
-        _numbers.positive("--batch-size", self.batch_size)
-        _numbers.positive("--bptt", self.bptt)
-        budgets = {k: v for k, v in (("--epochs", self.epochs), ("--steps", self.steps), ("--minutes", self.minutes)) if v is not None}
+        _numbers.positive("`batch_size`", self.batch_size)
+        _numbers.positive("`bptt`", self.bptt)
+        budgets = {k: v for k, v in (("`epochs`", self.epochs), ("`steps`", self.steps), ("`minutes`", self.minutes)) if v is not None}
         if len(budgets) > 1:
             raise InputError(
-                f"{' and '.join(budgets)} are given together; expected one of --epochs, --steps, --minutes. Leave out the others."
+                f"{' and '.join(budgets)} are given together; expected one of `epochs`, `steps`, `minutes`. Leave out the others."
             )
         for name, value in budgets.items():
             _numbers.above_zero(name, value)
         if self.eval_every is not None:
-            _numbers.positive("--eval-every", self.eval_every)
+            _numbers.positive("`eval_every`", self.eval_every)
         if self.patience is not None:
-            _numbers.positive("--patience", self.patience)
-        _numbers.at_least("--sample-every", self.sample_every, 0)
-        _numbers.at_least("--eval-tokens", self.eval_tokens, 2)
-        _numbers.at_least("--save-every", self.save_every, 0)
+            _numbers.positive("`patience`", self.patience)
+        _numbers.at_least("`sample_every`", self.sample_every, 0)
+        _numbers.at_least("`eval_tokens`", self.eval_tokens, 2)
+        _numbers.at_least("`save_every`", self.save_every, 0)
         _numbers.seed(self.seed)
         if self.threads is not None:
-            _numbers.positive("--threads", self.threads, most=1024)
-        _numbers.at_least("--watch-flow", self.watch_flow, 0)
+            _numbers.positive("`threads`", self.threads, most=1024)
+        _numbers.at_least("`watch_flow`", self.watch_flow, 0)
 
 
 class AnyRun:
@@ -289,8 +291,8 @@ class AnyRun:
         self.optimiser.check()
         if self.optimiser.omega and self.network.cell != "rnn":
             raise InputError(
-                f"--omega is given with --cell {self.network.cell}; expected --cell rnn, the simple network that it is defined for. "
-                "What keeps a gated cell's gradient alive is its memory gate: --forget-bias or --chrono."
+                f"`omega` is given with `cell='{self.network.cell}'`; expected `cell='rnn'`, the simple network that it is defined for. "
+                "What keeps a gated cell's gradient alive is its memory gate: `forget_bias` or `chrono`."
             )
         self.loop.check()
 

@@ -34,7 +34,7 @@ class TextTask(AbstractTask):
     @classmethod
     def check(cls, run: TextRun) -> None:
         text_source(run.text)
-        check_memory(lambda: build_model(run.network, 2), run.loop, "--vocab-size, ")  # refuses what does not go before the text is read
+        check_memory(lambda: build_model(run.network, 2), run.loop, "`vocab_size`, ")  # refuses what does not go before the text is read
 
     @classmethod
     def prepare(cls, folder: Path, run: TextRun, *, parent: AbstractTask | None, told: ToldWhat) -> "TextTask":
@@ -50,7 +50,7 @@ class TextTask(AbstractTask):
         )
         task = cls(folder, corpus.vocabulary, corpus)
         task.stream(run.loop)
-        check_memory(lambda: task.build_model(run.network), run.loop, "--vocab-size, ")
+        check_memory(lambda: task.build_model(run.network), run.loop, "`vocab_size`, ")
         return task
 
     @classmethod
@@ -107,7 +107,7 @@ class TextTask(AbstractTask):
 def text_windows(section: Section, name: str, *, streams: int, window: int) -> TokenStream:
     """At most so many streams of a text, with two windows or more in each where the text has them."""
     if (size := len(section.tokens)) < 2:
-        raise InputError(f"{name} has {size} symbols; expected at least 2, to predict one. Give a longer text with --data.")
+        raise InputError(f"{name} has {size} symbols; expected at least 2, to predict one. Give a longer text as `data`.")
     return TokenStream(section.tokens, batch_size=max(1, min(streams, (size - 1) // (2 * window))), window=window)
 
 
@@ -145,7 +145,7 @@ def training_stream(corpus: Corpus, loop: LoopOptions) -> TokenStream:
     if (steps := (len(tokens) - 1) // loop.batch_size) < loop.bptt:
         raise InputError(
             f"the training text has {len(tokens):,} symbols, {max(0, steps):,} for each of {loop.batch_size} streams; expected at "
-            f"least one window of {loop.bptt}, so {loop.batch_size * loop.bptt + 1:,}. Lower --batch-size or --bptt, or give a "
+            f"least one window of {loop.bptt}, so {loop.batch_size * loop.bptt + 1:,}. Lower `batch_size` or `bptt`, or give a "
             "longer text."
         )
     return TokenStream(tokens, batch_size=loop.batch_size, window=loop.bptt)

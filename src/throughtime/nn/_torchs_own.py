@@ -1,0 +1,73 @@
+"""Which calls of a layer torch's own forward answers, because something other than the kernels must be able to read the call.
+
+An exporter, a tracer, a recorder of operations or a tensor with operations of its own sees in a layer without options what it would see
+in torch's: the same operations, for which it has its rules. So what they write can be read where this package is not installed.
+
+T time · B batch · I input.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.nn.utils.rnn import PackedSequence
+
+from ..kernels import is_watched
+
+_TRACER_READS_LAYERS = tuple(map(int, torch.__version__.split(".")[:2])) >= (
+    2,
+    13,
+)  # that of 2.9 stops at an export with strict=True; an operator passes
+
+
+def torchs_own_answers(layer: Any, input: Any, lengths: Any, reset: Any) -> bool:
+    """Whether torch's own forward is to run. Only a layer without options has one that means the same."""
+    if lengths is not None or reset is not None:
+        return False
+    if torch.compiler.is_compiling():
+        readable = _TRACER_READS_LAYERS or not torch.compiler.is_dynamo_compiling()
+        return readable and torch.compiler.is_exporting() and not layer.beyond_torch() and _steps_are_fixed(layer, input)
+    data = input.data if isinstance(input, PackedSequence) else input
+    weight = layer.weight_ih_l0
+    if not isinstance(data, Tensor) or data.device != weight.device or layer.beyond_torch():
+        return False
+    return (data.ndim in (2, 3) and not data.numel()) or is_watched(data) or is_watched(weight)
+
+
+class Refusals:
+    """What torch does to a layer from outside its forward, by its exact class or its source: refused at once, with the way out."""
+
+    def __prepare_scriptable__(self) -> Any:
+        raise NotImplementedError(
+            f"torch.jit.script compiles the source of torch's own layers, and this is {_INSTEAD}torch.jit.script(model)"
+        )
+
+    @property
+    def qconfig(self) -> Any:
+        """Absent: torch's quantisation looks for it, and gives it to every module."""
+        raise AttributeError("qconfig")
+
+    @qconfig.setter
+    def qconfig(self, value: Any) -> None:
+        raise NotImplementedError(f"torch's quantisation passes over a layer that is not exactly torch's own, and this is {_INSTEAD}...")
+
+
+_INSTEAD = "one of throughtime's. Expected torch's: use with throughtime.as_torch(model): "
+
+
+def _steps_are_fixed(layer: Any, input: Any) -> bool:
+    """Whether an export asks for one number of steps alone. torch refuses any other; as an operator of ours a layer has any T.
+
+    ONNX has no name for that operator, so there torch's refusal is the answer.
+    """
+    if not isinstance(input, Tensor) or torch.onnx.is_in_onnx_export():
+        return True
+    steps = input.shape[1 if layer.batch_first and input.ndim == 3 else 0]
+    return not isinstance(steps, torch.SymInt)
+
+
+def leaf(layer: torch.nn.Module, input: fx.Proxy, hx: Any, options: dict[str, Any]) -> Any:
+    """The call as one node of an ``fx`` graph, as a tracer writes torch's own layers. It knows these by their module's name alone."""
+    tracer: Any = input.tracer
+    given = {name: value for name, value in options.items() if value is not None}
+    return tracer.create_proxy("call_module", tracer.path_of_module(layer), (input,) if hx is None else (input, hx), given)
