@@ -61,6 +61,19 @@ const Kernel<T>& kernel(CellKind kind, ArchName arch) {
 }
 
 template <class T>
+void kernel_from(const CellTable& cell, ArchName arch, LoadedKernel<T>& to) {
+  switch (arch) {
+#if defined(__x86_64__)
+    case ArchName::avx512: return kernel_from<Avx512, T>(cell, to);
+    case ArchName::avx2: return kernel_from<Avx2, T>(cell, to);
+#elif defined(__aarch64__)
+    case ArchName::neon: return kernel_from<Neon, T>(cell, to);
+#endif
+    default: return kernel_from<Baseline, T>(cell, to);
+  }
+}
+
+template <class T>
 const Functions<T>& functions(ArchName arch) {
   switch (arch) {
 #if defined(__x86_64__)
@@ -75,6 +88,8 @@ const Functions<T>& functions(ArchName arch) {
 
 template const Kernel<float>& kernel<float>(CellKind, ArchName);
 template const Kernel<double>& kernel<double>(CellKind, ArchName);
+template void kernel_from<float>(const CellTable&, ArchName, LoadedKernel<float>&);
+template void kernel_from<double>(const CellTable&, ArchName, LoadedKernel<double>&);
 template const Functions<float>& functions<float>(ArchName);
 template const Functions<double>& functions<double>(ArchName);
 

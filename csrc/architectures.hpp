@@ -14,6 +14,7 @@ bool is_supported(ArchName);   // built into this extension, and known to this m
 ArchName best_architecture();  // of the supported
 
 template <class T> const Kernel<T>& kernel(CellKind, ArchName);
+template <class T> void kernel_from(const CellTable&, ArchName, LoadedKernel<T>& to);
 template <class T> const Functions<T>& functions(ArchName);
 
 }  // namespace throughtime

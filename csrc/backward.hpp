@@ -38,7 +38,7 @@ template <class T, class Arch>
 struct BackwardScratch {
   T *d_next, *d_now;   // (G, UB, tile rows, W) d(rh) of the step after, and of this one; they change places
   T* carry;            // (S, UB, tile rows, W) the adjoint that reaches the state before other than through rh
-  T* D;                // (slots, UB, chunk rows, W) gate gradients
+  T* D;                // (slots + learned, UB, chunk rows, W) gate gradients, then those of the cell's own vectors
   T* x;                // (IB, chunk rows, W)
   T* h_prev;           // (UB, chunk rows, W)
   T* adjoint;          // (panels, rows, NV, W) Rᵀ d(rh), when a norm must be known first
@@ -50,7 +50,7 @@ struct BackwardScratch {
     d_next = w.take<T>(n.in_tile(n.gates, 0));
     d_now = w.take<T>(n.in_tile(n.gates, 0));
     carry = w.take<T>(n.in_tile(n.states, 0));
-    D = w.take<T>(n.in_chunk(n.slots, 0));
+    D = w.take<T>(n.in_chunk(n.slots + n.learned, 0));
     x = w.take<T>(n.IB * n.chunk_stride());
     h_prev = w.take<T>(n.in_chunk(1, 0));
     adjoint = w.take<T>(n.backward_panels() * clipped * n.backward_width());
@@ -346,7 +346,7 @@ struct BackwardWalk {
       : call(job.call), pass(call, job.split, job.scratch), mine(pass.group(place)), share(call, pass.n, job.split, place),
         way{call, share, pass.weights, mine.s, {const_cast<T*>(call.residuals), pass.n.B, share.b0, 0}},
         gradients{share, pass.n, way.s.D, {pass.n.wx_slot, way.s.x, pass.n.I, mine.sums.dW, mine.sums.db_ih},
-                  {pass.n.rh_slot, pass.n.from_zeros ? nullptr : way.s.h_prev, pass.n.H, mine.sums.dR, mine.sums.db_hh}} {}
+                  {pass.n.rh_slot, pass.n.from_zeros ? nullptr : way.s.h_prev, pass.n.H, mine.sums.dR, mine.sums.db_hh}, mine.sums.dparameters} {}
 
   Index chunks() const { return pass.n.chunks(); }
 

@@ -17,6 +17,7 @@
 #include "architectures.hpp"
 #include "arrays.hpp"
 #include "gil.hpp"
+#include "loaded.hpp"
 #include "run.hpp"
 #include "stack.hpp"
 
@@ -82,11 +83,20 @@ Keep parse_keep(nb::handle object) {
   raise_value("keep is '" + keep + "'; expected 'fast' (gates kept), 'lean' (gates computed again) or 'none' (no backward).");
 }
 
-CellKind parse_cell(nb::handle object) {
-  const int kind = read<int>(object, "cell", "one of this module's constants, such as GRU");
-  if (kind < 0 || kind > static_cast<int>(CellKind::lstm))
-    raise_value("cell is " + std::to_string(kind) + "; expected one of this module's constants, such as GRU.");
-  return static_cast<CellKind>(kind);
+// One of the kinds, or the number of a loaded cell.
+int parse_cell(nb::handle object) {
+  const int cell = read<int>(object, "cell", "one of this module's constants, such as GRU");
+  if (cell < 0 || (cell > static_cast<int>(CellKind::lstm) && cell < first_loaded))
+    raise_value("cell is " + std::to_string(cell) + "; expected one of this module's constants, such as GRU, or what load_cell returned.");
+  return cell;
+}
+
+template <class T>
+const Kernel<T>& kernel_of_cell(int cell, ArchName arch) {
+  if (cell < first_loaded) return kernel<T>(static_cast<CellKind>(cell), arch);
+  if (const Kernel<T>* found = loaded_kernel<T>(cell, arch)) return *found;
+  raise_value("cell is " + std::to_string(cell) + ", which was not loaded for float" + (sizeof(T) == 4 ? "32" : "64") + " and " +
+              name_of(arch) + "; expected what load_cell returned for these.");
 }
 
 ArchName parse_arch(nb::handle arch) {
@@ -177,8 +187,8 @@ void read_states(nb::handle object, const StateNames& names, const Layer<T>& c, 
 
 // The arguments that both passes share. If W is None, xs is the input half (T, B, G, H).
 struct LayerArguments {
-  CellKind cell;
-  nb::handle xs, state, W, R, b_ih, b_hh, lengths, reset, restart;
+  int cell;
+  nb::handle xs, state, W, R, b_ih, b_hh, parameters = nb::none(), lengths, reset, restart;
   bool reverse;
   Keep keep;
   int threads;
@@ -188,8 +198,10 @@ struct LayerArguments {
     Entries e(call, 11, "call = (cell, xs, state, weights, lengths, reset, restart, reverse, keep, threads, arch)");
     cell = parse_cell(e.next());
     xs = e.next(), state = e.next();
-    Entries weights(e.next(), 4, "weights = (W, R, b_ih, b_hh)");
+    const bool loaded = cell >= first_loaded;
+    Entries weights(e.next(), loaded ? 5 : 4, loaded ? "weights = (W, R, b_ih, b_hh, parameters)" : "weights = (W, R, b_ih, b_hh)");
     W = weights.next(), R = weights.next(), b_ih = weights.next(), b_hh = weights.next();
+    if (loaded) parameters = weights.next();
     lengths = e.next(), reset = e.next(), restart = e.next();
     reverse = read<bool>(e.next(), "reverse", "a bool");
     keep = parse_keep(e.next());
@@ -233,15 +245,16 @@ void check_lengths(const std::int64_t* lengths, Sizes n) {
 
 template <class T>
 void check_layer(Layer<T>& c, const LayerArguments& a) {
-  c.kernel = &kernel<T>(a.cell, a.arch);
+  c.kernel = &kernel_of_cell<T>(a.cell, a.arch);
   a.W.is_none() ? given_input_half(c, a) : input_and_weights(c, a);
   const auto [T_, B, I, H] = c.n;
   const Index G = c.kernel->gates;
+  if (const Index P = c.kernel->parameters) c.parameters = required<T>(a.parameters, "parameters", {{P, H}, "(P, H)"});
   c.R = required<T>(a.R, "R", {{G, H, H}, "(G, H, H)"});
   c.b_hh = input<T>(a.b_hh, "b_hh", {{G, H}, "(G, H)"});
   if (a.state.is_none()) raise_type("state is None; expected a tuple of S arrays (B, H).");
-  read_states(a.state, {"state, a tuple of S arrays", {"state[0]", "state[1]"}}, c, required<T>, c.state);
-  read_states(a.restart, {"restart, a tuple of S arrays or None", {"restart[0]", "restart[1]"}}, c, input<T>, c.restart);
+  read_states(a.state, {"state, a tuple of S arrays", {"state[0]", "state[1]", "state[2]", "state[3]"}}, c, required<T>, c.state);
+  read_states(a.restart, {"restart, a tuple of S arrays or None", {"restart[0]", "restart[1]", "restart[2]", "restart[3]"}}, c, input<T>, c.restart);
   c.lengths = input<std::int64_t>(a.lengths, "lengths", {{B}, "(B,)"});
   check_lengths(c.lengths, c.n);
   c.reset = input<std::uint8_t>(a.reset, "reset", {{T_, B}, "(T, B)"});
@@ -256,7 +269,7 @@ void forward(const LayerArguments& layer, Entries results) {
   c.hs = required_output<T>(results.next(), "hs", {{c.n.T, c.n.B, c.n.H}, "(T, B, H)"});
   const nb::handle last = results.next(), residuals = results.next();
   if (last.is_none()) raise_type("last is None; expected a tuple of S arrays (B, H) to write to.");
-  read_states(last, {"last, a tuple of S arrays", {"last[0]", "last[1]"}}, c, required_output<T>, c.last);
+  read_states(last, {"last, a tuple of S arrays", {"last[0]", "last[1]", "last[2]", "last[3]"}}, c, required_output<T>, c.last);
   if (const Index size = static_cast<Index>(c.kernel->residuals_size(c.n, c.keep)))
     c.residuals = required_output<T>(residuals, "residuals", {{size}, "(residuals_size(...),)"});
   const WithoutGil nogil;
@@ -264,18 +277,19 @@ void forward(const LayerArguments& layer, Entries results) {
 }
 
 struct BackwardArguments {
-  nb::handle hs, residuals, dhs, dlast, dxs, dstate, dW, dR, db_ih, db_hh, drestart;
+  nb::handle hs, residuals, dhs, dlast, dxs, dstate, dW, dR, db_ih, db_hh, dparameters = nb::none(), drestart;
   double clip = -1;
 
-  BackwardArguments(nb::handle run, nb::handle arriving, nb::handle results) {
+  BackwardArguments(bool loaded, nb::handle run, nb::handle arriving, nb::handle results) {
     Entries left(run, 2, "run = (hs, residuals)"), above(arriving, 3, "arriving = (dhs, dlast, clip)");
     hs = left.next(), residuals = left.next();
     dhs = above.next(), dlast = above.next();
     if (const nb::handle norm = above.next(); !norm.is_none()) clip = read<double>(norm, "clip", "a float or None");
     Entries d(results, 4, "results = (dxs, dstate, dweights, drestart)");
     dxs = d.next(), dstate = d.next();
-    Entries weights(d.next(), 4, "dweights = (dW, dR, db_ih, db_hh)");
+    Entries weights(d.next(), loaded ? 5 : 4, loaded ? "dweights = (dW, dR, db_ih, db_hh, dparameters)" : "dweights = (dW, dR, db_ih, db_hh)");
     dW = weights.next(), dR = weights.next(), db_ih = weights.next(), db_hh = weights.next();
+    if (loaded) dparameters = weights.next();
     drestart = d.next();
   }
 };
@@ -286,6 +300,7 @@ void weight_gradients(BackwardCall<T>& c, const BackwardArguments& a) {
   const Index G = c.kernel->gates;
   c.dR = required_output<T>(a.dR, "dR", {{G, H, H}, "(G, H, H)"});
   c.db_hh = output<T>(a.db_hh, "db_hh", {{G, H}, "(G, H)"});
+  if (const Index L = c.kernel->learned) c.dparameters = required_output<T>(a.dparameters, "dparameters", {{L, H}, "(L, H)"});
   if (c.wx) {
     c.dwx = output<T>(a.dxs, "dxs", {{T_, B, G, H}, "(T, B, G, H)"});
     return;
@@ -306,13 +321,13 @@ void backward(const LayerArguments& layer, const BackwardArguments& a) {
   if (const Index size = static_cast<Index>(c.kernel->residuals_size(c.n, c.keep)))
     c.residuals = required<T>(a.residuals, "residuals", {{size}, "(residuals_size(...),)"});
   c.dhs = input<T>(a.dhs, "dhs", {{T_, B, H}, "(T, B, H)"});
-  read_states(a.dlast, {"dlast, a tuple of S arrays or None", {"dlast[0]", "dlast[1]"}}, c, input<T>, c.dlast);
+  read_states(a.dlast, {"dlast, a tuple of S arrays or None", {"dlast[0]", "dlast[1]", "dlast[2]", "dlast[3]"}}, c, input<T>, c.dlast);
   c.clipped = a.clip >= 0;
   c.clip = static_cast<T>(a.clip);
   weight_gradients(c, a);
   if (a.dstate.is_none()) raise_type("dstate is None; expected a tuple of S arrays (B, H) to write to.");
-  read_states(a.dstate, {"dstate, a tuple of S arrays", {"dstate[0]", "dstate[1]"}}, c, required_output<T>, c.dstate);
-  read_states(a.drestart, {"drestart, a tuple of S arrays or None", {"drestart[0]", "drestart[1]"}}, c, output<T>, c.drestart);
+  read_states(a.dstate, {"dstate, a tuple of S arrays", {"dstate[0]", "dstate[1]", "dstate[2]", "dstate[3]"}}, c, required_output<T>, c.dstate);
+  read_states(a.drestart, {"drestart, a tuple of S arrays or None", {"drestart[0]", "drestart[1]", "drestart[2]", "drestart[3]"}}, c, output<T>, c.drestart);
   const WithoutGil nogil;
   run(c, layer.threads);
 }
@@ -322,7 +337,7 @@ void backward(const LayerArguments& layer, const BackwardArguments& a) {
 constexpr std::size_t arrays_of_layer = 4;  // W (G·H, I), R (G·H, H), b_ih and b_hh (G·H) or None
 
 struct StackArguments {
-  CellKind cell;
+  int cell;
   nb::handle xs, state, weights;
   int layers;
   Keep keep;
@@ -361,7 +376,7 @@ void read_layer_states(nb::handle object, const StateNames& names, const Layer<T
 // What both passes of one layer share, but for xs, which for upper layers is what the layer below returned.
 template <class T>
 void check_stacked_layer(Layer<T>& c, const StackArguments& a, int layer, nb::handle below) {
-  c.kernel = &kernel<T>(a.cell, default_architecture());
+  c.kernel = &kernel_of_cell<T>(a.cell, default_architecture());
   c.keep = a.keep;
   const Index G = c.kernel->gates;
   Entries entries(a.weights, arrays_of_layer * static_cast<std::size_t>(a.layers), "weights");
@@ -467,7 +482,7 @@ void forward_any(nb::handle call, nb::handle results) {
 
 void backward_any(nb::handle call, nb::handle run, nb::handle arriving, nb::handle results) {
   const LayerArguments layer(call);
-  const BackwardArguments arguments(run, arriving, results);
+  const BackwardArguments arguments(layer.cell >= first_loaded, run, arriving, results);
   is_double(layer.xs, "xs") ? backward<double>(layer, arguments) : backward<float>(layer, arguments);
 }
 
@@ -526,7 +541,7 @@ class StepsOf {
 
  private:
   void check_stepped_layer(ForwardCall<T>& c, const StackArguments& a, int layer) {
-    c.kernel = &kernel<T>(a.cell, default_architecture());
+    c.kernel = &kernel_of_cell<T>(a.cell, default_architecture());
     c.keep = Keep::none;
     const Index G = c.kernel->gates;
     Entries entries(a.weights, arrays_of_layer * static_cast<std::size_t>(a.layers), "weights");
@@ -589,19 +604,20 @@ class Steps {
 std::size_t residuals_size(nb::handle cell, std::array<Index, 3> sizes, nb::handle keep, bool float64, nb::handle arch) {
   const auto [T_, B, H] = sizes;
   if (T_ < 1 || B < 1 || H < 1) raise_value("T, B and H are at least 1.");
-  const CellKind kind = parse_cell(cell);
+  const int kind = parse_cell(cell);
   const ArchName a = parse_arch(arch);
   const Sizes n{T_, B, 1, H};
-  return float64 ? kernel<double>(kind, a).residuals_size(n, parse_keep(keep)) : kernel<float>(kind, a).residuals_size(n, parse_keep(keep));
+  const Keep kept = parse_keep(keep);
+  return float64 ? kernel_of_cell<double>(kind, a).residuals_size(n, kept) : kernel_of_cell<float>(kind, a).residuals_size(n, kept);
 }
 
 template <class T>
-std::array<std::size_t, 2> scratch_of_layer(CellKind cell, Sizes n, Keep keep, int threads) {
+std::array<std::size_t, 2> scratch_of_layer(int cell, Sizes n, Keep keep, int threads) {
   ForwardCall<T> forward{};
   BackwardCall<T> backward{};
   T anything;
   for (Layer<T>* c : std::initializer_list<Layer<T>*>{&forward, &backward})
-    c->kernel = &kernel<T>(cell, default_architecture()), c->n = n, c->keep = keep;
+    c->kernel = &kernel_of_cell<T>(cell, default_architecture()), c->n = n, c->keep = keep;
   backward.db_ih = backward.db_hh = backward.dxs = &anything;
   return {scratch_of(forward, threads), scratch_of(backward, threads)};
 }
@@ -670,6 +686,15 @@ void sigmoid_any(nb::handle x, nb::handle y, nb::handle arch) {
   is_double(x, "x") ? apply<double>(x, y, arch, &Functions<double>::sigmoid) : apply<float>(x, y, arch, &Functions<float>::sigmoid);
 }
 
+// ---- Cells that were compiled after this extension
+
+int load(const std::string& path) {
+  std::string why;
+  const int cell = load_cell(path, why);
+  if (cell < 0) raise_value(path + " is no cell for these kernels: " + why + ".");
+  return cell;
+}
+
 }  // namespace
 
 NB_MODULE(_kernels, m) {
@@ -685,6 +710,9 @@ NB_MODULE(_kernels, m) {
   m.def("architecture", [] { return std::string(name_of(default_architecture())); },
         "The architecture that serves when none is asked for. Raises ValueError where THROUGHTIME_ARCH names none that can.");
   m.def("architectures", &supported_architectures, "Those that this machine can run, plainest first.");
+  m.def("headers", [] { return std::string(THROUGHTIME_HEADERS); }, "A sum over the headers that this extension was compiled from.");
+  m.def("load_cell", &load, "path"_a,
+        "The number of a cell that was compiled against the headers that headers() names, for one architecture and element type. Runs the file's code.");
   m.def("residuals_size", &residuals_size, "cell"_a, "sizes"_a, "keep"_a, "float64"_a, "arch"_a.none() = nb::none(),
         "How many elements forward leaves in `residuals`; sizes: (T, B, H).");
   m.def("scratch_size", &scratch_size, "cell"_a, "sizes"_a, "keep"_a, "float64"_a, "threads"_a,
@@ -692,11 +720,12 @@ NB_MODULE(_kernels, m) {
   m.def("forward", &forward_any, "call"_a, "results"_a,
         "One layer forward over all of time.\n\n"
         "call: (cell, xs, state, (W, R, b_ih, b_hh), lengths, reset, restart, reverse, keep, threads, arch);\n"
+        "a loaded cell's weights: (W, R, b_ih, b_hh, parameters (P, H) or None);\n"
         "results, written: (hs, last, residuals).");
   m.def("backward", &backward_any, "call"_a, "run"_a, "arriving"_a, "results"_a,
         "The same layer backward.\n\n"
         "call: as forward's; run: (hs, residuals) of forward; arriving: (dhs, dlast, clip);\n"
-        "results, written: (dxs, dstate, (dW, dR, db_ih, db_hh), drestart).");
+        "results, written: (dxs, dstate, (dW, dR, db_ih, db_hh), drestart); a loaded cell's: (dW, dR, db_ih, db_hh, dparameters (L, H) or None).");
   m.def("forward_layers", &forward_layers_any, "call"_a, "results"_a,
         "Several layers forward, from the first step to the last, with weights as torch stores them.\n\n"
         "call: (cell, xs, state or None, weights, keep, threads), weights one tuple of W, R, b_ih, b_hh of every layer;\n"

@@ -8,6 +8,8 @@
 //   wx_slot(g), rh_slot(g)   the slot of the gradient of each half: see slots_fit
 //   direct_h       whether h' depends on h other than through rh, so that ds_prev[0] of backward is not zero
 //   needs_h_prev, needs_h    whether backward reads h before, and after, the step
+//   parameters, learned      vectors (H) of the cell's own, and how many of them, the first, have gradients; a cell without any may
+//                            leave both away, and gets no `p` and `d_p`
 #pragma once
 
 #include "functions.hpp"
@@ -31,22 +33,47 @@ consteval bool slots_fit() {
          is_range(Cell::gates, Cell::slots - Cell::gates, [](int g) { return Cell::wx_slot(g); });
 }
 
+template <class Cell>
+consteval int parameters_of() {
+  if constexpr (requires { Cell::parameters; }) return Cell::parameters;
+  return 0;
+}
+template <class Cell>
+consteval int learned_of() {
+  if constexpr (requires { Cell::learned; }) return Cell::learned;
+  return 0;
+}
+
 template <class Cell, class V>
-concept CellOf = requires(const V* in, V* out) {
-  requires Cell::gates >= 1 && Cell::gates <= max_gates;
-  requires Cell::states >= 1 && Cell::states <= max_states;
-  requires Cell::slots >= Cell::gates && Cell::slots <= 2 * Cell::gates;
-  requires Cell::residuals > 0 || Cell::needs_h_prev || Cell::needs_h;  // backward is given something of the step
+concept Steps = requires(const V* in, V* out) {
   //            wx  rh  s_prev s_next residuals
   Cell::forward(in, in, in, out, out);
   //             residuals s_prev s_next ds  d_wx d_rh ds_prev     (s_prev, s_next: h only, where asked for)
   Cell::backward(in, in, in, in, out, out, out);
 };
 
+template <class Cell, class V>
+concept StepsWithParameters = requires(const V* in, V* out) {
+  //            wx  rh  s_prev p  s_next residuals
+  Cell::forward(in, in, in, in, out, out);
+  //             residuals s_prev s_next ds  p  d_wx d_rh ds_prev d_p
+  Cell::backward(in, in, in, in, in, out, out, out, out);
+};
+
+template <class Cell, class V>
+concept CellOf = requires {
+  requires Cell::gates >= 1 && Cell::gates <= max_gates;
+  requires Cell::states >= 1 && Cell::states <= max_states;
+  requires Cell::slots >= Cell::gates && Cell::slots <= 2 * Cell::gates;
+  requires Cell::residuals > 0 || Cell::needs_h_prev || Cell::needs_h;  // backward is given something of the step
+  requires learned_of<Cell>() <= parameters_of<Cell>();
+  requires (parameters_of<Cell>() > 0 ? StepsWithParameters<Cell, V> : Steps<Cell, V>);
+};
+
 template <class Cell>
 consteval Form form_of() {
   static_assert(slots_fit<Cell>(), "the gradients of each half must fill one range of slots: rh 0 … G-1, wx slots-G … slots-1");
-  Form f{Cell::gates, Cell::states, Cell::residuals, Cell::slots, {}, {}};
+  Form f{Cell::gates, Cell::states, Cell::residuals, Cell::slots, {}, {}, parameters_of<Cell>(), learned_of<Cell>()};
   for (int g = 0; g < Cell::gates; ++g) f.wx_slot[g] = Cell::wx_slot(g), f.rh_slot[g] = Cell::rh_slot(g);
   return f;
 }

@@ -14,6 +14,11 @@ struct CellTiles {
   using V = Vec<T, Arch>;
   using Back = BackwardTraversal<T, Arch>;
   static constexpr int W = V::width, G = Cell::gates, S = Cell::states, C = Cell::residuals, slots = Cell::slots;
+  static constexpr int P = parameters_of<Cell>(), L = learned_of<Cell>();
+
+  THROUGHTIME_INLINE static void load_parameters(const Share<T, Arch>& share, Index ub, V* p) {
+    for (int k = 0; k < P; ++k) p[k] = share.load_units(share.call.parameters + k * share.n.H, ub);
+  }
 
   static void forward(const ForwardTraversal<T, Arch>& f, const ForwardStep<T>& at, const ForwardTile<T>& tile) {
     const Shape<T, Arch>& n = f.share.n;
@@ -28,7 +33,13 @@ struct CellTiles {
         if (live) {
           const int column = (i * nv + v) * G * W;
           for (int g = 0; g < G; ++g) wx[g] = V::load(tile.wx + column + g * W), rh[g] = V::load(tile.rh + column + g * W);
-          Cell::forward(wx, rh, s_prev, s_next, residuals);
+          if constexpr (P > 0) {
+            V p[P];
+            load_parameters(f.share, ub, p);
+            Cell::forward(wx, rh, s_prev, p, s_next, residuals);
+          } else {
+            Cell::forward(wx, rh, s_prev, s_next, residuals);
+          }
           if (C > 0 && f.residuals.p)
             for (int k = 0; k < C; ++k) residuals[k].store(f.residuals.at(n, at.step, ub, r) + k * W);
         }
@@ -54,7 +65,7 @@ struct CellTiles {
     for (int k = 0; k < S; ++k) ds[k].store(b.s.carry + n.in_tile(k, ub) + r * W);
     for (int g = 0; g < G; ++g) V::zero().store(b.s.d_now + n.in_tile(g, ub) + r * W);
     if (r < at.live)
-      for (int g = 0; g < slots; ++g) V::zero().store(b.s.D + n.in_chunk(g, ub) + (at.base + r) * W);
+      for (int g = 0; g < slots + L; ++g) V::zero().store(b.s.D + n.in_chunk(g, ub) + (at.base + r) * W);
     return true;
   }
 
@@ -77,7 +88,14 @@ struct CellTiles {
     for (int k = 0; k < C; ++k) residuals[k] = V::load(b.residuals.at(n, at.step, ub, r) + k * W);
     if constexpr (Cell::needs_h_prev) h_prev[0] = V::load(b.s.h_prev + n.in_chunk(0, ub) + chunk_row);
     if constexpr (Cell::needs_h) h[0] = b.share.load_units(b.call.hs + b.share.at(at.t, r) * n.H, ub);
-    Cell::backward(residuals, h_prev, h, ds, d_wx, d_rh, ds_prev);
+    if constexpr (P > 0) {
+      V p[P], d_p[L + 1];
+      load_parameters(b.share, ub, p);
+      Cell::backward(residuals, h_prev, h, ds, p, d_wx, d_rh, ds_prev, d_p);
+      for (int k = 0; k < L; ++k) d_p[k].store(b.s.D + n.in_chunk(slots + k, ub) + chunk_row);
+    } else {
+      Cell::backward(residuals, h_prev, h, ds, d_wx, d_rh, ds_prev);
+    }
     for (int g = 0; g < G; ++g) {
       d_rh[g].store(b.s.d_now + n.in_tile(Cell::rh_slot(g), ub) + r * W);
       d_rh[g].store(b.s.D + n.in_chunk(Cell::rh_slot(g), ub) + chunk_row);

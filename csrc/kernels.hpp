@@ -13,12 +13,13 @@ namespace throughtime {
 
 class Team;  // parallel.hpp
 
-constexpr int max_gates = 4, max_states = 2;
+constexpr int max_gates = 8, max_states = 4;  // panels of 5 and 7 gates do not exist: see tiles_of
 
 // A cell's numbers (cell.hpp says what they mean), for code that is compiled once for all cells.
 struct Form {
   int gates, states, residuals, slots;
   int wx_slot[max_gates], rh_slot[max_gates];
+  int parameters, learned;  // vectors (H) of the cell's own; the first `learned` of them have gradients
 };
 
 struct Sizes { Index T, B, I, H; };
@@ -53,6 +54,7 @@ struct Layer {
   const T* R;                   // (G, H, H)
   const T* b_ih;                // (G, H) or null
   const T* b_hh;                // (G, H) or null
+  const T* parameters;          // (P, H): the cell's own vectors; null where it has none
   const std::int64_t* lengths;  // (B), 0 … T each, or null: all T
   const std::uint8_t* reset;    // (T, B) or null: before step t the state of b is replaced by restart
   const T* restart[max_states]; // (B, H) each, or null: zeros
@@ -83,6 +85,7 @@ struct BackwardCall : Layer<T> {
   T* dR;                        // (G, H, H) out
   T* db_ih;                     // (G, H) out, or null
   T* db_hh;                     // (G, H) out, or null
+  T* dparameters;               // (L, H) out: of the cell's learned vectors; null where it has none
   T* dstate[max_states];        // (B, H) each, out, or null
   T* drestart[max_states];      // (B, H) each, out, or null
 };
@@ -153,8 +156,24 @@ struct Functions {
 
 enum class CellKind { elman_tanh, elman_relu, elman_identity, elman_sigmoid, gru, lstm };
 
+// What a cell that was compiled elsewhere hands over (cell_export.hpp): its numbers and its two tiles, as addresses of functions.
+struct CellTable {
+  const char* headers;  // of which headers it was compiled: a sum over their text
+  const char* arch;
+  int element;          // bytes
+  Form form;
+  void *forward, *backward;
+};
+
+// Room for a kernel with its two tiles, for code that does not know its architecture.
+template <class T>
+struct LoadedKernel {
+  alignas(Kernel<T>) unsigned char room[sizeof(Kernel<T>) + 2 * sizeof(void (*)())];
+};
+
 // Defined once per architecture, in arch/<name>.cpp.
 template <class Arch, class T> const Kernel<T>& kernel_for(CellKind);
+template <class Arch, class T> void kernel_from(const CellTable&, LoadedKernel<T>& to);
 template <class Arch, class T> const Functions<T>& functions_for();
 
 }  // namespace throughtime

@@ -9,13 +9,14 @@ namespace throughtime {
 template <class T>
 struct Sums {
   T *dW, *dR, *db_ih, *db_hh;  // (G, H, I), (G, H, H), (G, H) or null, (G, H) or null
+  T* dparameters;              // (L, H), or null
 
-  static Sums of(const BackwardCall<T>& c) { return {c.dW, c.dR, c.db_ih, c.db_hh}; }
+  static Sums of(const BackwardCall<T>& c) { return {c.dW, c.dR, c.db_ih, c.db_hh, c.dparameters}; }
 
   static Sums scratch(const BackwardCall<T>& c, Workspace& w) {
     const auto take = [&](Index count) { return w.take<T>(c.kernel->gates * c.n.H * count); };
-    T *dW = take(c.n.I), *dR = take(c.n.H), *db_ih = take(1), *db_hh = take(1);
-    return {dW, dR, c.db_ih ? db_ih : nullptr, c.db_hh ? db_hh : nullptr};
+    T *dW = take(c.n.I), *dR = take(c.n.H), *db_ih = take(1), *db_hh = take(1), *dp = w.take<T>(c.kernel->learned * c.n.H);
+    return {dW, dR, c.db_ih ? db_ih : nullptr, c.db_hh ? db_hh : nullptr, c.dparameters ? dp : nullptr};
   }
 };
 
@@ -36,6 +37,7 @@ void add_group(const BackwardCall<T>& c, const Sums<T>& from) {
   add_array<T, Arch>(from.dR, units * c.n.H, c.dR);
   if (c.db_ih) add_array<T, Arch>(from.db_ih, units, c.db_ih);
   if (c.db_hh) add_array<T, Arch>(from.db_hh, units, c.db_hh);
+  if (c.dparameters) add_array<T, Arch>(from.dparameters, c.kernel->learned * c.n.H, c.dparameters);
 }
 
 // One half's part in the sums: its weights' and its bias's.
@@ -58,11 +60,13 @@ struct WeightGradients {
   const Shape<T, Arch>& n;
   const T* D;               // (slots, UB, chunk rows, W) gate gradients
   Half<T> input, recurrent;
+  T* dparameters;           // (L, H), or null
   bool nothing_yet = true;  // the first rows overwrite, the others add
 
   void add_rows(Index rows) {
     for (const Half<T>* half : {&input, &recurrent}) add_matrix(*half, rows);
     for (const Half<T>* half : {&input, &recurrent}) add_bias(*half, rows);
+    for (int k = 0; dparameters && k < n.learned; ++k) add_units(n.slots + k, rows, dparameters + k * n.H);
     nothing_yet = false;
   }
 
@@ -103,14 +107,18 @@ struct WeightGradients {
   // db[g][u] (+)= Σ_rows D[slot[g]][row][u].
   void add_bias(const Half<T>& half, Index rows) const {
     if (!half.db) return;
-    for (int g = 0; g < n.gates; ++g)
-      for (Index ub : share.of(n.UB)) {
-        const int count = n.units_in(ub);
-        T* to = half.db + g * n.H + ub * W;
-        V total = sum_of_rows(D + n.in_chunk(half.slot[g], ub), rows);
-        if (!nothing_yet) total += V::load(to, count);
-        total.store(to, count);
-      }
+    for (int g = 0; g < n.gates; ++g) add_units(half.slot[g], rows, half.db + g * n.H);
+  }
+
+  // sum[u] (+)= Σ_rows D[slot][row][u].
+  void add_units(int slot, Index rows, T* sum) const {
+    for (Index ub : share.of(n.UB)) {
+      const int count = n.units_in(ub);
+      T* to = sum + ub * W;
+      V total = sum_of_rows(D + n.in_chunk(slot, ub), rows);
+      if (!nothing_yet) total += V::load(to, count);
+      total.store(to, count);
+    }
   }
 
   static V sum_of_rows(const T* d, Index rows) {

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 
 import jaxtyping
 import pytest
@@ -17,6 +18,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 # that tests start as well; tests of threads ask for their own number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
+
+# The compiled cells of the tests are kept from run to run, and apart from the user's.
+os.environ.setdefault("THROUGHTIME_CACHE", os.path.join(tempfile.gettempdir(), f"throughtime-tests-{os.getuid()}"))
 
 # A job in the background of a shell ignores Ctrl-C, and so would the programs that the tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

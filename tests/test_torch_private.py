@@ -122,6 +122,18 @@ def test_what_has_moved_costs_speed_or_forward_mode_and_no_right_number(name, mo
         torch.testing.assert_close(got, right, rtol=1e-12, atol=1e-12)
 
 
+def test_operators_are_recorded_and_seen():
+    seen = []
+    with _torch_private.each_operator(seen.append):
+        torch.ones(2).tanh()
+    assert "tanh" in seen, "torch's modes of dispatch have moved: cells of one's own now run on the plain loop."
+    graph = _torch_private.record_operators(lambda x: torch.nn.functional.silu(x), [torch.ones(2)])
+    names = {str(node.target) for node in graph.graph.nodes}
+    assert "aten.sigmoid.default" in names or "aten.exp.default" in names, (
+        "make_fx or torch's table of decompositions has moved: fewer cells of one's own have kernels."
+    )
+
+
 def test_a_tracer_without_the_method_is_left_alone():
     class Builder:
         VariableBuilder = type("VariableBuilder", (), {})

@@ -21,6 +21,16 @@ const Kernel<T>& kernel_for(CellKind kind) {
   __builtin_unreachable();
 }
 
+template <class Arch, class T>
+void kernel_from(const CellTable& cell, LoadedKernel<T>& to) {
+  const CellKernel<T, Arch> kernel = {{cell.form, Vec<T, Arch>::width, phases_of<ForwardPass<T, Arch>, ForwardWalk<T, Arch>>,
+                                       phases_of<BackwardPass<T, Arch>, BackwardWalk<T, Arch>>},
+                                      reinterpret_cast<typename ForwardTraversal<T, Arch>::Tile>(cell.forward),
+                                      reinterpret_cast<typename BackwardTraversal<T, Arch>::Tile>(cell.backward)};
+  static_assert(sizeof kernel == sizeof to.room);
+  __builtin_memcpy(to.room, &kernel, sizeof kernel);
+}
+
 template <class Arch, class T, class F>
 void apply(const T* x, T* y, Index n, F f) {
   using V = Vec<T, Arch>;
@@ -43,6 +53,7 @@ const Functions<T>& functions_for() {
 }
 
 template const Kernel<THROUGHTIME_ELEMENT>& kernel_for<ARCH, THROUGHTIME_ELEMENT>(CellKind);
+template void kernel_from<ARCH, THROUGHTIME_ELEMENT>(const CellTable&, LoadedKernel<THROUGHTIME_ELEMENT>&);
 template const Functions<THROUGHTIME_ELEMENT>& functions_for<ARCH, THROUGHTIME_ELEMENT>();
 
 }  // namespace throughtime

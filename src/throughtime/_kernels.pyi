@@ -23,6 +23,14 @@ def architecture() -> str:
 def architectures() -> list[str]:
     """Those that this machine can run, plainest first."""
 
+def headers() -> str:
+    """A sum over the headers that this extension was compiled from."""
+
+def load_cell(path: str) -> int:
+    """
+    The number of a cell that was compiled against the headers that headers() names, for one architecture and element type. Runs the file's code.
+    """
+
 def residuals_size(cell: object, sizes: Sequence[int], keep: object, float64: bool, arch: object | None = None) -> int:
     """How many elements forward leaves in `residuals`; sizes: (T, B, H)."""
 
@@ -36,6 +44,7 @@ def forward(call: object, results: object) -> None:
     One layer forward over all of time.
 
     call: (cell, xs, state, (W, R, b_ih, b_hh), lengths, reset, restart, reverse, keep, threads, arch);
+    a loaded cell's weights: (W, R, b_ih, b_hh, parameters (P, H) or None);
     results, written: (hs, last, residuals).
     """
 
@@ -44,7 +53,7 @@ def backward(call: object, run: object, arriving: object, results: object) -> No
     The same layer backward.
 
     call: as forward's; run: (hs, residuals) of forward; arriving: (dhs, dlast, clip);
-    results, written: (dxs, dstate, (dW, dR, db_ih, db_hh), drestart).
+    results, written: (dxs, dstate, (dW, dR, db_ih, db_hh), drestart); a loaded cell's: (dW, dR, db_ih, db_hh, dparameters (L, H) or None).
     """
 
 def forward_layers(call: object, results: object) -> None:

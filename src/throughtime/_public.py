@@ -11,7 +11,7 @@ from . import auditing as auditing
 from . import training as training
 from .data import Batch as Batch, TokenStream as TokenStream
 from .models import LanguageModel as LanguageModel, SequenceModel as SequenceModel
-from .kernels import set_kernels as set_kernels, set_threads as set_threads
+from .kernels import compile_cell as compile_cell, set_kernels as set_kernels, set_threads as set_threads
 from .nn import (
     RNN as RNN,
     GRU as GRU,

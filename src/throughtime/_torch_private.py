@@ -6,7 +6,9 @@
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import Any, final
@@ -83,6 +85,45 @@ def forward_mode_is_active() -> bool:
     torch itself refuses forward mode through the node.
     """
     return getattr(forward_ad, "_current_level", -1) >= 0
+
+
+def record_operators(function: Callable[..., Any], tensors: Sequence[Tensor]) -> torch.fx.GraphModule:
+    """The operators that ``function`` calls on tensors of these shapes and types, also those of autograd inside it.
+
+    ``make_fx`` and the table of decompositions are public in torch.fx and torch.export only under names that say they may change. If they
+    disappear, the import fails, and the cells of one's own run on the plain loop.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    return make_fx(function, decomposition_table=_decompositions(), tracing_mode="fake", _allow_non_fake_inputs=True)(*tensors)
+
+
+@contextmanager
+def each_operator(seen: Callable[[str], None]) -> Iterator[None]:
+    """Calls ``seen`` with the name of every operator that torch runs inside.
+
+    Modes of dispatch are documented under a private name. If it disappears, the import fails, and the cells of one's own run on the plain
+    loop.
+    """
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    with Watch():
+        yield
+
+
+@cache
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    """Into torch's core operators, but for those whose gradient is simpler as it is."""
+    from torch._decomp import core_aten_decompositions
+
+    table: dict[Any, Callable[..., Any]] = dict(core_aten_decompositions())
+    whole = ("tanh_backward", "sigmoid_backward", "threshold_backward", "select_backward", "slice_backward", "stack", "unbind")
+    return {op: rule for op, rule in table.items() if op.overloadpacket.__name__ not in whole}
 
 
 def let_compile_see(kind: type[nn.Module]) -> None:

@@ -49,6 +49,8 @@ FLAGS = [
     ["--cell", "lstm", "--forget-bias", "1", "--layers", "2", "--dropout", "0.2", "--schedule", "cosine", "--warmup", "3"],
     ["--cell", "lstm", "--chrono", "20", "--optimizer", "adamw", "--weight-decay", "0.01", "--embedding", "0"],
     ["--cell", "gru", "--embedding", "6", "--tied", "--init", "orthogonal", "--clip-value", "0.1", "--clip", "0"],
+    ["--cell", "peephole-lstm", "--forget-bias", "1"],
+    ["--cell", "throughtime.cells.zoo:NBRC", "--layers", "2"],
     ["--initial", "random", "--schedule", "exponential", "--decay", "0.5", "--decay-after", "0", "--epochs", "1", "--eval-every", "5"],
     ["--minutes", "0.002", "--save-every", "0", "--seed", "7"],
 ]

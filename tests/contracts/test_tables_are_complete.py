@@ -13,6 +13,7 @@ from throughtime.cells import AbstractCell
 from throughtime.gradients import AbstractGradient
 from throughtime.models import AbstractModel
 from throughtime.nn import AbstractInitial, AbstractInitialiser
+from throughtime.training.options import GALLERY
 
 TABLES = [
     (AbstractCell, tt.cells, CELLS),
@@ -32,6 +33,11 @@ def public(family: type, room) -> set[type]:
 def test_every_public_member_stands_in_its_table(family, room, table):
     missing = public(family, room) - {type(row) for row in table}
     assert not missing, f"add a row for each of {sorted(m.__name__ for m in missing)}"
+
+
+def test_the_gallery_is_whole_and_named_at_the_shell():
+    assert public(AbstractCell, tt.cells.zoo) == set(tt.cells.zoo.NAMES.values())
+    assert tuple(tt.cells.zoo.NAMES) == GALLERY
 
 
 def test_a_missing_member_is_seen():

@@ -66,7 +66,7 @@ def product(model: SequenceModel, batch: Batch, method: AbstractGradient = FullB
     r = model.recurrence
     b = r.bias_ih_l0.grad if r.bias else None
     if r.bias:
-        assert b.equal(r.bias_hh_l0.grad)  # the text's one bias is the sum of two; the gradient of either is the gradient of the sum
+        same(b, r.bias_hh_l0.grad)  # the text's one bias is the sum of two; the gradient of either is the gradient of the sum
     c = model.head.bias
     s0 = r.initial.grad[:, 0] if r.initial_rule.learnable and r.initial.grad is not None else None
     return loss, Weights(r.weight_ih_l0.grad, r.weight_hh_l0.grad, model.head.weight.grad, b, None if c is None else c.grad, s0)

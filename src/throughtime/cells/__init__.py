@@ -18,6 +18,7 @@ from ._elman import Elman as Elman
 from ._gru import GRU as GRU
 from ._leaky import Leaky as Leaky
 from ._lstm import LSTM as LSTM
+from . import zoo as zoo
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from .._version import __version__
 from ..cells import GRU
-from ..kernels import architecture, architectures, serves
+from ..kernels import architecture, architectures, cache_about, compiler_about, serves
 from ._app import Call
 from ._table import show_facts
 from ._verbs import Info
@@ -29,11 +29,17 @@ def facts() -> dict[str, str]:
         "devices": ", ".join(devices + (["mps"] if torch.backends.mps.is_available() else [])),
         "threads": str(torch.get_num_threads()),
         "kernels": kernels(),
+        "own cells": own_cells(),
     }
+
+
+def own_cells() -> str:
+    """Where the kernels of cells of one's own are kept, and who compiles them."""
+    return f"{cache_about()}; {compiler_about()}"
 
 
 def kernels() -> str:
     """Which kernels serve, and why where it is not the packed ones."""
     if (why := serves(GRU(), torch.empty(0))) != "fast":
         return why
-    return f"fast: packed for {architecture()} (this machine can run {', '.join(architectures())}); the plain loop for cells of your own"
+    return f"fast: packed for {architecture()} (this machine can run {', '.join(architectures())}), your own cells when first used"

@@ -237,7 +237,7 @@ def _shown(value: Any) -> str:
 
 def _free_name(run: AnyRun) -> Path:
     stem = run.source.files[0].stem.strip("-.") or run.task
-    name = f"{stem}-{run.network.cell}{run.network.hidden}"
+    name = f"{stem}-{run.network.cell.replace(':', '-')}{run.network.hidden}"
     number = 1
     while (path := Path("runs") / f"{name}-{number}").exists():
         number += 1

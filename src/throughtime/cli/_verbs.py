@@ -265,6 +265,14 @@ class Demo:
 
 
 @dataclass(frozen=True)
+class Cache:
+    """The compiled kernels of cells of your own: where they are, how many and how large."""
+
+    clear: bool = False
+    """Remove them all; each is compiled again when it is next used."""
+
+
+@dataclass(frozen=True)
 class Completion:
     """A script that lets the shell complete verbs, flags and their values.
 

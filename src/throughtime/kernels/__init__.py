@@ -10,6 +10,13 @@ from ._choice import (
 from ._cross_entropy import linear_cross_entropy as linear_cross_entropy, logits_memory as logits_memory
 from ._dispatch import backward as backward, forward as forward, states as states
 from ._fast import architecture as architecture, architectures as architectures
+from .generated import (
+    cache_about as cache_about,
+    clear_cache as clear_cache,
+    compile_cell as compile_cell,
+    compiler_about as compiler_about,
+    learned_vectors as learned_vectors,
+)
 from ._memory import MemoryUse as MemoryUse, memory_use as memory_use
 from ._table import TABLE as TABLE, OnnxOperator as OnnxOperator, known as known
 from ._recurrence import is_watched as is_watched, recurrence as recurrence, serves as serves

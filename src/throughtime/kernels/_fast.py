@@ -1,4 +1,4 @@
-"""The extension's packed, fused CPU kernels for the simple network, GRU and LSTM: the same two functions as the plain loop.
+"""The extension's packed, fused CPU kernels: the same two functions as the plain loop, for the cells of ``_table`` and for one's own.
 
 T time · B batch · I input · H hidden · G gates · S states.
 """
@@ -11,7 +11,8 @@ from torch import Tensor
 from .._check import InputError
 from .._shapes import State
 from ..cells import AbstractCell
-from ._table import TABLE, known
+from . import generated
+from ._table import known
 from ._types import FORWARD, Gradients, LayerParameters, Run, Traversal, flat
 
 _missing: str | None = None  # why there is no extension; every caller checks it first
@@ -55,13 +56,11 @@ def supports(cell: AbstractCell, xs: Tensor) -> str | None:
     _check_architecture()
     if _missing is not None:
         return _missing
-    if known(cell) is None:
-        return f"there is no kernel for {cell}; there are for {', '.join(str(row.cell) for row in TABLE)}"
     if xs.device.type != "cpu":
         return f"the input is on {xs.device}; the kernels run on the CPU"
     if xs.dtype not in (torch.float32, torch.float64):
         return f"the input is {xs.dtype}; the kernels are for float32 and float64"
-    return None
+    return None if known(cell) is not None else generated.why_not(cell, xs.dtype) or None  # compiled here, at its first use
 
 
 def forward(
@@ -115,13 +114,22 @@ def backward(
     dstate = tuple(map(_like, state))
     drestart = None if traversal.restart is None else tuple(map(_like, traversal.restart))
     d = parameters.map(_like)
+    own = _vector_gradients(cell, state[0])
     _kernels.backward(
         _call(cell, xs, state, parameters, traversal, keep, threads, arch),
         (run.hs, residuals),
         (_contiguous(dhs), None if dlast is None else _dense(dlast), clip),
-        (dxs, dstate, flat(d), drestart),
+        (dxs, dstate, (*flat(d), *own), drestart),
     )
-    return Gradients(dxs, dstate, d, drestart)
+    return Gradients(dxs, dstate, d, drestart, *own)
+
+
+def _vector_gradients(cell: AbstractCell, like: Tensor) -> tuple[Tensor | None, ...]:
+    """Where the gradients of the learned vectors of one's own cell go, (L, H) or None. Nothing for a cell of the table."""
+    if known(cell) is not None:
+        return ()
+    learned = generated.known(cell).source.learned
+    return (like.new_empty(learned, like.shape[-1]) if learned else None,)
 
 
 def forward_layers(call: tuple[object, ...], results: tuple[object, ...]) -> None:
@@ -152,7 +160,7 @@ def states(cell: AbstractCell, state: State, run: Run) -> State:
 
 def residual_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep: Keep, arch: str | None = None) -> int | torch.SymInt:
     """How many numbers ``forward`` keeps as residuals, for ``shape`` (T, B, H); T and B may be symbols if the gates are kept."""
-    (T, B, H), kind, float64 = shape, number_of(cell), dtype == torch.float64
+    (T, B, H), kind, float64 = shape, number_of(cell, dtype, arch), dtype == torch.float64
     if keep == "fast":
         return T * B * _kernels.residuals_size(kind, (1, 1, int(H)), keep, float64, arch)
     return _kernels.residuals_size(kind, (int(T), int(B), int(H)), keep, float64, arch)
@@ -177,11 +185,20 @@ def _check_architecture() -> None:
         raise InputError(_wrong_architecture)
 
 
-def number_of(cell: AbstractCell) -> int:
-    """The extension's number for a cell."""
-    row = known(cell)
-    assert row is not None, "callers have asked supports()"
-    return getattr(_kernels, row.name.upper())
+def number_of(cell: AbstractCell, dtype: torch.dtype = torch.float32, arch: str | None = None) -> int:
+    """The extension's number for a cell; for one's own cell also of the type and the architecture."""
+    if (row := known(cell)) is not None:
+        return getattr(_kernels, row.name.upper())
+    number = generated.number(generated.known(cell), dtype, arch)
+    assert isinstance(number, int), f"callers have asked supports(): {number}"
+    return number
+
+
+def _own_vectors(cell: AbstractCell, H: int, like: Tensor) -> tuple[Tensor | None, ...]:
+    """What follows the weights of one's own cell: its own vectors (P, H) or None. Nothing for a cell of the table."""
+    if known(cell) is not None:
+        return ()
+    return (generated.own_vectors(cell, generated.known(cell).names, H, like),)
 
 
 def _call(
@@ -195,10 +212,11 @@ def _call(
     arch: str | None,
 ) -> tuple[object, ...]:
     """The arguments that forward and backward share."""
-    weights = tuple(map(_contiguous, flat(parameters)))
+    weights = (*map(_contiguous, flat(parameters)), *_own_vectors(cell, state[0].shape[-1], xs))
     restart = None if traversal.restart is None else _dense(traversal.restart)
     lengths, reset = _contiguous(traversal.lengths), _contiguous(traversal.reset)
-    return number_of(cell), xs, state, weights, lengths, reset, restart, traversal.reverse, keep, threads or torch.get_num_threads(), arch
+    number = number_of(cell, xs.dtype, arch)
+    return number, xs, state, weights, lengths, reset, restart, traversal.reverse, keep, threads or torch.get_num_threads(), arch
 
 
 def _contiguous(t: Tensor | None) -> Tensor | None:

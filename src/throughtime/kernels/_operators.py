@@ -24,7 +24,7 @@ from .._torch_private import functorch_is_active
 from ..cells import AbstractCell
 from . import _fast
 from ._choice import get_threads
-from ._table import BY_NAME, known
+from ._names import name_of, named
 from ._types import LayerParameters, Parameters, Run, Traversal, flat, from_flat
 from ._unrolled import named_leaves, pulled_back
 
@@ -77,9 +77,9 @@ def operator(
 ) -> tuple[Tensor, State]:
     """One layer as a node of the graph; parameters with the gate axis. ``cell`` is one that the kernels support."""
     restart = list(traversal.restart or ())
-    row = known(cell)
-    assert row is not None, "the caller has asked supports(), which answers from the same table"
-    layer = _Layer(row.name, xs, list(state), *flat(parameters), traversal.lengths, traversal.reset, restart, traversal.reverse, clip, keep)
+    layer = _Layer(
+        name_of(cell), xs, list(state), *flat(parameters), traversal.lengths, traversal.reset, restart, traversal.reverse, clip, keep
+    )
     hs, *last, _ = _call(torch.ops.throughtime.recurrence, _forward_gradient, *layer)
     return hs, tuple(last)
 
@@ -89,7 +89,7 @@ def operator(
 
 def _forward(*arguments: Any) -> list[Tensor]:
     layer = _Layer(*arguments)
-    cell = BY_NAME[layer.cell].cell
+    cell = named(layer.cell)
     run = _fast.forward(
         cell, layer.xs, tuple(layer.state), layer.parameters, layer.traversal, keep=layer.keep, clean=True, threads=get_threads()
     )
@@ -100,7 +100,7 @@ def _forward(*arguments: Any) -> list[Tensor]:
 def _forward_fake(*arguments: Any) -> list[Tensor]:
     layer = _Layer(*arguments)
     T, B, H = *layer.xs.shape[:2], layer.R.shape[-1]
-    size = _fast.residual_numbers(BY_NAME[layer.cell].cell, layer.xs.dtype, (T, B, H), layer.keep)
+    size = _fast.residual_numbers(named(layer.cell), layer.xs.dtype, (T, B, H), layer.keep)
     return [layer.xs.new_empty(T, B, H), *(layer.xs.new_empty(B, H) for _ in layer.state), layer.xs.new_empty(size)]
 
 
@@ -123,7 +123,7 @@ def _backward(*arguments: Any) -> list[Tensor]:
     layer, (hs, residuals, dhs, dlast, needs_dxs) = _Layer(*arguments[:_FIELDS]), arguments[_FIELDS:]
     run = Run(hs, (), (*(s.contiguous() for s in layer.state), residuals))
     d = _fast.backward(
-        BY_NAME[layer.cell].cell, layer.xs, layer.parameters, run, dhs, tuple(dlast), layer.traversal, clip=layer.clip, needs_dxs=needs_dxs,
+        named(layer.cell), layer.xs, layer.parameters, run, dhs, tuple(dlast), layer.traversal, clip=layer.clip, needs_dxs=needs_dxs,
         keep=layer.keep, threads=get_threads(),
     )  # fmt: skip
     dxs = layer.xs.new_empty(0) if d.dxs is None else d.dxs
@@ -147,7 +147,7 @@ def _backward_gradient(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, .
     def first(given: dict[str, Tensor]) -> dict[str, Tensor]:
         ends = tuple(given.get(f"dlast.{k}") for k in range(len(dlast)))
         own = {name: leaf for name, leaf in given.items() if name not in arriving}
-        return pulled_back(BY_NAME[layer.cell].cell, own, layer.traversal, given.get("dhs"), ends)
+        return pulled_back(named(layer.cell), own, layer.traversal, given.get("dhs"), ends)
 
     gradients, pull = torch.func.vjp(first, leaves)  # pyright: ignore[reportAssignmentType]
     asked = {name: g for (name, d), g in zip(gradients.items(), grads, strict=True) if g is not None and g.shape == d.shape}

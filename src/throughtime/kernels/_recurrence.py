@@ -8,6 +8,8 @@ and functionalize, for subclasses of Tensor, and under a transform for a cell wi
 (``_unrolled``). A gradient of the gradient, or of many adjoints at once, is a differentiable recomputation of the same graph.
 """
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -24,10 +26,11 @@ from .._torch_private import (
     is_fake,
 )
 from ..cells import AbstractCell
-from . import _fast
+from . import _fast, generated
 from ._choice import get_kernels
 from ._dispatch import backward, forward
 from ._operators import operator, refuse_clipped_adjoint
+from ._table import known
 from ._types import FORWARD, Gradients, LayerParameters, Memory, Parameters, Run, Traversal, flat, from_flat
 from ._unrolled import named_leaves, pulled_back, unrolled
 
@@ -65,9 +68,25 @@ def recurrence(
     """
     if torch.compiler.is_compiling() or functorch_is_active() or forward_mode_is_active() or is_watched(xs):
         return _transformed(cell, xs, state, parameters, traversal, clip_adjoint, memory)
+    if _is_graph(cell, xs, clip_adjoint):
+        return unrolled(cell, xs, state, _with_gate_axis(cell, *flat(parameters)), traversal)
     restart, keep = traversal.restart or (), memory if torch.is_grad_enabled() else "none"
-    hs, *last = _Recurrence.apply(cell, traversal, clip_adjoint, keep, len(state), xs, *state, *flat(parameters), *restart)  # type: ignore[misc]
+    own = known(cell) is None and get_kernels() == "fast" and _fast.supports(cell, xs) is None
+    vectors = generated.known_learned(cell) if own else ()
+    inputs = (xs, *state, *flat(parameters), *restart, *vectors)
+    hs, *last = _Recurrence.apply(cell, traversal, clip_adjoint, keep, len(state), *inputs)  # type: ignore[misc]
     return hs, tuple(last)
+
+
+def _is_graph(cell: AbstractCell, xs: Tensor, clip: float | None) -> bool:
+    """Whether autograd's graph serves best: for a cell without a kernel and without a derivative by hand, each step of the plain loop's
+    way back would differentiate the cell anew."""
+    if known(cell) is not None or (get_kernels() == "fast" and _fast.supports(cell, xs) is None):
+        return False
+    if generated.learned_vectors(cell):
+        refuse_clipped_vectors(cell, clip)
+        return True
+    return get_kernels() == "fast" and clip is None and not generated.differentiated_by_hand(cell)
 
 
 def is_watched(xs: Tensor) -> bool:
@@ -90,16 +109,20 @@ def has_own_operations(t: Tensor) -> bool:
     return type(t).__torch_dispatch__ is not plain.__torch_dispatch__  # type: ignore[attr-defined]
 
 
-def serves(cell: AbstractCell, xs: Tensor) -> str:
-    """Which kernels run this cell on this input: "fast", or "plain: " with the reason.
+def serves(cell: AbstractCell, xs: Tensor | None = None) -> str:
+    """Which kernels run this cell on this input: "fast", or "plain: " with the reason. A cell of one's own is compiled if it was not yet.
+
+    Args:
+        cell: the step.
+        xs: any input of the type and device that is meant; None: float32 on the CPU.
 
     >>> from throughtime.cells import Elman
-    >>> serves(Elman(torch.sin), torch.zeros(7, 4, 2)).split(":")[0]  # a bare callable has no packed kernel
-    'plain'
+    >>> serves(Elman(lambda a: torch.softmax(a, -1)))  # doctest: +ELLIPSIS
+    'plain: softmax in step of Elman (...) mixes units, and a kernel computes each unit by itself'
     """
     if get_kernels() == "plain":
         return "plain: asked for"
-    why = _fast.supports(cell, xs)
+    why = _fast.supports(cell, torch.empty(0) if xs is None else xs)
     return "fast" if why is None else f"plain: {why}"
 
 
@@ -108,7 +131,8 @@ def _transformed(
 ) -> tuple[Tensor, State]:
     """The recurrence under torch.compile, torch.func, forward mode, or a mode that sees every operation."""
     parameters = _with_gate_axis(cell, *flat(stored))
-    if _is_unrolled() or get_kernels() == "plain" or _fast.supports(cell, xs) is not None or (has_own_operations(xs) and not is_fake(xs)):
+    graph = _is_unrolled() or (known(cell) is None and generated.has_vectors(cell))
+    if graph or get_kernels() == "plain" or _fast.supports(cell, xs) is not None or (has_own_operations(xs) and not is_fake(xs)):
         refuse_clipped_adjoint(clip)
         return unrolled(cell, xs, state, parameters, traversal)
     keep = memory if torch.is_grad_enabled() or functorch_is_active() else "none"
@@ -134,7 +158,7 @@ class _Recurrence(torch.autograd.Function):
         keep = keep if any(ctx.needs_input_grad) else "none"
         run = forward(cell, xs, state, parameters, traversal, clip=clip, keep=keep)
         ctx.kernels, ctx.graph = run.kernels, run.graph
-        ctx.cell, ctx.traversal, ctx.clip, ctx.keep, ctx.S = cell, traversal, clip, keep, S
+        ctx.cell, ctx.traversal, ctx.clip, ctx.keep, ctx.S, ctx.inputs = cell, traversal, clip, keep, S, len(rest)
         ctx.set_materialize_grads(False)
         if keep != "none":
             ctx.save_for_backward(xs, *rest, run.hs, *run.residuals)
@@ -145,16 +169,37 @@ class _Recurrence(torch.autograd.Function):
         S, restarts = ctx.S, len(ctx.traversal.restart or ())
         xs, *saved = ctx.saved_tensors
         state, stored, restart = tuple(saved[:S]), saved[S : S + 4], tuple(saved[S + 4 : S + 4 + restarts])
-        hs, *residuals = saved[S + 4 + restarts :]
+        vectors, (hs, *residuals) = saved[S + 4 + restarts : ctx.inputs], saved[ctx.inputs :]
         run = Run(hs, (), tuple(residuals), ctx.kernels, ctx.graph)
         traversal = replace(ctx.traversal, restart=restart) if restarts else ctx.traversal
         parameters, needs_dxs = _with_gate_axis(ctx.cell, *stored), ctx.needs_input_grad[5]
         if torch.is_grad_enabled() or any(map(is_batched, (dhs, *dlast))):  # create_graph: this gradient is to be differentiated itself
+            refuse_gradient_of_vectors(ctx.cell, vectors)
             d = _differentiable(ctx.cell, xs, state, parameters, traversal, ctx.clip, dhs, dlast)
         else:
-            d = backward(ctx.cell, xs, parameters, run, dhs, dlast, traversal, clip=ctx.clip, needs_dxs=needs_dxs, keep=ctx.keep)
+            with generated.with_learned(ctx.cell, vectors) if vectors else nullcontext(ctx.cell) as cell:
+                d = backward(cell, xs, parameters, run, dhs, dlast, traversal, clip=ctx.clip, needs_dxs=needs_dxs, keep=ctx.keep)
         weights = (None if g is None else g.view(p.shape) for p, g in zip(stored, flat(d.parameters), strict=True))
-        return None, None, None, None, None, d.dxs, *d.dstate, *weights, *(d.drestart or ())
+        own = (g.sum_to_size(p.shape) for p, g in zip(vectors, () if d.vectors is None else d.vectors, strict=True))
+        return None, None, None, None, None, d.dxs, *d.dstate, *weights, *(d.drestart or ()), *own
+
+
+def refuse_clipped_vectors(cell: AbstractCell, clip: float | None) -> None:
+    """Refuse to clip adjoints where the plain loop serves a cell with learned vectors."""
+    if clip is not None:
+        raise NotImplementedError(
+            f"clip_adjoint is {clip}, for {type(cell).__name__}, which has learned vectors of its own: without a kernel, their "
+            "gradient is autograd's, which clips nothing at each step. Leave clip_adjoint away; compile_cell says what is missing."
+        )
+
+
+def refuse_gradient_of_vectors(cell: AbstractCell, vectors: Sequence[Tensor]) -> None:
+    """Refuse the gradient of a gradient where a cell has learned vectors."""
+    if vectors:
+        raise NotImplementedError(
+            f"a gradient of the gradient was asked of {type(cell).__name__}, which has learned vectors of its own; its kernel has the "
+            "first gradient alone. Use throughtime.set_kernels('plain') for it."
+        )
 
 
 def _differentiable(

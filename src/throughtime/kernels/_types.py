@@ -131,3 +131,4 @@ class Gradients(NamedTuple):
     dstate: State  # S tensors (B, H)
     parameters: LayerParameters  # shaped as the parameters
     drestart: State | None  # S tensors (B, H)
+    vectors: Tensor | None = None  # (L, H) of the cell's own learned vectors

@@ -17,6 +17,7 @@ from typing import final
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .._shapes import State
 from ..cells import AbstractCell
@@ -57,12 +58,13 @@ def unrolled(
     if traversal.lengths is not None:  # padding may hold anything, NaN too, and must not reach a gradient
         active_steps = torch.arange(T, device=xs.device).unsqueeze(1) < traversal.lengths.to(xs.device)  # (T, B)
         xs = torch.where(active_steps.view(*active_steps.shape, *[1] * (xs.ndim - 2)), xs, 0)
-    wxs = _input_half(xs, parameters, variation)
+    wxs = _input_half(xs, parameters, variation).unbind(0)  # the gradient of wxs[t] would be as long as all of them
+    gates, rows = R.shape[:2], R.flatten(0, 1)
     hs: list[Tensor] = [xs] * T
     for t in reversed(range(T)) if traversal.reverse else range(T):
         active = None if active_steps is None else active_steps[t].unsqueeze(1)  # (B, 1)
         before = state if traversal.reset is None else _restarted(state, traversal, t)
-        rh = _recurrent_half(before[0], R, parameters.b_hh, variation)
+        rh = _recurrent_half(before[0], rows, parameters.b_hh, variation).unflatten(-1, gates)
         after = cell.step(wxs[t], rh, before)
         after = after if variation.projection is None else (after[0] @ variation.projection.T, *after[1:])  # (3)
         if variation.zoneout is not None:
@@ -111,19 +113,22 @@ def _input_half(xs: Tensor, parameters: LayerParameters, variation: Variation) -
     if isinstance(parameters, RecurrentParameters):
         return xs
     W, R, b_ih, _ = parameters
-    wxs = xs @ W.flatten(0, 1).T
-    wxs = wxs if variation.normalise_wx is None else variation.normalise_wx(wxs)  # (2)
-    wxs = wxs if b_ih is None else wxs + b_ih.flatten()
-    return wxs.unflatten(-1, R.shape[:2])
+    return _affine(xs, W.flatten(0, 1), b_ih, variation.normalise_wx).unflatten(-1, R.shape[:2])
 
 
-def _recurrent_half(h: Tensor, R: Tensor, b_hh: Tensor | None, variation: Variation) -> Tensor:
-    """rh (B, G, H)."""
+def _recurrent_half(h: Tensor, rows: Tensor, b_hh: Tensor | None, variation: Variation) -> Tensor:
+    """rh (B, G·H), from R as (G·H, P)."""
     h = h if variation.recurrent_mask is None else variation.recurrent_mask * h  # (1)
-    rh = h @ R.flatten(0, 1).T
-    rh = rh if variation.normalise_rh is None else variation.normalise_rh(rh)  # (2)
-    rh = rh if b_hh is None else rh + b_hh.flatten()
-    return rh.unflatten(-1, R.shape[:2])
+    return _affine(h, rows, b_hh, variation.normalise_rh)
+
+
+def _affine(x: Tensor, rows: Tensor, bias: Tensor | None, normalise: Normalise | None) -> Tensor:
+    """x (…, K) by (G·H, K), normalised, plus (G, H) as (G·H,)."""
+    bias = None if bias is None else bias.flatten()
+    if normalise is None:
+        return functional.linear(x, rows, bias)
+    product = normalise(x @ rows.T)  # (2)
+    return product if bias is None else product + bias
 
 
 def _restarted(state: State, traversal: Traversal, t: int) -> State:

@@ -11,9 +11,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .. import _check
+from .._check import InputError
 from .._shapes import State
 from ..cells import AbstractCell
-from ..kernels import LayerParameters, Memory, Parameters, RecurrentParameters, recurrence
+from ..kernels import LayerParameters, Memory, Parameters, RecurrentParameters, learned_vectors, recurrence
 from ._initial import AbstractInitial, Zeros
 from ._initialisers import AbstractInitialiser, TorchUniform
 from ._rows import Rows
@@ -71,6 +72,11 @@ class Recurrence(nn.Module):
         self.hidden_size = _check.positive("hidden_size", hidden_size)
         self.num_layers = _check.positive("num_layers", num_layers)
         self.dropout = _check.fraction("dropout", dropout)
+        if learned_vectors(cell) and num_layers > 1:
+            raise InputError(
+                f"num_layers is {num_layers}, and {type(cell).__name__} has learned vectors of its own, which all layers would share; "
+                "expected 1. Stack Recurrences of one layer, each with a cell of its own."
+            )
         rows = cell.gates * hidden_size
         for layer in range(num_layers):
             columns = input_size if layer == 0 else hidden_size

@@ -33,7 +33,7 @@ from torch.nn import functional
 
 from .._shapes import State
 from ..cells import AbstractCell
-from ..kernels import FORWARD, Gradients, Parameters, Traversal, flat
+from ..kernels import FORWARD, Gradients, Parameters, Traversal, flat, learned_vectors
 from ._layer_trace import LayerTrace
 from ._linearised import LinearisedStack
 from ._rows import Rows, TableProduct
@@ -171,6 +171,10 @@ class Trace:
         if dhs is not None:
             self._gather(dhs)
         self._add_weights([flat(d.parameters) for d in found])
+        for d in found:
+            if d.vectors is not None:
+                vectors = learned_vectors(self.stack.cell)
+                add_to_grads(vectors, (g.sum_to_size(p.shape) for p, g in zip(vectors, d.vectors, strict=True)))
         return self._to_carried(found)
 
     def _to_carried(self, found: list[Gradients]) -> State:

@@ -1,5 +1,9 @@
 """What the options of every run stand for: the cell, the gradient method, the device."""
 
+import importlib
+import inspect
+import os
+import sys
 from collections.abc import Callable
 
 import torch
@@ -37,6 +41,47 @@ def build_cell(network: StackOptions) -> cells.AbstractCell:
             return cells.GRU()
         case "lstm":
             return cells.LSTM()
+        case name:
+            return made_cell(cells.zoo.NAMES[name] if name in cells.zoo.NAMES else imported_cell(name), network.hidden)
+
+
+def made_cell(kind: type[cells.AbstractCell], hidden: int) -> cells.AbstractCell:
+    """A cell of a class whose fields all have defaults, but for ``hidden_size``."""
+    wanted = inspect.signature(kind).parameters.values()
+    needed = [
+        p.name for p in wanted if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name != "hidden_size"
+    ]
+    if needed:
+        raise InputError(
+            f"--cell names {kind.__name__}, which cannot be made without {', '.join(needed)}; expected a class whose arguments all have "
+            "defaults, but for hidden_size. Name a subclass or a function with these filled in."
+        )
+    return kind(**({"hidden_size": hidden} if any(p.name == "hidden_size" for p in wanted) else {}))
+
+
+def imported_cell(place: str) -> type[cells.AbstractCell]:
+    """The class that MODULE:CLASS names; modules of the working folder are found too.
+
+    Raises:
+        InputError: there is no such module or class, or it is no cell.
+    """
+    module, _, name = place.partition(":")
+    sys.path.append(os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except Exception as error:
+        raise InputError(
+            f"the cell is {place}, and {module} cannot be imported ({type(error).__name__}: {error}); expected a Python module that is "
+            "installed or in this folder. A run needs the module that it was trained with."
+        ) from None
+    finally:
+        sys.path.remove(os.getcwd())
+    if not (isinstance(found, type) and issubclass(found, cells.AbstractCell)):
+        raise InputError(
+            f"the cell is {place}, and {module} has {'no such name' if found is None else f'{found!r:.80} there'}; expected a class that "
+            "derives from throughtime.cells.AbstractCell. See examples/your_own_cell.py."
+        )
+    return found
 
 
 def check_memory(build: Callable[[], AbstractModel], loop: LoopOptions, remedy: str = "") -> None:

@@ -87,8 +87,10 @@ class RunFolder:
                         "again."
                     )
                 try:
-                    return cls(path, msgspec.convert(run, TASKS[kind][0], dec_hook=path_of_string))
-                except msgspec.ValidationError as error:
+                    config = msgspec.convert(run, TASKS[kind][0], dec_hook=path_of_string)
+                    config.network.check_cell()
+                    return cls(path, config)
+                except (msgspec.ValidationError, InputError) as error:
                     raise InputError(
                         f"{path / 'config.json'} cannot be used: {error}; expected what throughtime wrote. Restore it, or train again."
                     ) from None

@@ -66,7 +66,8 @@ class TextOptions:
             _numbers.positive("`min_count`", self.min_count)
 
 
-Cell = Literal["rnn", "gru", "lstm"]
+CELLS = ("rnn", "gru", "lstm")
+GALLERY = ("mgu", "ugrnn", "coupled-lstm", "peephole-lstm", "ctrnn", "cfc", "star", "nbrc")  # cells.zoo.NAMES, which imports torch
 _WIDEST, _DEEPEST = 1_000_000, 1000  # a configuration is a stranger's word: nothing is built beyond
 
 
@@ -74,8 +75,9 @@ _WIDEST, _DEEPEST = 1_000_000, 1000  # a configuration is a stranger's word: not
 class StackOptions:
     """The recurrent network."""
 
-    cell: Cell = "gru"
-    """The simple (Elman) network, the gated recurrent unit, or long short-term memory."""
+    cell: Annotated[str, Flag("{rnn,gru,lstm}")] = "gru"
+    """The simple (Elman) network, the gated recurrent unit, or long short-term memory; one of throughtime.cells.zoo by its name, such as
+    mgu; or MODULE:CLASS, a cell of your own in a Python module that can be imported here."""
     activation: Annotated[
         Literal["tanh", "relu", "identity", "sigmoid"] | None, Flag("{tanh,relu,identity,sigmoid}", "tanh", rare=True)
     ] = None
@@ -97,6 +99,7 @@ class StackOptions:
 
     def check(self) -> None:
         """Refuse what means nothing."""
+        self.check_cell()
         if self.activation is not None and self.cell != "rnn":
             raise InputError(
                 f"`activation='{self.activation}'` is given with `cell='{self.cell}'`; expected `cell='rnn'`, the only one whose "
@@ -115,6 +118,16 @@ class StackOptions:
                     f"{name} is given with `cell='rnn'`; expected `cell='gru'` or lstm: it needs a cell with a gate that keeps memory. "
                     "Leave one out."
                 )
+
+    def check_cell(self) -> None:
+        """Refuse a word that names no cell."""
+        module, colon, name = self.cell.partition(":")
+        if self.cell in (*CELLS, *GALLERY) or (colon and name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+            return
+        raise InputError(
+            f"--cell is {self.cell!r}; expected one of {', '.join((*CELLS, *GALLERY))}, or MODULE:CLASS for a cell of your own. Name one "
+            "of them."
+        )
 
 
 @final

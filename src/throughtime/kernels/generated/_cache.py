@@ -1,0 +1,137 @@
+"""Compiled cells in the user's cache folder, each a file that is whole or absent.
+
+A file is what the compiler wrote and 64 bytes more: the sum (SHA-256) over the compiler's bytes and the file's key. It is loaded only if
+the sum is right, so that a file that is cut off, changed or meant for another key is never run, and made anew. The folder belongs to the
+user alone; a folder that others may write to is not used.
+"""
+
+import hashlib
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+MOST_BYTES = 256 * 2**20
+_SUM = 64  # bytes of a sum in hexadecimal
+
+
+def folder() -> Path:
+    """Where compiled cells are kept: ``THROUGHTIME_CACHE``, or throughtime in the user's cache folder."""
+    if given := os.environ.get("THROUGHTIME_CACHE"):
+        return Path(given).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "throughtime"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "throughtime"
+
+
+def entries() -> list[Path]:
+    """Every compiled cell."""
+    with suppress(OSError):
+        return [p for p in folder().iterdir() if p.suffix == ".cell"]
+    return []
+
+
+def size() -> int:
+    """Bytes of all compiled cells."""
+    total = 0
+    for path in entries():
+        with suppress(OSError):
+            total += path.stat().st_size
+    return total
+
+
+def cache_about() -> str:
+    """Where compiled cells are kept, how many and how large."""
+    return f"{folder()}: {len(entries())} compiled cells, {size() / 2**20:.1f} MB of at most {MOST_BYTES // 2**20}"
+
+
+def clear_cache() -> int:
+    """Remove every compiled cell, and what killed compilers have left. Returns how many cells there were."""
+    found = entries()
+    with suppress(OSError):
+        found_and_left = [p for p in folder().iterdir() if p.suffix in (".cell", ".part")]
+        for path in found_and_left:
+            path.unlink(missing_ok=True)
+    return len(found)
+
+
+def find(key: str) -> Path | None:
+    """The file of a key, if it is there and whole."""
+    path = folder() / f"{key}.cell"
+    try:
+        if _others_may_write(folder()):
+            return None
+        content = path.read_bytes()
+        if len(content) <= _SUM or content[-_SUM:] != _sum(key, content[:-_SUM]):
+            return None
+        with suppress(OSError):
+            os.utime(path)  # used now: the oldest go first
+    except OSError:
+        return None
+    return path
+
+
+@contextmanager
+def made(key: str, make: Callable[[Path], None], say: Callable[[str], None]) -> Iterator[Path]:
+    """The file of a key, made by ``make`` and put in its place in one move. Where the folder cannot be written, one that lasts as long as
+    the context."""
+    try:
+        where = _private_folder()
+        with tempfile.TemporaryDirectory(prefix="compiling.", suffix=".part", dir=where) as aside:
+            path = _finished(Path(aside), key, make)
+            final = where / f"{key}.cell"
+            os.replace(path, final)
+        _trim(where, keep=final)
+    except OSError as error:
+        say(f"the cache folder {folder()} cannot be used ({error.strerror or error}), so the cell is compiled for this process alone")
+        with tempfile.TemporaryDirectory() as aside:
+            yield _finished(Path(aside), key, make)
+        return
+    yield final
+
+
+def _finished(aside: Path, key: str, make: Callable[[Path], None]) -> Path:
+    path = aside / f"{key}.so"
+    make(path)
+    content = path.read_bytes()
+    with path.open("ab") as file:
+        file.write(_sum(key, content))
+        file.flush()
+        os.fsync(file.fileno())
+    return path
+
+
+def _sum(key: str, content: bytes) -> bytes:
+    return hashlib.sha256(key.encode() + content).hexdigest().encode()
+
+
+def _private_folder() -> Path:
+    where = folder()
+    where.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if _others_may_write(where):
+        raise PermissionError(13, "others may write to it")
+    return where
+
+
+def _others_may_write(where: Path) -> bool:
+    about = where.stat()
+    return about.st_uid != os.getuid() or bool(about.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
+def _trim(where: Path, keep: Path) -> None:
+    """Remove the cells that were not used for longest, until the rest fits."""
+    by_age = []
+    for path in where.glob("*.cell"):
+        with suppress(OSError):
+            about = path.stat()
+            by_age.append((about.st_mtime, about.st_size, path))
+    total = sum(bytes_ for _, bytes_, _ in by_age)
+    for _, bytes_, path in sorted(by_age):
+        if total <= MOST_BYTES:
+            return
+        if path != keep:
+            path.unlink(missing_ok=True)
+            total -= bytes_
