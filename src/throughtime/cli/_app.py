@@ -84,12 +84,22 @@ def _run(words: list[str], interruption: Interruption) -> int:
         return 0
     work = _loaded(verb.place)
     interruption.orderly()
+    _let_named_cell_in(chosen)
     try:
         return work(chosen, Call(prog, rest, interruption))
     except (InputError, NonFinite, NotImplementedError) as error:
         from ._flag_names import in_flags
 
         return say(in_flags(str(error), _flags.flag_names(_verbs.TrainText) | _flags.flag_names(flags)))
+
+
+def _let_named_cell_in(chosen: Any) -> None:
+    """A MODULE:CLASS that was typed may be imported; one that stands in a file may not."""
+    cell = getattr(getattr(chosen, "network", None), "cell", "")
+    if ":" in cell:
+        from ..training import name_cell
+
+        name_cell(cell)
 
 
 def _loaded(place: str) -> Callable[[Any, Call], int]:

@@ -18,6 +18,11 @@ def _of_verbs() -> dict[tuple[str, ...], list[Entry]]:
     return {verb: list(entries_of(getattr(_verbs, row.flags))) for verb, row in VERBS.items()}
 
 
+def _second(first: str) -> list[str]:
+    """The second words of verbs of two."""
+    return [verb[1] for verb in VERBS if verb[0] == first and len(verb) > 1]
+
+
 def _bash() -> str:
     return f"""\
 # throughtime's completion for bash: put  eval "$(throughtime completion bash)"  into ~/.bashrc
@@ -25,7 +30,7 @@ _throughtime() {{
     local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} verb=${{COMP_WORDS[1]}} words=""
     [[ $verb == train ]] && verb="train ${{COMP_WORDS[2]}}"
     if [[ $COMP_CWORD == 1 ]]; then words={shlex.quote(" ".join(dict.fromkeys(verb[0] for verb in VERBS)))}
-    elif [[ $COMP_CWORD == 2 && ${{COMP_WORDS[1]}} == train ]]; then words=text
+    elif [[ $COMP_CWORD == 2 && ${{COMP_WORDS[1]}} == train ]]; then words={shlex.quote(" ".join(_second("train")))}
     else
         case "$verb $before" in
 {chr(10).join(_bash_values())}
@@ -71,14 +76,14 @@ def _fish() -> str:
             lines.append(f"complete -c throughtime -n __fish_use_subcommand -f -a {verb[0]} -d {what}")
         else:
             lines.append(f"complete -c throughtime -n __fish_use_subcommand -f -a {verb[0]}")
-            begun = f"'__fish_seen_subcommand_from {verb[0]}; and not __fish_seen_subcommand_from {verb[1]}'"
+            begun = f"'__fish_seen_subcommand_from {verb[0]}; and not __fish_seen_subcommand_from {' '.join(_second(verb[0]))}'"
             lines.append(f"complete -c throughtime -n {begun} -f -a {verb[1]} -d {what}")
-        lines += [_fish_flag(verb[0], entry) for entry in entries if words_of(entry) or not entry.flag.positional]
+        lines += [_fish_flag(verb, entry) for entry in entries if words_of(entry) or not entry.flag.positional]
     return "\n".join(lines)
 
 
-def _fish_flag(verb: str, entry: Entry) -> str:
-    line = f"complete -c throughtime -n '__fish_seen_subcommand_from {verb}'"
+def _fish_flag(verb: tuple[str, ...], entry: Entry) -> str:
+    line = f"complete -c throughtime -n '{'; and '.join(f'__fish_seen_subcommand_from {word}' for word in verb)}'"
     name = "" if entry.flag.positional else f" -l {entry.name.removeprefix('--')}" + ("" if entry.switch else " -r")
     choices = f" -f -a {shlex.quote(' '.join(words_of(entry)))}" if words_of(entry) else ""
     return f"{line}{name}{choices} -d {shlex.quote(entry.sentence)}"

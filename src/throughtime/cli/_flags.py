@@ -248,7 +248,9 @@ def _path(word: str) -> Path:
 
 def words_of(entry: Entry) -> list[str]:
     """The values that a flag may have, where they are a few words."""
-    return [str(c) for kind in entry.kinds if typing.get_origin(kind) is typing.Literal for c in typing.get_args(kind)]
+    return [*entry.flag.offered] + [
+        str(c) for kind in entry.kinds if typing.get_origin(kind) is typing.Literal for c in typing.get_args(kind)
+    ]
 
 
 def _wanted(entry: Entry) -> str:

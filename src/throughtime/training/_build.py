@@ -59,13 +59,29 @@ def made_cell(kind: type[cells.AbstractCell], hidden: int) -> cells.AbstractCell
     return kind(**({"hidden_size": hidden} if any(p.name == "hidden_size" for p in wanted) else {}))
 
 
+_named = set[str]()  # cells of their own that whoever runs this process has named
+
+
+def name_cell(place: str) -> None:
+    """Let MODULE:CLASS be imported, for it was named by whoever runs this process and not by a file."""
+    _named.add(place)
+
+
 def imported_cell(place: str) -> type[cells.AbstractCell]:
     """The class that MODULE:CLASS names; modules of the working folder are found too.
 
+    A run folder or a configuration may be a stranger's, and importing a module runs its code: it must have been imported already, or the
+    cell must have been named by ``name_cell`` or in ``THROUGHTIME_CELLS``, a list with commas.
+
     Raises:
-        InputError: there is no such module or class, or it is no cell.
+        InputError: nobody but a file has named it, there is no such module or class, or it is no cell.
     """
     module, _, name = place.partition(":")
+    if not (module in sys.modules or place in _named or place in os.environ.get("THROUGHTIME_CELLS", "").split(",")):
+        raise InputError(
+            f"the cell is {place}, Python code that a file names; expected you to name it, since importing it runs it. If you trust it, "
+            f"set THROUGHTIME_CELLS={place} (or import {module} first, or give `cell='{place}'`)."
+        )
     sys.path.append(os.getcwd())
     try:
         found = getattr(importlib.import_module(module), name, None)

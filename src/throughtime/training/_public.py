@@ -29,6 +29,7 @@ from .options import (
 )
 from ._build import (
     build_cell as build_cell,
+    name_cell as name_cell,
     device as device,
 )
 from ._rows import read_rows as read_rows

@@ -19,6 +19,7 @@ class Flag:
         show: from the value to a word; None: ``str``.
         wanted: what ``read`` takes, in words.
         name: as typed, if it is not the field's.
+        offered: words that a shell completes, where the type does not say them.
     """
 
     metavar: str = ""
@@ -29,3 +30,4 @@ class Flag:
     show: Callable[[Any], str] | None = None
     wanted: str = ""
     name: str = ""
+    offered: tuple[str, ...] = ()

@@ -75,7 +75,7 @@ _WIDEST, _DEEPEST = 1_000_000, 1000  # a configuration is a stranger's word: not
 class StackOptions:
     """The recurrent network."""
 
-    cell: Annotated[str, Flag("{rnn,gru,lstm}")] = "gru"
+    cell: Annotated[str, Flag("{rnn,gru,lstm,...}", offered=(*CELLS, *GALLERY))] = "gru"
     """The simple (Elman) network, the gated recurrent unit, or long short-term memory; one of throughtime.cells.zoo by its name, such as
     mgu; or MODULE:CLASS, a cell of your own in a Python module that can be imported here."""
     activation: Annotated[
@@ -125,7 +125,7 @@ class StackOptions:
         if self.cell in (*CELLS, *GALLERY) or (colon and name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
             return
         raise InputError(
-            f"--cell is {self.cell!r}; expected one of {', '.join((*CELLS, *GALLERY))}, or MODULE:CLASS for a cell of your own. Name one "
+            f"`cell` is {self.cell!r}; expected one of {', '.join((*CELLS, *GALLERY))}, or MODULE:CLASS for a cell of your own. Name one "
             "of them."
         )
 
