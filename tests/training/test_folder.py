@@ -36,7 +36,7 @@ def edit(run: RunFolder, change) -> None:
         ('{"format": 1, "run": {"text": {"files": [5]}, "network": {}, "optimiser": {}, "loop": {}}}', "expected a path, got 5|Expected"),
         (
             '{"format": 1, "run": {"text": {}, "network": {"cell": "import os"}, "optimiser": {}, "loop": {}}}',
-            "--cell is 'import os'; expected one of",
+            "`cell` is 'import os'; expected one of",
         ),
     ],
 )
