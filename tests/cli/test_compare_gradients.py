@@ -91,6 +91,7 @@ class TestBudget:
         assert "given up when --minutes were over: sliding:lags=3 (" in output
         assert "left out, as too long for --minutes: rtrl (0 s). Give more --minutes, or --all. picture: gradients.png" in output
 
+    @pytest.mark.slow
     def test_json_has_it_by_name(self, capsys):
         methods = ["full", "sliding:lags=3"]
         assert main(["compare-gradients", "--task", "adding", *SMALL, "--minutes", "0.05", "--methods", *methods, "--json"]) == 0

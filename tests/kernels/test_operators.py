@@ -127,7 +127,7 @@ def test_gradients_of_gradients_whichever_way(cell):
     assert_close([hv], [(forward_over_reverse.flatten(0, 2).flatten(1) @ v.flatten()).view_as(v)])
 
 
-@pytest.mark.parametrize("cell", first([LSTM()], [Elman(), GRU(), LSTM()]), ids=str)
+@pytest.mark.parametrize("cell", first([Elman()], [Elman(), GRU(), LSTM()]), ids=str)
 def test_every_tensor_has_a_second_derivative(cell):
     run, tensors, _ = function(cell, lengths=True, reset=True, reverse=True)
     assert torch.autograd.gradgradcheck(run, tuple(x.requires_grad_() for x in tensors))

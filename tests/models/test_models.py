@@ -107,6 +107,7 @@ def test_sampling(cell):
         list(model.sample([9], 3))
 
 
+@pytest.mark.slow
 def test_sampling_draws_from_the_models_own_distribution():
     """The first symbol after a prompt, often drawn, against softmax(o / temperature) kept to the k likeliest."""
     model = LanguageModel(V, hidden_size=H)

@@ -19,6 +19,7 @@ def edits():
     return module
 
 
+@pytest.mark.slow
 def test_there_are_many_and_the_same_each_time(edits):
     python, cpp = edits.candidates(TREE, 0, "")
     assert len(python) > 500

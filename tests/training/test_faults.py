@@ -91,6 +91,7 @@ class TestAFileThatWasSpoilt:
         with pytest.raises(InputError, match=r"/state\.safetensors cannot be read"):
             train(run, console=console)
 
+    @pytest.mark.slow
     def test_the_best_weights(self, make_run, console):
         run = make_run(loop={"steps": 7})
         left = iter(range(6))
@@ -129,6 +130,7 @@ class TestAStepThatIsNotFinite:
         assert rates == {10: 2e-3, 20: 1e-3}
         assert [r["step"] for r in rows(run, "valid")] == [5, 10, 15, 20]  # none twice
 
+    @pytest.mark.slow
     def test_leads_back_a_few_times_only(self, make_run, console):
         """A step so long that a 32nd part of it is far too long as well."""
         optimiser = {"optimizer": "sgd", "lr": 1e30, "clip": 0.0}

@@ -193,6 +193,7 @@ def test_rows_of_somebody_else_do_not_spoil_the_picture(make_run, console):
 
 
 class TestPatience:
+    @pytest.mark.slow
     def test_it_stops_when_nothing_becomes_better(self, make_run, console):
         """With a rate that only makes it worse the first validation is the best."""
         options = {"optimiser": {"lr": 0.5}, "loop": {"steps": 100, "eval_every": 2, "patience": 3}}

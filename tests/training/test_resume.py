@@ -56,6 +56,7 @@ def test_what_was_written_after_the_state_is_dropped(make_run, console):
     same(whole, cut)
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_so_and_goes_on_with_a_larger_budget(make_run, console):
     run, longer = make_run("run"), make_run("longer", loop={"steps": 20})
     train(run, console=console)

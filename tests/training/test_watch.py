@@ -39,6 +39,7 @@ def test_it_changes_no_bit_of_the_run(make_run, console):
         assert (row["loss"], row["gradient_norm"]) == (same["loss"], same["gradient_norm"])
 
 
+@pytest.mark.slow
 def test_a_run_cut_short_tells_the_same_looks(make_run, console):
     whole, cut = make_run("whole", **options(watch_flow=1)), make_run("cut", **options(watch_flow=1))
     train(whole, console=console)
@@ -163,6 +164,7 @@ class TestOmega:
         assert torch.equal(one, again)
         assert not torch.allclose(one, other)
 
+    @pytest.mark.slow
     def test_a_run_goes_on_with_what_the_method_inside_keeps(self, make_run, console):
         choice = {"network": {"cell": "rnn"}, "optimiser": {"omega": 0.5}, "loop": {"gradient": "truncated:k1=4,k2=12"}}
         whole, cut = make_run("whole", **choice), make_run("cut", **choice)
