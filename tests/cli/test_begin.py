@@ -65,7 +65,7 @@ def test_a_table_of_runs(trained, tmp_path, capsys):
     (tmp_path / "one").symlink_to(trained)
     assert main(["runs", str(trained.parent)]) == 0
     (header, row) = capsys.readouterr().out.splitlines()
-    assert header.split() == ["run", "cell", "hidden", "steps", "valid", "loss", "bits/char", "steps/s"]
+    assert header.split() == ["run", "cell", "hidden", "steps", "valid", "loss", "bits/char", "speed"]
     name, cell, hidden, steps, nats, *_ = row.split()
     assert (name, cell, hidden, steps) == ("run", "gru", "6", "6")
     assert 2 < float(nats) < 4

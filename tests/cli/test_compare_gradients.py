@@ -39,6 +39,7 @@ def test_every_task(task, capsys):
     assert Path(found["picture"]).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_table_fits_and_names_every_method(capsys):
     assert (
         main(["compare-gradients", "--task", "copy", *SMALL, "--cell", "rnn", "--orthogonal", "--layers", "2", "--picture", "p.png"]) == 0

@@ -94,6 +94,7 @@ def interrupted(process: subprocess.Popen[str], number: int = signal.SIGINT, *, 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_asked_to_stop_while_training(tmp_path, number):
     process = start(["train", "text", "book.txt", *FLAGS, "--steps", "1000000", "--out", "run"], tmp_path)
     wait_for(tmp_path / "run" / "metrics.jsonl", process)

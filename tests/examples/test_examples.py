@@ -58,6 +58,7 @@ def test_your_own_gradient_trains_and_carries():
     assert torch.nn.functional.cosine_similarity(g, exact, dim=0) > 0.8
 
 
+@pytest.mark.slow
 def test_ppo_lstm():
     """A turn by chance is right half of the time; the agent remembers a sign for a few steps after seconds."""
     torch.manual_seed(0)

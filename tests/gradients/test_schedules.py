@@ -181,6 +181,7 @@ def test_a_budget_never_does_worse_with_more():
 
 
 @pytest.mark.parametrize("c", first([3], range(1, 9)))
+@pytest.mark.slow
 def test_online_is_optimal_at_first_and_near_it_after(c):
     """Algorithm I is optimal for T < (c+1)(c+2)/2 units that are run through; here the last one is recorded at once, which is one more.
 

@@ -44,6 +44,7 @@ NAMES_NOTHING = [
 
 
 @pytest.mark.parametrize(("arch", "said"), first(NAMES_NOTHING[:1], NAMES_NOTHING))
+@pytest.mark.slow
 def test_what_cannot_serve_is_an_error_at_the_first_use(arch, said):
     """Of a layer and of a head, and never the plain loop in its place; the import and the plain loop themselves go on."""
     done = run(arch, "-c", USE)

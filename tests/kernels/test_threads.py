@@ -105,6 +105,7 @@ def test_a_team_has_its_members():
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux lists them")
+@pytest.mark.slow
 def test_the_threads_are_those_of_torch():
     """Once torch has its threads, a kernel starts none of its own, which would contend with them for the cores."""
     done = run_python(

@@ -51,6 +51,7 @@ def test_predicting_changes_nothing_and_is_what_learning_scores():
 
 
 @pytest.mark.parametrize("method", first([TruncatedBPTT(1, 4)], METHODS), ids=str)
+@pytest.mark.slow
 def test_memory_does_not_grow(method):
     model = vector_model(LSTM())
     learner = tt.OnlineLearner(model, method, torch.optim.SGD(model.parameters(), 1e-3))

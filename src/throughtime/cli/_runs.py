@@ -18,7 +18,7 @@ def runs(chosen: Runs, call: Call) -> int:
     found = sorted(path.parent for path in chosen.folder.glob("**/config.json"))
     if not found:
         raise InputError(f"{chosen.folder} has no run in it; expected folders that 'throughtime train' made. Name another folder.")
-    header = ("run", "cell", "hidden", "steps", "valid loss", "bits/char", "steps/s")
+    header = ("run", "cell", "hidden", "steps", "valid loss", "bits/char", "speed")
     show_table(Console(), header, {str(path.relative_to(chosen.folder)): _row(path) for path in found})
     return 0
 
@@ -41,5 +41,5 @@ def _row(path: Path) -> tuple[str, ...]:
         f"{last.get('step', 0):,}",
         number(best.get(unit.score), 3),
         number(best.get("bits_per_character"), 3) if unit is BITS else "",
-        f"{speed:,.0f}" if isinstance(speed, int | float) else "?",
+        f"{speed:,.0f} {unit.each}/s" if isinstance(speed, int | float) else "?",
     )
