@@ -24,7 +24,7 @@ from rich.progress import track
 from safetensors.torch import load_file
 
 from throughtime import InputError
-from throughtime.training import RunFolder
+from throughtime.training import RunFolder, load
 from throughtime.training._files import read_tensors
 
 RUNS = {
@@ -78,7 +78,7 @@ def disturbed(book: Path, out: Path, flags: list[str], longest: float, chance: r
 def can_be_opened(out: Path) -> bool:
     try:
         folder = RunFolder.open(out)
-        folder.load_model(folder.vocabulary(), torch.device("cpu"))
+        load(out)
         for state in (folder.state, folder.previous_state):  # a kill between two moves leaves the second alone
             if state.exists():
                 read_tensors(state)

@@ -113,6 +113,20 @@ class TestAStepThatIsNotFinite:
         with resumed(run) as training:
             assert (training.progress.skipped, training.progress.since.steps) == (3, 0)
 
+    def test_the_streams_begin_anew_after_it(self, make_run, console, monkeypatch):
+        """The state that was carried in may be what went wrong."""
+        run, real, carried = make_run(loop={"on_nonfinite": "skip"}), _loop.step, []
+
+        def spoiled(model, batch, carry, **kwargs):
+            carried.append(carry is not None)
+            if len(carried) == 4:
+                raise NonFinite("the loss, at time step 3 of 8")
+            return real(model, batch, carry, **kwargs)
+
+        monkeypatch.setattr(_loop, "step", spoiled)
+        train(run, console=console)
+        assert carried[:7] == [False, True, True, True, False, True, True]
+
     def test_is_not_skipped_for_ever(self, make_run, console, monkeypatch):
         run = make_run(loop={"on_nonfinite": "skip", "steps": 40})
         failed = failing_steps(monkeypatch, lambda call: call >= 2)
@@ -243,3 +257,11 @@ class TestALossThatRunsAway:
             assert "the loss runs away: 9.000, where nine in ten reports before had at most 2.000" in console.file.getvalue()
             assert training.progress.recent == (2.0,) * 8 + (9.0, 9.0, 2.0)
             assert not training.progress.diverging
+
+
+def test_the_same_tensors_make_the_same_bytes(tmp_path):
+    tensors = {"w": torch.ones(3), "v": torch.zeros(2)}
+    files = [tmp_path / str(i) for i in range(20)]
+    for file in files:
+        write_tensors(file, tensors, {"step": 3, "valid_nats": None})
+    assert len({file.read_bytes() for file in files}) == 1

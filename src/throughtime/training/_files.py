@@ -6,6 +6,7 @@ Tensors travel with a checksum of all that is said of them and in them, so that 
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .._check import InputError
+
+_CHECKED = re.compile(r"(?:([0-9a-f]{32}) )?(.*)", re.DOTALL)  # files of before have no checksum
 
 
 def write_text(path: Path, text: str) -> None:
@@ -46,7 +49,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: object, prev
     """Replace a safetensors file as a whole; ``about`` is JSON that travels in its header. What stood there is kept as ``previous``."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     told = json.dumps(about)
-    write_bytes(path, save(whole, {"throughtime": told, "checksum": _checksum(whole, told)}), previous)
+    write_bytes(path, save(whole, {"throughtime": f"{_checksum(whole, told)} {told}"}), previous)  # one entry: several have no order
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], object]:
@@ -57,9 +60,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], object]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            told, wanted = header.get("throughtime", "null"), header.get("checksum")
+            header = file.metadata() or {"throughtime": "null"}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
+        if "throughtime" not in header:
+            raise ValueError("its header is another program's")
+        wanted, told = _CHECKED.fullmatch(header["throughtime"]).groups()  # type: ignore[union-attr]  it matches any string
         if wanted is not None and wanted != _checksum(tensors, told):
             raise ValueError("its checksum is another one: it was spoilt after it was written")
         return tensors, json.loads(told)
