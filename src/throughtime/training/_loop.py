@@ -180,18 +180,13 @@ class Training:
         """Take up the state that is saved; the one before it where that is damaged."""
         try:
             self._take(self.folder.state)
-        except InputError:
+        except InputError as damage:
             try:
                 self._take(self.folder.previous_state)
             except InputError:
-                previous = None
-            else:
-                previous = self.progress.step
-            if previous is None:
-                raise
-            self.mended.append(
-                f"{self.folder.state} is damaged or missing; the run goes on from the save before it, after step {previous:,}"
-            )
+                raise damage from None
+            step = f"{self.progress.step:,}"
+            self.mended.append(f"{self.folder.state} is damaged or missing; the run goes on from the save before it, after step {step}")
         if self.carry is not None and self.carry.kept and self.carry.made_by != self.gradient.carry_owner:
             raise InputError(
                 f"the run was saved by {self.carry.made_by} and is to go on with {self.gradient!r}; expected the same, since it keeps more "

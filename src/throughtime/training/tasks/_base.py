@@ -100,6 +100,6 @@ class AbstractTask(abc.ABC):
         """A line that the model writes, if it writes."""
         return None
 
+    @abc.abstractmethod
     def face(self, model: AbstractModel, options: Any, metrics: list[dict[str, Any]], folder: Path) -> Any:
         """What ``tt.load`` returns."""
-        raise NotImplementedError
