@@ -247,7 +247,7 @@ class Training:
             done = step(self.model, batch, self.carry, gradient=self.gradient, clips=self.clips, optimizer=self.optimizer)
             self.carry = done.carry
             p.add(done, batch.counted(), time.monotonic() - started)
-            if p.step % _ROW_EVERY == 0 or self.finished:
+            if (p.step % _ROW_EVERY == 0 or self.finished) and p.since.steps:
                 row = TrainRow.of(p, p.step / len(self.stream), rate, self.gradient.logged(done.carry), self.task.unit)
                 report.train(row, done=self.budget.spent(p), seconds_left=self.budget.seconds_left(p))
                 self.watch_loss(report, row.loss)
