@@ -128,7 +128,8 @@ def evaluate(
     try:
         for i in range(len(stream)):
             batch = stream[i].to(device)
-            hs, state = model.recurrence(model.enter(batch), state)
+            anew = batch.fresh is not None and bool(batch.fresh.all())  # the streams of a window begin together, or go on together
+            hs, state = model.recurrence(model.enter(batch), None if anew else state)
             total += float(model.losses(hs, batch).double().sum())
             progress(i + 1, len(stream))
     finally:
