@@ -38,6 +38,7 @@ VERBS = {
     ("flow",): Verb("ShowFlow", "_flow.flow", "see what the gradient does through time"),
     ("compare-gradients",): Verb("CompareGradients", "_compare_gradients.compare_gradients", "measure the gradient methods on one batch"),
     ("runs",): Verb("Runs", "_runs.runs", "a table of the runs in a folder"),
+    ("data",): Verb("Data", "_data.data", "data sets by name"),
     ("demo",): Verb("Demo", "_demo.demo", "train for a minute on text that Python carries"),
     ("cache",): Verb("Cache", "_cache.cache", "compiled kernels of cells of your own"),
     ("completion",): Verb("Completion", "_completion.completion", "let the shell complete what is typed"),

@@ -20,6 +20,7 @@ from ..training.options import (
 _Run = Annotated[Path, Flag("RUN", positional=True)]
 _Threads = Annotated[int | None, Flag("N", "as many as are idle", rare=True)]
 _Device = Annotated[str, Flag("NAME", rare=True)]
+_NAMED = ("tiny-shakespeare", "jsb-chorales", "nottingham", "etth1", "sequential-mnist")  # data.NAMED, which imports numpy and torch
 _Encoding = Annotated[str, Flag("NAME", rare=True)]
 
 
@@ -250,6 +251,17 @@ class Runs:
 
     folder: Annotated[Path, Flag("FOLDER", "runs", positional=True)] = Path("runs")
     """Where to look, and in the folders below."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Fetch a data set by its name and print where it is, its terms and whom to cite; without a name, list them.
+
+    throughtime train text $(throughtime data tiny-shakespeare)
+    """
+
+    name: Annotated[str | None, Flag("NAME", positional=True, offered=_NAMED)] = None
+    """The data set. It is kept in THROUGHTIME_DATA, or in the user's cache folder."""
 
 
 @dataclass(frozen=True)

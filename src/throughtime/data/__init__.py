@@ -9,6 +9,8 @@ from ._corpus import (
     encode_file as encode_file,
     read_vocabulary as read_vocabulary,
 )
+from ._documents import Documents as Documents, first_symbol as first_symbol
+from ._named import NAMED as NAMED, NamedData as NamedData, NamedFile as NamedFile, data_folder as data_folder, fetch as fetch
 from ._sequences import AbstractSequences as AbstractSequences, SequenceStream as SequenceStream, Steps as Steps
 from ._series import (
     Columns as Columns,

@@ -11,10 +11,12 @@ import torch
 
 from .. import _check
 from .._check import InputError
-from ..data import AbstractVocabulary, Corpus, Section, encode_file
+from ..data import AbstractVocabulary, Corpus, Section, encode_file, first_symbol
 from ..models import LanguageModel
 from ._evaluate import Score, evaluate
 from .options import TextRun
+
+_DRAWS = 100  # of a document, until one begins with a symbol that is known
 
 
 @final
@@ -48,7 +50,7 @@ class Trained:
         """The prompt, and ``length`` symbols that the model writes after it; ``<unk>`` is never among them.
 
         Args:
-            prompt: the text to go on from; None: a line end.
+            prompt: the text to go on from; None: a line end, or of a run on many documents the first symbol of one of them.
             length: how many symbols to write.
             temperature: below 1: likelier symbols; above: more surprising ones; 0: always the likeliest.
             top_k: only the likeliest this many may be drawn; None: any.
@@ -67,7 +69,7 @@ class Trained:
         """The text of ``generate``, piece by piece as it is drawn."""
         generator = torch.Generator()
         generator.seed() if seed is None else generator.manual_seed(_check.seed(seed))
-        ids = self.vocabulary.start() if prompt is None else self.vocabulary.encode_prompt(prompt)
+        ids = self._start(generator) if prompt is None else self.vocabulary.encode_prompt(prompt)
         never = () if self.vocabulary.unknown is None else (self.vocabulary.unknown,)
         drawn = self.model.sample(ids, length, temperature=temperature, top_k=top_k, generator=generator, never=never)
         return self.vocabulary.pieces(chain(ids, drawn))
@@ -83,7 +85,8 @@ class Trained:
         """How well the model predicts a text.
 
         Args:
-            data: a file, a folder, a pipe; None: the run's own test text, or its validation text where it has none.
+            data: a file, a folder, a pipe, or JSONL with the run's field; None: the run's own test text, or its validation text where it
+                has none.
             encoding: of ``data``.
             streams: read it in so many pieces side by side, each from the initial state; None: more for a longer text.
             progress: told how much is done, and of how much.
@@ -94,8 +97,16 @@ class Trained:
         if data is None:
             return evaluate(self.model, self.held_out()[1], streams=streams, progress=progress)
         with tempfile.TemporaryDirectory() as aside:
-            section = encode_file(Path(data), self.vocabulary, Path(aside) / "data.bin", encoding)
+            text = self.options.text
+            section = encode_file(
+                Path(data), self.vocabulary, Path(aside) / "data.bin", encoding, field=text.field, documents=text.documents
+            )
             return evaluate(self.model, section, streams=streams, progress=progress)
+
+    def _start(self, generator: torch.Generator) -> list[int]:
+        """Where to begin without a prompt; a run whose ids have been taken away begins with a line end."""
+        there = (self.folder / "tokens" / "corpus.json").is_file()
+        return start_of(self.vocabulary, Corpus.open(self.folder).sections["train"] if there else None, generator)
 
     def held_out(self, wanted: str | None = None) -> tuple[str, Section]:
         """A section of the run's own text, and its name; None: "test", or "valid" where there is none.
@@ -111,3 +122,11 @@ class Trained:
                 "Give a text of its own."
             )
         return names[0], sections[names[0]]
+
+
+def start_of(vocabulary: AbstractVocabulary, section: Section | None, generator: torch.Generator) -> list[int]:
+    """The symbols to begin with, from the initial state: the first one of a document of a section, or a line end where there are none."""
+    if section is None or section.borders is None:
+        return vocabulary.start()
+    drawn = (first_symbol(section.tokens, section.borders, generator) for _ in range(_DRAWS))
+    return next(([symbol] for symbol in drawn if symbol != vocabulary.unknown), vocabulary.start())
