@@ -32,6 +32,7 @@ from ._build import (
     name_cell as name_cell,
     device as device,
 )
+from ._optimisers import build_optimizer as build_optimizer
 from ._rows import read_rows as read_rows
 from ._unit import BITS as BITS, Unit as Unit, number as number
 from ._score import AbstractScore as AbstractScore
