@@ -9,6 +9,7 @@ from ._corpus import (
     encode_file as encode_file,
     read_vocabulary as read_vocabulary,
 )
+from ._labelled import labelled as labelled, mask_of_lengths as mask_of_lengths
 from ._sequences import AbstractSequences as AbstractSequences, SequenceStream as SequenceStream, Steps as Steps
 from ._series import (
     Columns as Columns,

@@ -27,4 +27,5 @@ from ._regression import (
     Quantiles as Quantiles,
 )
 from ._forecaster import Forecaster as Forecaster
+from ._classifier import SequenceClassifier as SequenceClassifier
 from ._sequence import SequenceModel as SequenceModel

@@ -1,0 +1,12 @@
+"""How several values are typed as one word."""
+
+from ..flag import Flag
+
+
+def shares(word: str) -> tuple[float, float, float]:
+    """Three numbers with commas between; ValueError otherwise."""
+    first, second, third = map(float, word.split(","))
+    return first, second, third
+
+
+COLUMNS = Flag("COL[,COL]", read=lambda word: tuple(word.split(",")), show=",".join, wanted="names of columns, with commas between")
