@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
 from .. import _check
 from ..data import SequenceStream
 from ..models import AbstractModel
+from ..nn import Bidirectional
 from ._examples import Each, Examples, Scales
 from ._inputs import sequences_of
 from ._network import NetworkEstimator
@@ -74,10 +75,21 @@ class SequenceEstimator(NetworkEstimator, abc.ABC):
 
     def _weights_of(self, sample_weight: Any, n: int, y: Any) -> np.ndarray:
         """(n,)"""
-        weights = np.asarray(_check_sample_weight(sample_weight, np.empty((n, 1)), dtype=np.float64, ensure_non_negative=True))
+        if sample_weight is None:
+            return np.ones(n)
+        weights = np.asarray(check_array(sample_weight, dtype=np.float64, ensure_2d=False, input_name="sample_weight"))
+        if weights.shape != (n,) or (weights < 0).any():
+            raise ValueError(f"sample_weight has shape {weights.shape}; expected ({n},), a weight for each sequence, none below zero.")
         if not weights.any():
             raise ValueError("sample_weight has no weight above zero: every entry is zero; expected some above it. Give other weights.")
         return weights
+
+    @staticmethod
+    def _check_steps(sequences: list[np.ndarray], rows: list[np.ndarray]) -> None:
+        check_consistent_length(sequences, rows)
+        for i, (x, row) in enumerate(zip(sequences, rows, strict=True)):
+            if len(x) != len(row):
+                raise ValueError(f"y[{i}] has {len(row)} rows and X[{i}] has {len(x)} steps; expected a row for each step.")
 
     def _divided(self, targets: list[np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Which sequences to learn from, and which to hold out."""
@@ -127,7 +139,8 @@ class SequenceEstimator(NetworkEstimator, abc.ABC):
 def _answers(model: AbstractModel, inputs: list[np.ndarray], each: Each) -> list[np.ndarray]:
     """ŷ = f(V h + c) after each sequence, or at each of its steps."""
     examples = Examples(inputs, [np.zeros(1, np.float32)] * len(inputs), "sequence")
-    window = min(int(examples.lengths.max()), _AT_A_TIME)
+    longest = int(examples.lengths.max())
+    window = longest if isinstance(model.recurrence, Bidirectional) else min(longest, _AT_A_TIME)
     stream = SequenceStream(examples, batch_size=_TOGETHER, window=window)
     found: list[list[np.ndarray]] = [[] for _ in inputs]
     state = None

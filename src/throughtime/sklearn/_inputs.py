@@ -54,18 +54,24 @@ def _rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> list[np.ndarray]:
             "X has two axes, and the estimator was fitted on sequences; expected (n, T, features) or a list of arrays (T, features). "
             "Reshape your data: X[:, :, None] if it has one feature."
         )
-    table = np.asarray(validate_data(estimator, X, dtype=np.float32, reset=reset))
-    return [row[:, None] for row in table]
+    table = np.asarray(validate_data(estimator, X, dtype=np.float64, reset=reset))
+    return [row[:, None] for row in _float32(table, "X")]
 
 
 def _sequence(x: Any, name: str) -> np.ndarray:
     try:
-        found = np.asarray(x, np.float32)
+        found = np.asarray(x, np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} is no array of numbers ({error!s:.80}); expected shape (T, features).") from None
     found = found[:, None] if found.ndim == 1 else found
     if found.ndim != 2 or 0 in found.shape:
         raise ValueError(f"{name} has shape {np.shape(x)}; expected (T, features), each at least 1. Leave empty sequences out.")
+    return _float32(found, name)
+
+
+def _float32(x: np.ndarray, name: str) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        found = x.astype(np.float32)
     if not np.isfinite(found).all():
         raise ValueError(f"{name} contains NaN, infinity or a value too large for float32; expected finite numbers. Fill or drop them.")
     return found

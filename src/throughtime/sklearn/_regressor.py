@@ -82,12 +82,11 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
             wanted = "the same number of targets in each" if len(columns) > 1 else f"{len(self._target_scales.mean)}, as in fit"
             raise ValueError(f"y has {min(columns)} to {max(columns)} targets; expected {wanted}.")
         rows = [row.reshape(len(row), -1) for row in rows]
-        targets = rows if self.each == "step" else list(rows[0])
         self._one_number = one_number
-        if self.each == "step" and (wrong := [i for i, (x, row) in enumerate(zip(sequences, rows, strict=False)) if len(x) != len(row)]):
-            i = wrong[0]
-            raise ValueError(f"y[{i}] has {len(rows[i])} rows and X[{i}] has {len(sequences[i])} steps; expected a row for each step.")
-        return targets
+        if self.each == "sequence":
+            return list(rows[0])
+        self._check_steps(sequences, rows)
+        return rows
 
     def _measure(self, sequences: list[np.ndarray], targets: list[np.ndarray], weights: np.ndarray) -> None:
         super()._measure(sequences, targets, weights)
