@@ -8,4 +8,4 @@ except ImportError as error:
 from ._estimator import SequenceEstimator as SequenceEstimator
 from ._regressor import SequenceRegressor as SequenceRegressor
 from ._classifier import SequenceClassifier as SequenceClassifier
-#from ._forecaster import Forecaster as Forecaster
+from ._forecaster import Forecaster as Forecaster

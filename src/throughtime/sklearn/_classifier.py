@@ -110,7 +110,9 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
         if unknown := sorted(set(there.tolist()) - set(classes.tolist())):
             raise ValueError(f"y has the class {unknown[0]!r}, which is not among {classes.tolist()!r:.80}; expected only these. Fit anew.")
         if len(classes) < 2:
-            raise ValueError(f"y has one class only, {classes[0]!r}; expected at least two to choose among. Give sequences of another class.")
+            raise ValueError(
+                f"y has one class only, {classes[0]!r}; expected at least two to choose among. Give sequences of another class."
+            )
         return np.searchsorted(classes, labels)
 
     def _weights_of(self, sample_weight: Any, n: int, y: Any) -> np.ndarray:

@@ -94,7 +94,9 @@ class SequenceEstimator(NetworkEstimator, abc.ABC):
     def _divided(self, targets: list[np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Which sequences to learn from, and which to hold out."""
         if (n := len(targets)) < 2:
-            raise ValueError(f"early_stopping holds sequences out, and X has {n} sample(s); expected at least 2. Give more, or leave it out.")
+            raise ValueError(
+                f"early_stopping holds sequences out, and X has {n} sample(s); expected at least 2. Give more, or leave it out."
+            )
         held = min(max(1, round(self.validation_fraction * n)), n - 1)
         train, valid = train_test_split(np.arange(n), test_size=held, random_state=seed)
         return train, valid

@@ -24,9 +24,7 @@ class Examples(AbstractSequences):
         weights: (n,) of each sequence's loss; None: ones.
     """
 
-    def __init__(
-        self, inputs: Sequence[np.ndarray], targets: Sequence[np.ndarray], each: Each, weights: np.ndarray | None = None
-    ) -> None:
+    def __init__(self, inputs: Sequence[np.ndarray], targets: Sequence[np.ndarray], each: Each, weights: np.ndarray | None = None) -> None:
         self.lengths = np.array([len(x) for x in inputs], np.int64)
         self._inputs, self._targets, self._each = inputs, targets, each
         self._weights = np.ones(len(inputs), np.float32) if weights is None else weights.astype(np.float32)

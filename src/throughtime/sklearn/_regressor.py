@@ -10,18 +10,11 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from .. import _check
-from ..models import AbsoluteError, AbstractRegression, Head, Huber, Linear, MeanSquaredError, SequenceModel, Vectors
+from ..models import Head, Linear, SequenceModel, Vectors, regression
 from ..nn import Recurrence
 from ._estimator import SequenceEstimator
 from ._examples import Examples
 from ._inputs import numbers_of
-
-_LOSSES: dict[str, type[MeanSquaredError] | type[AbsoluteError] | type[Huber]] = {
-    "squared": MeanSquaredError,
-    "absolute": AbsoluteError,
-    "huber": Huber,
-}
-
 
 @final
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -97,8 +90,8 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
 
     def _model(self, features: int) -> SequenceModel:
         H, V = self._whole("hidden_size"), len(self._target_scales.mean)
-        _check.one_of("loss", self.loss, list(_LOSSES))
-        loss: AbstractRegression = _LOSSES[self.loss](factor=1 / V)
+        _check.one_of("loss", self.loss, ("squared", "absolute", "huber"))
+        loss = regression(self.loss, values=V)
         recurrence = Recurrence(self._cell(), features, H, num_layers=self._whole("num_layers"), dropout=self.dropout)
         return SequenceModel(Vectors(features), recurrence, Head(H, V, output=Linear(), loss=loss), dropout=self.dropout)
 

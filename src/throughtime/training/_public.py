@@ -44,6 +44,7 @@ from .tasks import (
     text_windows as text_windows,
 )
 from ._backtest import Backtest as Backtest, backtest as backtest
+from ._roll import Rolled as Rolled, roll as roll
 from ._forecasts import Forecast as Forecast, TrainedForecaster as TrainedForecaster, write_forecast as write_forecast
 from ._trained import Trained as Trained
 from ._load import load as load
