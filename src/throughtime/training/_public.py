@@ -32,6 +32,7 @@ from ._build import (
     name_cell as name_cell,
     device as device,
 )
+from ._optimisers import build_optimizer as build_optimizer
 from ._rows import read_rows as read_rows
 from ._unit import BITS as BITS, Unit as Unit, number as number
 from ._score import AbstractScore as AbstractScore
@@ -43,6 +44,7 @@ from .tasks import (
     text_windows as text_windows,
 )
 from ._backtest import Backtest as Backtest, backtest as backtest
+from ._roll import Rolled as Rolled, roll as roll
 from ._forecasts import Forecast as Forecast, TrainedForecaster as TrainedForecaster, write_forecast as write_forecast
 from ._trained import Trained as Trained
 from ._load import load as load
