@@ -49,6 +49,12 @@ def target(document: Path, address: str) -> Target | None:
     return Target(place.relative_to(ROOT), fragment)
 
 
+def anchor(heading: str) -> str:
+    """What GitHub and the site make of a heading's line."""
+    words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading.lstrip("#").strip()).lower()
+    return re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+
+
 def line(at: Target) -> int | None:
     """The line, from 1, that a link into code means; None if there is none."""
     name, _, equation = at.fragment.partition(":")
