@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import final
 
@@ -58,17 +59,27 @@ def anchor(heading: str) -> str:
 def line(at: Target) -> int | None:
     """The line, from 1, that a link into code means; None if there is none."""
     name, _, equation = at.fragment.partition(":")
-    source = (ROOT / at.path).read_text("utf-8").splitlines()
-    first, last = (_in_python if at.path.suffix == ".py" else _in_cpp)(source, name)
+    source = _text(at.path).splitlines()
+    first, last = _in_python(at.path, name) if at.path.suffix == ".py" else _in_cpp(source, name)
     if not equation or first is None:
         return first
     comment = re.compile(rf"(?:#|//).*\({re.escape(equation)}\)")
     return next((k for k in range(first, last + 1) if comment.search(source[k - 1])), None)
 
 
-def _in_python(source: list[str], name: str) -> tuple[int | None, int]:
+@cache
+def _text(path: Path) -> str:
+    return (ROOT / path).read_text("utf-8")
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(_text(path))
+
+
+def _in_python(path: Path, name: str) -> tuple[int | None, int]:
     """First and last line of a function, a class, a method (``Class.method``) or a value."""
-    body: list[ast.stmt] = ast.parse("\n".join(source)).body
+    body: list[ast.stmt] = _tree(path).body
     found: ast.stmt | None = None
     for part in name.split("."):
         found = next((node for node in body if part in _defines(node)), None)

@@ -4,12 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from _documents import DOCUMENTS, ROOT, name
 
-ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 import document_links  # noqa: E402  tools is no package
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
 def headings(document: Path) -> set[str]:
@@ -35,7 +34,7 @@ def leads(document: Path, address: str) -> bool:
     return at.fragment in headings(place) if at.path.suffix == ".md" else document_links.line(at) is not None
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_every_link_leads_somewhere(document):
     assert faults(document) == []
 
