@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # What .venv must hold; constraints.txt pins one set of parts that is known to work together.
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint types test-quick test-all test-integrations torch-versions mutate bench sanitize sanitize-threads clean
+.PHONY: setup demo test lint types test-quick test-all test-integrations torch-versions mutate bench figures docs sanitize sanitize-threads clean
 
 setup: $(STAMP)
 
@@ -65,6 +65,22 @@ bench: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/layers.py
 	$(BIN)/python benchmarks/profile_step.py
+
+# The pictures of the documents, measured anew.
+figures: setup
+	$(BIN)/python tools/figures.py
+
+# The site, in build/site, by an environment of its own: it reads the source and needs neither torch nor a compiler. The first run installs
+# MkDocs; after that nothing is loaded from a network, to build it or to read it. Warnings are errors.
+SITE_ENVIRONMENT := build/site-environment
+$(SITE_ENVIRONMENT)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(SITE_ENVIRONMENT)
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])' \
+	  | xargs $(SITE_ENVIRONMENT)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+	touch $@
+
+docs: $(SITE_ENVIRONMENT)/.ready
+	NO_MKDOCS_2_WARNING=1 $(SITE_ENVIRONMENT)/bin/mkdocs build
 
 # The kernels' tests over an extension built with the address and undefined-behaviour sanitizers. -S keeps the editable install out.
 SITE = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

@@ -1,8 +1,8 @@
 """The pictures of the documents: `make figures`. Each is made from measurements that are made here, in half a minute on one core.
 
-    flow.png        a character model's flow report, after 300 steps of training on the language reference that Python carries
-    readme.png      two panels of it
-    mended.png      how far the gradient of an LSTM reaches before and after the advice of its report
+flow.png        a character model's flow report, after 300 steps of training on the language reference that Python carries
+readme.png      two panels of it
+mended.png      how far the gradient of an LSTM reaches before and after the advice of its report
 """
 
 import io
@@ -63,7 +63,9 @@ def two_panels(flow: tt.flow.Flow) -> Figure:
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     values = flow.adjoint.joint.T.nan_to_num(0)
-    shown = left.imshow(values.where(values > 0, torch.nan), origin="lower", aspect="auto", norm=LogNorm(float(values.max()) * 1e-4, float(values.max())))
+    shown = left.imshow(
+        values.where(values > 0, torch.nan), origin="lower", aspect="auto", norm=LogNorm(float(values.max()) * 1e-4, float(values.max()))
+    )
     figure.colorbar(shown, ax=left, label="‖∂L$_t$/∂h$_{t−k}$‖")
     left.set(xlabel="step t", ylabel="steps back k", title="which past each loss leans on")
     right.loglog(bias.windows, bias.bias, label="every loss sees K lags")

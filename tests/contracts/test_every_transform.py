@@ -1,4 +1,4 @@
-"""The table of docs/torch.md: what works under which transform is what a try of each cell of it finds."""
+"""The table of docs/torch.md, of what works under which transform, is what a try of each cell of it finds."""
 
 import contextlib
 import importlib.util

@@ -10,7 +10,6 @@ sys.path.insert(0, str(ROOT / "tools"))
 import document_links  # noqa: E402  tools is no package
 
 
-
 def headings(document: Path) -> set[str]:
     """The anchors that GitHub and the site give to the headings of a document."""
     text = document_links.CODE.sub(lambda code: code[0] if code[2] else "", document.read_text("utf-8"))
