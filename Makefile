@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # What .venv must hold; constraints.txt pins one set of parts that is known to work together.
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint types test-quick test-all test-integrations torch-versions mutate bench figures docs sanitize sanitize-threads clean
+.PHONY: setup demo test lint types test-quick test-all test-integrations torch-versions mutate bench figures docs release-check sanitize sanitize-threads clean
 
 setup: $(STAMP)
 
@@ -95,6 +95,19 @@ sanitize-threads:
 	mkdir -p build
 	$(CXX) -std=c++20 -O1 -g -Wall -Wextra -fsanitize=thread csrc/parallel.cpp tests/kernels/parallel.cpp -o build/parallel -pthread -ldl
 	build/parallel
+
+# A wheel and an sdist as a release has them, each installed into an empty environment: the wheel with its kernels, the sdist where no
+# compiler can be found. Needs git, a compiler and the package index.
+RELEASE := build/release
+INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+release-check:
+	rm -rf $(RELEASE) && mkdir -p $(RELEASE)
+	$(PYTHON) -m venv $(RELEASE)/build && $(RELEASE)/build/bin/python $(INSTALL) build
+	$(RELEASE)/build/bin/python -m build --outdir $(RELEASE)/dist
+	$(PYTHON) -m venv $(RELEASE)/packed && $(RELEASE)/packed/bin/python $(INSTALL) $(RELEASE)/dist/*.whl
+	$(RELEASE)/packed/bin/python tools/release_check.py packed
+	$(PYTHON) -m venv $(RELEASE)/plain && env -u CC -u CXX PATH=$(abspath $(RELEASE)/plain/bin) $(RELEASE)/plain/bin/python $(INSTALL) $(RELEASE)/dist/*.tar.gz
+	$(RELEASE)/plain/bin/python tools/release_check.py plain
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

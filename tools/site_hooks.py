@@ -1,6 +1,6 @@
 """What MkDocs does not do by itself for `make docs`: pages of the files that documents link to, the reference, and mathematics.
 
-A link that leaves ``docs`` leads to a page with that file, at the line of the name that it gives (``document_links.py``). ``MathJax`` is copied
+A link that leaves ``docs`` leads to a page with that file, at the line of the name that it gives (``document_links.py``). MathJax is copied
 from a package, so that the site loads nothing from a network.
 """
 
@@ -17,15 +17,15 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).parent))
-from document_links import ROOT, Target, line, links, target  # noqa: E402  tools is no package
+from document_links import ROOT, Target, line, links, target
 
 PROJECT = ("ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 ROOMS = ("data", "cells", "kernels", "nn", "models", "gradients", "flow", "auditing", "training")
 LANGUAGES = {".py": "python", ".hpp": "cpp", ".cpp": "cpp", ".toml": "toml", ".json": "json", ".md": "markdown"}
 LARGEST = 100_000  # bytes of a file that is shown whole
 HIDDEN = "---\nsearch:\n  exclude: true\n---\n\n"
-MATHJAX = """<script>MathJax = {{tex: {{inlineMath: [["\\\\(", "\\\\)"]], displayMath: [["\\\\[", "\\\\]"]]}}, options: {{processHtmlClass: "arithmatex", ignoreHtmlClass: ".*"}}}}</script>
-<script src="{}"></script>"""
+MATHJAX = r"""<script>MathJax = {tex: {inlineMath: [["\\(", "\\)"]], displayMath: [["\\[", "\\]"]]},
+options: {processHtmlClass: "arithmatex", ignoreHtmlClass: ".*"}}</script><script src="%s"></script>"""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -58,7 +58,7 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
         return html
     script = files.get_file_from_path("mathjax.js")
     assert script is not None, "on_files adds it"
-    return html + MATHJAX.format(script.url_relative_to(page.file))
+    return html + MATHJAX % script.url_relative_to(page.file)
 
 
 def _document(file: File) -> Path:

@@ -7,7 +7,7 @@ import pytest
 from _documents import DOCUMENTS, ROOT, name
 
 sys.path.insert(0, str(ROOT / "tools"))
-import document_links  # noqa: E402  tools is no package
+import document_links
 
 
 def headings(document: Path) -> set[str]:
