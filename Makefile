@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # What .venv must hold; constraints.txt pins one set of parts that is known to work together.
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint types test-quick test-all test-integrations torch-versions mutate bench figures docs release-check sanitize sanitize-threads clean
+.PHONY: setup demo test lint types test-quick test-all test-integrations torch-versions mutate bench figures readme-tables docs release-check sanitize sanitize-threads clean
 
 setup: $(STAMP)
 
@@ -69,6 +69,10 @@ bench: setup
 # The pictures of the documents, measured anew.
 figures: setup
 	$(BIN)/python tools/figures.py
+
+# The tables of speed in README.md and docs, from benchmarks/results.
+readme-tables:
+	$(PYTHON) tools/tables.py
 
 # The site, in build/site, by an environment of its own: it reads the source and needs neither torch nor a compiler. The first run installs
 # MkDocs; after that nothing is loaded from a network, to build it or to read it. Warnings are errors.

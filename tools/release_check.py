@@ -1,7 +1,7 @@
 """What an installed throughtime must do, in an environment that has nothing else: `make release-check`.
 
-    python tools/release_check.py packed     installed from a wheel: the kernels are there
-    python tools/release_check.py plain      installed without a compiler: the plain loop serves, and says so
+python tools/release_check.py packed     installed from a wheel: the kernels are there
+python tools/release_check.py plain      installed without a compiler: the plain loop serves, and says so
 """
 
 import argparse
