@@ -1,7 +1,7 @@
 """A run folder from Python: its model and vocabulary, ready to write and to be measured."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -11,15 +11,16 @@ import torch
 
 from .. import _check
 from .._check import InputError
-from ..data import AbstractVocabulary, Corpus, Section, encode_file
+from ..data import AbstractVocabulary, Batch, Corpus, Section, encode_file
 from ..models import LanguageModel
 from ._evaluate import Score, evaluate
+from ._face import AbstractTrained
 from .options import TextRun
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Trained:
+class Trained(AbstractTrained[LanguageModel]):
     """What ``throughtime train`` has made; ``load`` opens it.
 
     Attributes:
@@ -29,6 +30,9 @@ class Trained:
         metrics: the rows of metrics.jsonl, a dict a row.
         folder: where it is.
     """
+
+    kind = "a language model of a text"
+    instead = "generate(), sample(), predict(), stream() or evaluate()"
 
     model: LanguageModel
     vocabulary: AbstractVocabulary
@@ -57,9 +61,38 @@ class Trained:
         Raises:
             InputError: a prompt that is empty or that the vocabulary does not know, numbers that mean nothing.
         """
-        if prompt is not None and not isinstance(prompt, str):
-            raise InputError(f'`prompt` is {prompt!r}; expected a text, as in generate("The "). Give one, or None to begin anew.')
         return "".join(self.write(prompt, length, temperature=temperature, top_k=top_k, seed=seed))
+
+    def sample(
+        self,
+        prompt: str | None = None,
+        length: int = 500,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        seed: int | None = None,
+    ) -> str:
+        """``generate`` by the name that it has for every run."""
+        return self.generate(prompt, length, temperature=temperature, top_k=top_k, seed=seed)
+
+    @torch.no_grad()
+    def predict(self, prompt: str | None = None, most: int = 10) -> dict[str, float]:
+        """The likeliest symbols to come next, and the probability of each, the likeliest first.
+
+        Args:
+            prompt: the text so far; None: a line end.
+            most: how many symbols.
+
+        Raises:
+            InputError: as ``generate``.
+        """
+        _check.positive("`most`", most)
+        ids = self._ids(prompt)
+        hs, _ = self.model.recurrence(self.model.enter(Batch(torch.tensor(ids).unsqueeze(1).to(self.model.head.weight.device))), None)
+        p = self.model.head.predict(hs[-1, 0])
+        values, places = p.sort(descending=True, stable=True)
+        shown = zip(places[:most].tolist(), values[:most].tolist(), strict=True)
+        return {self.vocabulary.decode([i]) if i != self.vocabulary.unknown else "<unk>": value for i, value in shown}
 
     def write(
         self, prompt: str | None = None, length: int = 500, *, temperature: float = 1.0, top_k: int | None = None, seed: int | None = None
@@ -67,7 +100,7 @@ class Trained:
         """The text of ``generate``, piece by piece as it is drawn."""
         generator = torch.Generator()
         generator.seed() if seed is None else generator.manual_seed(_check.seed(seed))
-        ids = self.vocabulary.start() if prompt is None else self.vocabulary.encode_prompt(prompt)
+        ids = self._ids(prompt)
         never = () if self.vocabulary.unknown is None else (self.vocabulary.unknown,)
         drawn = self.model.sample(ids, length, temperature=temperature, top_k=top_k, generator=generator, never=never)
         return self.vocabulary.pieces(chain(ids, drawn))
@@ -96,6 +129,11 @@ class Trained:
         with tempfile.TemporaryDirectory() as aside:
             section = encode_file(Path(data), self.vocabulary, Path(aside) / "data.bin", encoding)
             return evaluate(self.model, section, streams=streams, progress=progress)
+
+    def _ids(self, prompt: str | None) -> Sequence[int]:
+        if prompt is not None and not isinstance(prompt, str):
+            raise InputError(f'`prompt` is {prompt!r}; expected a text, as in generate("The "). Give one, or None to begin anew.')
+        return self.vocabulary.start() if prompt is None else self.vocabulary.encode_prompt(prompt)
 
     def held_out(self, wanted: str | None = None) -> tuple[str, Section]:
         """A section of the run's own text, and its name; None: "test", or "valid" where there is none.
