@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from .. import models
 from ._estimator import SequenceEstimator
+from ._inputs import array_of
 
 
 @final
@@ -102,7 +103,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
 
     def _numbered(self, labels: np.ndarray, *, go_on: bool) -> np.ndarray:
         """The number of each label among ``classes_``."""
-        check_classification_targets(labels)
+        check_classification_targets(array_of(labels, "y") if labels.dtype.kind == "f" else labels)
         there = np.unique(labels)
         if not go_on:
             self.classes_ = there if self._given is None else self._given

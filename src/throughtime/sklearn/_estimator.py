@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
-from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from .. import _check
 from ..data import SequenceStream
 from ..models import AbstractModel
 from ..nn import Bidirectional
 from ._examples import Each, Examples, Scales
-from ._inputs import sequences_of
+from ._inputs import array_of, sequences_of
 from ._network import NetworkEstimator
 
 _TOGETHER = 32  # sequences are always read so many side by side, so that an answer does not depend, in its last bits, on the others
@@ -77,7 +77,7 @@ class SequenceEstimator(NetworkEstimator, abc.ABC):
         """(n,)"""
         if sample_weight is None:
             return np.ones(n)
-        weights = np.asarray(check_array(sample_weight, dtype=np.float64, ensure_2d=False, input_name="sample_weight"))
+        weights = array_of(sample_weight, "sample_weight")
         if weights.shape != (n,) or (weights < 0).any():
             raise ValueError(f"sample_weight has shape {weights.shape}; expected ({n},), a weight for each sequence, none below zero.")
         if not weights.any():

@@ -26,7 +26,8 @@ class Examples(AbstractSequences):
 
     def __init__(self, inputs: Sequence[np.ndarray], targets: Sequence[np.ndarray], each: Each, weights: np.ndarray | None = None) -> None:
         self.lengths = np.array([len(x) for x in inputs], np.int64)
-        self._inputs, self._targets, self._each = inputs, targets, each
+        self._inputs, self._targets = inputs, targets
+        self._each: Each = each
         self._weights = np.ones(len(inputs), np.float32) if weights is None else weights.astype(np.float32)
 
     def read(self, i: int, start: int, stop: int) -> Steps:

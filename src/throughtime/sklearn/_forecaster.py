@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from .. import _check, models
 from .._check import InputError
 from ..data import Calendar, Columns, Group, Origins, Read, SequenceStream, SeriesArrays, input_size, standardised
 from ..models import Regression, regression
 from ..training import Rolled, backtest, roll
+from ._inputs import array_of
 from ._network import NetworkEstimator
 
 _AT_A_TIME = 512  # steps that are read for a score
@@ -118,17 +119,16 @@ class Forecaster(NetworkEstimator):
         Raises:
             ValueError: the loss has no interval, or not this one; more steps than the horizon.
         """
-        check_is_fitted(self, "_learner")
-        K, asked = self._learner_horizon(), self.coverage if coverage is None else coverage
+        K, asked = self._network().horizon, self.coverage if coverage is None else coverage
         if not 0 < asked < 1:
             raise InputError(f"coverage is {asked!r}; expected a probability above 0 and below 1, such as 0.8.")
         if steps is not None and steps > K:
-            raise InputError(f"steps is {steps} and the horizon {K}; expected no more, since intervals end there. Fit with horizon={steps}.")
+            raise InputError(f"steps is {steps} and the horizon {K}; expected no more: intervals end there. Fit with horizon={steps}.")
         rolled = self._rolled(steps, X, asked)
         if rolled.low is None or rolled.high is None:
             raise InputError(
-                f"loss={self.loss!r} has no interval of coverage {asked:g}; expected loss='gaussian', or 'quantiles' with that coverage. Fit "
-                "with one of them."
+                f"loss={self.loss!r} has no interval of coverage {asked:g}; expected loss='gaussian', or 'quantiles' with that coverage. "
+                "Fit with one of them."
             )
         return self._undone(rolled.low), self._undone(rolled.high)
 
@@ -144,12 +144,11 @@ class Forecaster(NetworkEstimator):
         Raises:
             ValueError: y is too short.
         """
-        check_is_fitted(self, "_learner")
-        K, new = self._learner_horizon(), self._read(y, X, reset=False)
+        K, new = self._network().horizon, self._read(y, X, reset=False)
         if len(new) < K:
             raise InputError(f"y has {len(new)} steps; expected at least the horizon, {K}, to compare forecasts with. Give more.")
         series = self._series(np.concatenate([self._rows, new]), len(self._rows))
-        found = backtest(self.model_, self._origins(series, "test", 64), window=_AT_A_TIME, level=self.coverage)
+        found = backtest(self._network(), self._origins(series, "test", 64), window=_AT_A_TIME, level=self.coverage)
         errors = found.errors["model"].squared
         truth = np.lib.stride_tricks.sliding_window_view(new[:, : self._targets], K, axis=0)  # (origins, V, K)
         spread = np.nansum(np.square(truth - np.nanmean(truth, (0, 2), keepdims=True)), (0, 2))
@@ -164,8 +163,8 @@ class Forecaster(NetworkEstimator):
         if N - held < shortest:
             apart = f", {held} of them held out" if held else ""
             raise InputError(
-                f"y has {N} steps{apart}; expected at least {shortest} to learn from, context and horizon together. Give a longer series, or "
-                "lower one of them."
+                f"y has {N} steps{apart}; expected at least {shortest} to learn from, context and horizon together. Give a longer series, "
+                "or lower one of them."
             )
         self._refuse_constant(rows[: N - held])
         if not go_on:
@@ -189,7 +188,7 @@ class Forecaster(NetworkEstimator):
 
     def _read(self, y: Any, X: Any, *, reset: bool) -> np.ndarray:
         """Rows (N, V + C) in float64, the targets first."""
-        found = np.asarray(check_array(y, dtype=np.float64, ensure_2d=False, ensure_all_finite="allow-nan", input_name="y"))
+        found = array_of(y, "y", missing=True)
         if found.ndim > 2:
             raise ValueError(f"y has shape {found.shape}; expected (N,) or (N, targets), a row a step.")
         one, targets = found.ndim == 1, found.reshape(len(found), -1)
@@ -236,7 +235,7 @@ class Forecaster(NetworkEstimator):
         return SeriesArrays(*found)
 
     def _origins(self, series: SeriesArrays, part: str, pieces: int) -> Origins:
-        K, context = self._learner_horizon(), self._whole("context")
+        K, context = self._network().horizon, self._whole("context")
         return Origins(series, part, horizon=K, context=context, pieces=pieces, relative=self.relative)
 
     def _stream(self, series: SeriesArrays, part: str, seed: int | None) -> SequenceStream:
@@ -257,18 +256,17 @@ class Forecaster(NetworkEstimator):
             loss=regression(self.loss, values=V * K, coverage=self.coverage),
         )
 
-    def _learner_horizon(self) -> int:
-        """K of the network that is there."""
-        return self.model_.horizon if isinstance(self.model_, models.Forecaster) else self._whole("horizon")
-
-    def _rolled(self, steps: int | None, X: Any, coverage: float) -> Rolled:
-        check_is_fitted(self, "_learner")
+    def _network(self) -> models.Forecaster:
         model = self.model_
         assert isinstance(model, models.Forecaster), "_model makes it"
+        return model
+
+    def _rolled(self, steps: int | None, X: Any, coverage: float) -> Rolled:
+        model = self._network()
         N = _check.positive("steps", model.horizon if steps is None else int(steps), most=1_000_000)
         known, (mean, scale) = self._known(X, reset=False), self._kept
         if known is not None and len(known) < N:
-            raise ValueError(f"X has {len(known)} rows; expected {N}, one for each step that is forecast. Give more, or ask for fewer steps.")
+            raise ValueError(f"X has {len(known)} rows; expected {N}, one for each step that is forecast. Give more, or lower steps.")
         values = self._series(self._rows, len(self._rows)).open_values()
         V = self._targets
         told = np.zeros((0, 0), np.float32) if known is None else ((known - mean[V:]) / scale[V:]).astype(np.float32)

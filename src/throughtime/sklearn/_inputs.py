@@ -35,7 +35,7 @@ def sequences_of(estimator: BaseEstimator, X: Any, *, reset: bool) -> tuple[list
 
 def _is_table(X: Any) -> bool:
     """Whether X has two axes or fewer, as all that scikit-learn knows by itself; it has the sentences about what is wrong there."""
-    if getattr(X, "dtype", None) == object and getattr(X, "ndim", 0) == 1:
+    if isinstance(X, np.ndarray) and X.dtype.kind == "O" and X.ndim == 1:
         X = list(X)
     if not isinstance(X, (list, tuple)):
         return getattr(X, "ndim", 2) != 3
@@ -93,7 +93,23 @@ def numbers_of(y: Any) -> np.ndarray:
     Raises:
         ValueError: no numbers, NaN, infinite ones, or more axes.
     """
-    found = np.asarray(check_array(y, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name="y"))
+    found = array_of(y, "y")
     if found.ndim not in (1, 2):
         raise ValueError(f"y has shape {found.shape}; expected (n,) or (n, targets), a row for each sequence.")
     return found
+
+
+def array_of(values: Any, name: str, *, missing: bool = False) -> np.ndarray:
+    """An array of numbers, float64.
+
+    Args:
+        values: what somebody gave.
+        name: its name.
+        missing: whether NaN may be among them.
+
+    Raises:
+        ValueError: they are no numbers, there are none, or some are infinite.
+    """
+    finite = "allow-nan" if missing else True
+    check: Any = check_array  # its parameters have no types
+    return np.asarray(check(values, dtype=np.float64, ensure_2d=False, allow_nd=True, ensure_all_finite=finite, input_name=name))

@@ -77,7 +77,8 @@ class Learner:
                 break
         if kept is not None:
             with torch.no_grad():
-                torch._foreach_copy_(list(self.model.parameters()), kept)
+                for p, of_best in zip(self.model.parameters(), kept, strict=True):
+                    p.copy_(of_best)
 
     def _epoch(self, stream: AbstractStream, gradient: AbstractGradient, clips: Sequence[AbstractClip]) -> float:
         """One pass; its mean loss."""

@@ -16,6 +16,7 @@ from ._estimator import SequenceEstimator
 from ._examples import Examples
 from ._inputs import numbers_of
 
+
 @final
 @dataclass(kw_only=True, eq=False, repr=False)
 class SequenceRegressor(RegressorMixin, SequenceEstimator):

@@ -17,8 +17,10 @@ from .._check import InputError
 from ..data import Origins, Read, SeriesTable, read_series
 from ..models import Forecaster
 from ._backtest import Backtest, backtest
+from ._face import AbstractTrained
 from ._files import write_text
 from ._roll import roll
+from ._series_stream import SeriesStream
 from .options import SeriesRun
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ class Forecast:
 
 @final
 @dataclass(frozen=True, eq=False)
-class TrainedForecaster:
+class TrainedForecaster(AbstractTrained[Forecaster]):
     """What ``throughtime train series`` has made; ``load`` opens it.
 
     Attributes:
@@ -105,6 +107,9 @@ class TrainedForecaster:
         metrics: the rows of metrics.jsonl, a dict a row.
         folder: where it is.
     """
+
+    kind = "a forecaster of a table"
+    instead = "forecast(), stream() or evaluate()"
 
     model: Forecaster
     table: SeriesTable
@@ -157,6 +162,24 @@ class TrainedForecaster:
                 for name, values, *_ in rows
             },
         )
+
+    def stream(self, streams: int = 1, *, group: str | None = None) -> SeriesStream:
+        """One row at a time: ``push(row)`` takes the values of a step in the table's units, and gives the forecast of the next K steps.
+
+        Args:
+            streams: 1; a series is one stream.
+            group: which series' means and scales to use; None: those of the only one.
+
+        Raises:
+            InputError: another number of streams, a series that the run has not learned from, or none named where there are several.
+        """
+        if streams != 1:
+            raise InputError(f"streams is {streams}; expected 1, since every series has scales of its own. Open a stream for each series.")
+        names = [g.name for g in self.table.groups]
+        if group is None and len(names) > 1:
+            raise InputError(f"the run has {len(names):,} series; expected the name of one, such as group={names[0]!r}. Name it.")
+        g = self.table.group(names[0] if group is None else group)
+        return SeriesStream(self.model, self.table, g, relative=self.options.series.relative)
 
     def _series(self, g: int, read: Read | None) -> tuple[str, np.ndarray, np.ndarray, float, int]:
         """A series: its name, its values standardised, what is known of the time after them, its first time, and its steps."""

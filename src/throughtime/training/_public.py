@@ -47,6 +47,6 @@ from ._backtest import Backtest as Backtest, backtest as backtest
 from ._roll import Rolled as Rolled, roll as roll
 from ._forecasts import Forecast as Forecast, TrainedForecaster as TrainedForecaster, write_forecast as write_forecast
 from ._trained import Trained as Trained
-from ._load import load as load
-from ._stream import Stream as Stream
+from ._face import AbstractTrained as AbstractTrained
+from ._load import Stream as Stream, load as load
 from ._step import Step as Step, step as step

@@ -29,7 +29,7 @@ class Rolled(NamedTuple):
 def roll(
     model: Forecaster, columns: Columns, values: np.ndarray, known: np.ndarray, N: int, *, level: float, relative: bool, name: str = ""
 ) -> Rolled:
-    """Forecasts for the steps after the end of a series. The first K are made at once; for more, the forecasts are read as if they had come.
+    """Forecasts for the steps after the end of a series. The first K are made at once; for more, these are read as if they had come.
 
     Args:
         model: in evaluation mode.
