@@ -114,15 +114,14 @@ class Frames:
         """D."""
         return len(self.pieces.mean)
 
-    def next_frames(self, part: str, *, streams: int = 1, most: int | None = None) -> "NextFrames":
-        """The pieces of a part, to be predicted.
+    @property
+    def offset(self) -> float:
+        """Σ_d ln scale_d: −ln p of a frame in the file's own units is so much more than in those of training."""
+        return float(np.log(self.pieces.scale).sum())
 
-        Args:
-            part: "train", "valid" or "test".
-            streams: where there are fewer pieces, they are cut into so many, each of which starts anew.
-            most: only the first pieces, up to so many frames.
-        """
-        return NextFrames(self.pieces, self.pieces.of(part), streams=streams, most=most)
+    def next_frames(self, part: str, *, streams: int = 1, most: int | None = None) -> "NextFrames":
+        """The pieces of a part, "train", "valid" or "test", to be predicted."""
+        return NextFrames([self.pieces.view(int(i)) for i in self.pieces.of(part)], streams=streams, most=most)
 
 
 def write_frames(
@@ -191,15 +190,19 @@ def _in_parts(path: Path, found: FrameParts, split: Sequence[float]) -> tuple[li
 
 @final
 class NextFrames(AbstractSequences):
-    """Pieces whose every frame is predicted from those before it, but for the first."""
+    """Pieces whose every frame is predicted from those before it, but for the first.
 
-    def __init__(self, pieces: Pieces, numbers: np.ndarray, *, streams: int = 1, most: int | None = None) -> None:
+    Args:
+        pieces: (T, D) each.
+        streams: where there are fewer pieces, they are cut into so many, each of which starts anew.
+        most: only the first pieces, up to so many frames.
+    """
+
+    def __init__(self, pieces: Sequence[np.ndarray], *, streams: int = 1, most: int | None = None) -> None:
         self.pieces = pieces
-        steps = np.maximum(pieces.lengths(numbers) - 1, 0)
-        longest = int(-(-steps.sum() // streams)) if len(numbers) < streams else int(steps.max(initial=0))
-        cuts = [
-            (int(i), a, min(a + longest, int(n))) for i, n in zip(numbers, steps, strict=True) for a in range(0, int(n), max(1, longest))
-        ]
+        steps = [max(len(piece) - 1, 0) for piece in pieces]
+        longest = -(-sum(steps) // streams) if len(pieces) < streams else max(steps, default=0)
+        cuts = [(i, a, min(a + longest, n)) for i, n in enumerate(steps) for a in range(0, n, max(1, longest))]
         if most is not None:
             kept = np.cumsum([stop - start for _, start, stop in cuts])
             cuts = cuts[: max(1, int(np.searchsorted(kept, most, side="right")))]
@@ -208,5 +211,5 @@ class NextFrames(AbstractSequences):
 
     def read(self, i: int, start: int, stop: int) -> Steps:
         piece, first, _ = self.cuts[i]
-        frames = np.array(self.pieces.view(piece)[first + start : first + stop + 1])
+        frames = np.array(self.pieces[piece][first + start : first + stop + 1])
         return Steps(frames[:-1], frames[1:], np.ones(stop - start, bool))

@@ -126,8 +126,8 @@ def parts_of(classes: Sequence[Any], shares: Sequence[float], *, shuffled: bool)
     """
     order = np.random.default_rng(0).permutation(len(classes)) if shuffled else np.arange(len(classes))
     members: dict[Any, list[int]] = {}
-    for i in order:
-        members.setdefault(classes[i], []).append(int(i))
+    for i in order.tolist():
+        members.setdefault(classes[i], []).append(i)
     ends, parts = np.cumsum(shares), ["train"] * len(classes)
     for those in members.values():
         for rank, i in enumerate(those):

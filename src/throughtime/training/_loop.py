@@ -199,7 +199,7 @@ class Training:
                 done = step(self.model, batch, before, gradient=self.gradient, clips=self.clips, optimizer=self.optimizer)
                 self.standing.carry = done.carry
                 p.add(done, batch.counted(), time.monotonic() - started)
-                if p.step % _ROW_EVERY == 0 or self.finished:
+                if (p.step % _ROW_EVERY == 0 or self.finished) and p.since.steps:
                     self.tell(report, rate, self.gradient.logged(done.carry))
                 self.standing.generators = generator_states()
         except NonFinite as first:

@@ -11,15 +11,7 @@ from ._loop import LoopOptions
 from ._network import NetworkOptions
 from ._optimiser import OptimiserOptions
 from ._run import AnyRun
-from ._words import shares
-
-_SPLIT = Flag(
-    "TRAIN,VALID,TEST",
-    read=shares,
-    show=lambda shares: ",".join(f"{share:g}" for share in shares),
-    wanted="three shares that add up to 1, with commas between",
-    rare=True,
-)
+from ._words import SPLIT
 
 
 @final
@@ -36,7 +28,7 @@ class TextOptions:
     """A validation text of its own."""
     test: Annotated[Path | None, Flag("FILE", "a share of the training text, if --valid is not given", rare=True)] = None
     """A test text of its own."""
-    split: Annotated[tuple[float, float, float], _SPLIT] = (0.9, 0.05, 0.05)
+    split: Annotated[tuple[float, float, float], SPLIT] = (0.9, 0.05, 0.05)
     """Shares of the text, from its start, for training, validation and test."""
     encoding: Annotated[str, Flag(rare=True)] = "utf-8"
     """The files' encoding."""
@@ -73,6 +65,7 @@ class TextRun(AnyRun):
     """All that is chosen of a language model's training run: ``config.json``."""
 
     task = "text"
+    writes = True
 
     text: TextOptions
     network: NetworkOptions
