@@ -29,8 +29,8 @@ class Verb:
 
 
 VERBS = {
-    ("train", "text"): Verb("TrainText", "_train.train", "train a language model on a text"),
-    ("train", "series"): Verb("TrainSeries", "_train.train", "train a forecaster on a table"),
+    ("train", "text"): Verb("TrainText", "_seeds.train", "train a language model on a text"),
+    ("train", "series"): Verb("TrainSeries", "_seeds.train", "train a forecaster on a table"),
     ("evaluate",): Verb("Evaluate", "_evaluate.evaluate", "measure a trained model on held-out data"),
     ("forecast",): Verb("MakeForecast", "_forecast.forecast", "what comes after the end of a table"),
     ("sample",): Verb("Sample", "_sample.sample", "let a trained model write"),
