@@ -5,7 +5,7 @@ from ._evaluate import Score as Score, evaluate as evaluate
 from ._cost import Estimate as Estimate, estimate as estimate
 from ._export import export_onnx as export_onnx
 from ._files import check_new_file as check_new_file, write_bytes as write_bytes
-from ._folder import RunFolder as RunFolder, path_of_string as path_of_string
+from ._folder import RunFolder as RunFolder, path_of_string as path_of_string, seed_runs as seed_runs
 from ._lock import discard as discard
 from ._gradients import METHODS as METHODS, ShellMethod as ShellMethod, method_of as method_of
 from ._loop import (
