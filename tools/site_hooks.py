@@ -23,7 +23,7 @@ PROJECT = ("ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 ROOMS = ("data", "cells", "kernels", "nn", "models", "gradients", "flow", "auditing", "training", "sklearn")
 LANGUAGES = {".py": "python", ".hpp": "cpp", ".cpp": "cpp", ".toml": "toml", ".json": "json", ".md": "markdown"}
 LARGEST = 100_000  # bytes of a file that is shown whole
-HIDDEN = "---\nsearch:\n  exclude: true\n---\n\n"
+HIDDEN = "---\nsearch:\n  exclude: true\nhide: [navigation, toc]\n---\n\n"
 MATHJAX = r"""<script>MathJax = {tex: {inlineMath: [["\\(", "\\)"]], displayMath: [["\\[", "\\]"]]},
 options: {processHtmlClass: "arithmatex", ignoreHtmlClass: ".*"}}</script><script src="%s"></script>"""
 
