@@ -20,10 +20,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from document_links import ROOT, Target, line, links, target
 
 PROJECT = ("ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
-ROOMS = ("data", "cells", "kernels", "nn", "models", "gradients", "flow", "auditing", "training")
+ROOMS = ("data", "cells", "kernels", "nn", "models", "gradients", "flow", "auditing", "training", "sklearn")
 LANGUAGES = {".py": "python", ".hpp": "cpp", ".cpp": "cpp", ".toml": "toml", ".json": "json", ".md": "markdown"}
 LARGEST = 100_000  # bytes of a file that is shown whole
-HIDDEN = "---\nsearch:\n  exclude: true\n---\n\n"
+HIDDEN = "---\nsearch:\n  exclude: true\nhide: [navigation, toc]\n---\n\n"
 MATHJAX = r"""<script>MathJax = {tex: {inlineMath: [["\\(", "\\)"]], displayMath: [["\\[", "\\]"]]},
 options: {processHtmlClass: "arithmatex", ignoreHtmlClass: ".*"}}</script><script src="%s"></script>"""
 
@@ -34,6 +34,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     files.append(File.generated(config, "reference/throughtime.md", content=_front_door()))
     for room in ROOMS:
         files.append(File.generated(config, f"reference/{room}.md", content=_reference(room)))
+    files.append(File.generated(config, "reference/integrations.md", content=_doors()))
     for path in sorted(set(_linked(files))):
         files.append(File.generated(config, _page_of(path), content=_shown(path)))
     files.append(File.generated(config, "mathjax.js", abs_src_path=str(_mathjax())))
@@ -129,6 +130,13 @@ def _reference(room: str) -> str:
     names = [alias.asname or alias.name for node in imports if node.module is not None for alias in node.names]
     entries = (f"::: {place}.{name}\n    options:\n      heading: {name}\n      toc_label: {name}\n" for name in names)
     return f"# throughtime.{room}\n\n{_said_first(package)}\n\n" + "\n".join(entries)
+
+
+def _doors() -> str:
+    """A page with the integrations, which are modules that are imported by name alone."""
+    package = ROOT / "src" / "throughtime" / "integrations"
+    names = sorted(place.stem for place in package.glob("*.py") if not place.stem.startswith("_"))
+    return f"# throughtime.integrations\n\n{_said_first(package)}\n\n" + "\n".join(f"::: throughtime.integrations.{name}\n" for name in names)
 
 
 def _front_door() -> str:

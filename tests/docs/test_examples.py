@@ -26,8 +26,10 @@ def test_python_runs(document, tmp_path, monkeypatch, shapes_unchecked):
 def commands(document) -> list[list[str]]:
     """What is typed after ``throughtime``, without comments."""
     text = "\n".join(block.text for block in blocks(document, "shell")).replace("\\\n", " ")
-    lines = re.findall(r"\bthroughtime ([^|)\n]*)", text)
-    return [shlex.split(line, comments=True) for line in lines]
+    inside = re.findall(r"\$\(([^)]*)\)", text)
+    lines = [*inside, *re.sub(r"\$\([^)]*\)", "WORD", text).splitlines()]
+    typed = [shlex.split(line, comments=True) for line in lines]
+    return [words[1:] for words in typed if words[:1] == ["throughtime"]]
 
 
 @pytest.mark.parametrize("document", with_blocks("shell"), ids=name)
