@@ -5,7 +5,8 @@ In recurrent mode the modules cut each row where ``is_init`` marks a new traject
     (h_t, c_t) = LSTM(x_t, e_t · (given h, c at t) + (1 − e_t) · (h_{t−1}, c_{t−1}))        e_t = 1 at t = 0 and where is_init         (1)
 
 and store the last state of each trajectory at its last step, zeros elsewhere. ``reset=`` of this package's layers does the same if the
-given states are zeros, but returns the last state of each row only. Trajectories as packed sequences give all of them, from any given state.
+given states are zeros, but returns the last state of each row only. Trajectories as sequences of one batch with ``lengths=`` give all of
+them, from any given state; sequences that have ended cost no step.
 
 Otherwise they take one step, of a roll-out:
 
@@ -19,12 +20,12 @@ import torch
 from tensordict import TensorDictBase
 from tensordict.nn import dispatch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 from torchrl.modules import GRUModule, LSTMModule
 
 from ..nn import Layers, accelerate as accelerate_layers, restore as restore_layers
 
 Given = TypeVar("Given", bound=nn.Module)
+MOST = 8  # times the memory of the batch; TorchRL's own way, which packs, is left where trajectories differ more in length
 
 
 def accelerate(model: Given) -> Given:
@@ -67,17 +68,17 @@ def by_trajectory(layer: Any, xs: Tensor, states: tuple[Tensor, ...], is_init: T
     """
     B, T = is_init.shape
     starts, lengths, order = _trajectories(is_init)
-    steps = torch.arange(B * T, device=xs.device)
+    N, every = len(starts), torch.arange(B * T, device=xs.device)
+    t = every[: int(lengths.max())].unsqueeze(1)
+    places = (starts[order] + t).clamp(max=B * T - 1)  # (longest, N) of every step among B·T; what comes after an end is not read
+    padded = xs.flatten(0, 1).index_select(0, places.flatten()).unflatten(0, places.shape)
+    begin = _state(*(s.flatten(0, 1)[starts[order]] for s in states))
+    output, last = layer(padded.transpose(0, 1), begin, lengths=lengths[order])
     number = torch.repeat_interleave(lengths)  # (B·T,) the trajectory of every step
-    within, rank = steps - starts[number], order.argsort()
-    packed = (within * len(starts) + rank[number]).argsort()  # all first steps, the longest trajectory's first; all second steps; …
-    given = PackedSequence(xs.flatten(0, 1).index_select(0, packed), torch.bincount(within).cpu())
-    output, last = layer(given, _state(*(s.flatten(0, 1)[starts[order]] for s in states)))
+    back = (every - starts[number]) * N + order.argsort()[number]
+    output = output.transpose(0, 1).flatten(0, 1).index_select(0, back).unflatten(0, (B, T))
     ends = (starts + lengths - 1)[order]
-    return (
-        output.data.index_select(0, packed.argsort()).unflatten(0, (B, T)),
-        tuple(_put(s.transpose(0, 1), ends, B, T) for s in (last if isinstance(last, tuple) else (last,))),
-    )
+    return output, tuple(_put(s.transpose(0, 1), ends, B, T) for s in (last if isinstance(last, tuple) else (last,)))
 
 
 def one_step(layer: Any, x: Tensor, states: tuple[Tensor, ...], is_init: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -104,7 +105,7 @@ def _state(*states: Tensor) -> Any:
 
 
 def _trajectories(is_init: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(N,) the places among B·T where trajectories start, their lengths, and their order with the longest first."""
+    """(N,) the places among B·T where trajectories start, their lengths, and their order with the longest first, which costs least."""
     first = is_init.clone()
     first[:, 0] = True  # a trajectory that goes on from an earlier batch
     starts = first.flatten().nonzero().squeeze(1)
@@ -129,13 +130,19 @@ def _run(module: Any, layer: Any, tensordict: TensorDictBase) -> TensorDictBase 
         given = [xs.new_zeros(*shape, layer.num_layers, size) for size in layer.state_sizes().values()]
     if not module.recurrent_mode:
         results = _step(layer, shape, xs, given, is_init)
-    elif module.recurrent_backend in ("auto", "pad") and shape:
+    elif module.recurrent_backend in ("auto", "pad") and shape and not _differ(is_init.reshape(-1, shape[-1])):
         results = _cut(layer, shape, xs, given, is_init)
     else:
         return None
     for key, result in zip(module.out_keys, results, strict=True):
         tensordict.set(key, result)
     return tensordict
+
+
+def _differ(is_init: Tensor) -> bool:
+    """Whether the trajectories differ so much in length that they are not to be padded."""
+    _, lengths, _ = _trajectories(is_init)
+    return int(lengths.max()) * len(lengths) > MOST * is_init.numel()
 
 
 def _step(layer: Any, shape: torch.Size, x: Tensor, given: list[Tensor], is_init: Tensor) -> list[Tensor]:
