@@ -42,7 +42,7 @@ test-integrations: setup
 	echo "import site; site.addsitedir('$(SITE)')" > $$($(DOORS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth
 	$(BIN)/python -c 'import torch; print("torch==" + torch.__version__.split("+")[0])' > $(DOORS)/torch.txt
 	$(BIN)/python -m pip --python $(DOORS)/bin/python install --quiet --disable-pip-version-check \
-	  --constraint constraints.txt --constraint $(DOORS)/torch.txt sb3-contrib torchrl lightning
+	  --constraint constraints.txt --constraint $(DOORS)/torch.txt sb3-contrib torchrl lightning opacus
 	$(DOORS)/bin/python -m pytest -q -W ignore tests/integrations src/throughtime/integrations
 
 # What torch's world does to an accelerated model, with the oldest torch that pyproject.toml permits, the one of constraints.txt, and the

@@ -115,7 +115,7 @@ def _cuts(sizes: np.ndarray, worth: float) -> list[int]:
         start, stop = pending.pop()
         spared = (sizes[start] - sizes[start:stop]) * (stop - np.arange(start, stop))
         best = int(spared.argmax())
-        if spared[best] >= worth:
+        if best and spared[best] >= worth:
             found.append(start + best)
             pending += [(start, start + best), (start + best, stop)]
     return sorted(found)

@@ -50,6 +50,18 @@ class Refusals:
     def qconfig(self, value: Any) -> None:
         raise NotImplementedError(f"torch's quantisation passes over a layer that is not exactly torch's own, and this is {_INSTEAD}...")
 
+    @property
+    def ft_compute_sample_grad(self) -> Any:
+        """Absent: Opacus gives it to every layer for which it has no rule; for a layer with two results it fails later, in backward."""
+        raise AttributeError("ft_compute_sample_grad")
+
+    @ft_compute_sample_grad.setter
+    def ft_compute_sample_grad(self, value: Any) -> None:
+        raise NotImplementedError(
+            "Opacus knows the gradients of single samples of its own recurrent layers alone, and this is one of throughtime's. Expected "
+            "model = opacus.validators.ModuleValidator.fix(model), which exchanges LSTM and GRU for Opacus's; DPRNN has to be put in by hand."
+        )
+
 
 _INSTEAD = "one of throughtime's. Expected torch's: use with throughtime.as_torch(model): "
 
