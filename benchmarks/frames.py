@@ -45,7 +45,9 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
-    found = {cell: [measure(chosen.file, cell, seed) for seed in range(chosen.seeds)] for cell in chosen.cells}
+    found: dict[str, list[dict[str, float]]] = {}
+    for cell in chosen.cells:
+        found[cell] = [measure(chosen.file, cell, seed) for seed in range(chosen.seeds)]
+        if chosen.json:
+            chosen.json.write_text(json.dumps({"options": HOW, "found": found}, indent=1))
     print_table(found)
-    if chosen.json:
-        chosen.json.write_text(json.dumps({"options": HOW, "found": found}, indent=1))

@@ -76,7 +76,7 @@ def test_from_the_shell_to_labels(tmp_path, capsys):
     for name in ("one.csv", "two.csv"):
         assert main(["predict", "run", "--data", "x.csv", "--out", name]) == 0
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
-    found = list(csv.DictReader((tmp_path / "one.csv").open()))
+    found = list(csv.DictReader((tmp_path / "one.csv").read_text().splitlines()))
     assert [row["id"] for row in found] == [f"s{i}" for i in range(N)]
     right = np.mean([row["label"] == "abc"[y] for row, y in zip(found, arrays()[1], strict=True)])
     assert right > 0.6  # a third by chance
@@ -283,3 +283,19 @@ def test_both_directions_only_where_the_future_may_be_read(tmp_path, capsys):
         captured = capsys.readouterr()
         assert code == (0 if verb[0] == "compare-gradients" else 2), captured
         assert "one direction" in captured.err + captured.out, captured
+    with pytest.raises(NotImplementedError, match="bidirectional"):
+        tt.load("run").stream()
+
+
+def test_one_face(tmp_path):
+    """A stream gives, step after step in the file's units, what the whole sequence gives; the verbs that make no sense say so."""
+    assert train("x.npz", "--steps", "3", "--out", "run") in (0, 1)
+    trained, (x, _, lengths, _) = tt.load("run"), arrays()
+    stream = trained.stream()
+    for row in x[3, : lengths[3]]:
+        o = stream.push(row)
+    p = torch.softmax(torch.from_numpy(o), -1).numpy()
+    eps = float(torch.finfo(torch.float32).eps)  # as above, for one layer
+    np.testing.assert_allclose(p, trained.predict(x[3:4, : lengths[3]]).probabilities[0], atol=4 * eps * 12 * (6 + 2) * 2)
+    with pytest.raises(InputError, match=r"is a classifier of sequences, which has no forecast\(\)"):
+        trained.forecast()

@@ -1,6 +1,6 @@
 """All that can be typed: a dataclass a verb. A field is a flag, the string below it its help; the class's docstring is the verb's."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
@@ -24,12 +24,17 @@ from ..training.options import (
 _Run = Annotated[Path, Flag("RUN", positional=True)]
 _Threads = Annotated[int | None, Flag("N", "as many as are idle", rare=True)]
 _Device = Annotated[str, Flag("NAME", rare=True)]
+_NAMED = ("tiny-shakespeare", "jsb-chorales", "nottingham", "etth1", "sequential-mnist")  # data.NAMED, which imports numpy and torch
 _Encoding = Annotated[str, Flag("NAME", rare=True)]
+
+
+def _seeds(word: str) -> tuple[int, ...]:
+    return tuple(int(seed) for seed in word.split(","))
 
 
 @dataclass(frozen=True)
 class FolderOptions:
-    """The run folder."""
+    """The run folder, and the seed of what is drawn."""
 
     out: Annotated[Path | None, Flag("RUN", "runs/, the data's name, the cell and a number")] = None
     """The run folder."""
@@ -37,6 +42,8 @@ class FolderOptions:
     """Go on with the run in --out, from where it was saved. Its data and network stay; the rate, clips and budget may be given anew."""
     overwrite: bool = False
     """Replace the run in --out."""
+    seed: Annotated[tuple[int, ...], Flag("N[,N...]", "0", read=_seeds, wanted="an integer, or several with commas between")] = ()
+    """Of the weights, dropout and random initial states. Several: a run for each, in folders below --out, then mean and spread."""
     from_run: Annotated[Path | None, Flag("RUN", name="--from")] = None
     """Begin a new run from the best weights of this one, with its network and other options, on FILE or on its own data."""
     config: Annotated[Path | None, Flag("FILE")] = None
@@ -55,8 +62,10 @@ class Train:
     folder: FolderOptions
 
     def run(self) -> AnyRun:
-        """What is chosen, as config.json has it."""
-        return self.kind(**{section.name: getattr(self, section.name) for section in fields(cast(Any, self.kind))})
+        """What is chosen, as config.json has it; of several seeds the first."""
+        sections = {section.name: getattr(self, section.name) for section in fields(cast(Any, self.kind))}
+        loop = replace(self.loop, seed=self.folder.seed[0]) if self.folder.seed else self.loop
+        return self.kind(**sections | {"loop": loop})
 
     @classmethod
     def of(cls, run: AnyRun, folder: FolderOptions) -> "Train":
@@ -311,6 +320,17 @@ class Runs:
 
     folder: Annotated[Path, Flag("FOLDER", "runs", positional=True)] = Path("runs")
     """Where to look, and in the folders below."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Fetch a data set by its name and print where it is, its terms and whom to cite; without a name, list them.
+
+    throughtime train text $(throughtime data tiny-shakespeare)
+    """
+
+    name: Annotated[str | None, Flag("NAME", positional=True, offered=_NAMED)] = None
+    """The data set. It is kept in THROUGHTIME_DATA, or in the user's cache folder."""
 
 
 @dataclass(frozen=True)

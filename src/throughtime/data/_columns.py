@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from .._check import InputError
+from ._named import perhaps_named
 
 if TYPE_CHECKING:
     import polars as pl
@@ -199,7 +200,9 @@ class TableFile:
     def _scan(self, *, text: bool = False) -> "pl.LazyFrame":
         pl = polars()
         if not self.path.is_file():
-            raise InputError(f"{self.path} cannot be read (no such file); expected a table, CSV or Parquet. Check the path.")
+            raise InputError(
+                f"{self.path} cannot be read (no such file); expected a table, CSV or Parquet. Check the path.{perhaps_named(self.path)}"
+            )
         if self._is_parquet:
             return pl.scan_parquet(self.path)
         return pl.scan_csv(self.path, separator=self._separator(), null_values=_MISSING, infer_schema=not text, infer_schema_length=10_000)

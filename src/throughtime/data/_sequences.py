@@ -134,7 +134,7 @@ class SequenceStream(AbstractStream):
             n = place.stop - place.start
             inputs[:n, b], targets[:n, b], mask[:n, b] = steps.inputs, steps.targets, steps.counts
             if steps.weights is not None:
-                weights = np.zeros(mask.shape, np.float32) if weights is None else weights
+                weights = np.zeros(mask.shape, np.float32) if weights is None else weights  # either all have weights, or none
                 weights[:n, b] = steps.weights
         assert inputs is not None, "a window has a step of the longest sequence of its row"
         assert targets is not None

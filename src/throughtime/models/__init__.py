@@ -25,6 +25,8 @@ from ._regression import (
     Huber as Huber,
     MeanSquaredError as MeanSquaredError,
     Quantiles as Quantiles,
+    Regression as Regression,
+    regression as regression,
 )
 from ._forecaster import Forecaster as Forecaster
 from ._frames import FrameModel as FrameModel

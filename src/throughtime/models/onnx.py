@@ -28,7 +28,7 @@ from .._check import InputError
 from .._version import __version__
 from ..cells import AbstractCell
 from ..kernels import TABLE, OnnxOperator, known
-from ..nn import Given, Learnable, Recurrence, Zeros
+from ..nn import Bidirectional, Given, Learnable, Recurrence, Zeros
 from ._base import AbstractModel
 from ._head import Head
 from ._inputs import AbstractInput, Embedding, OneHot, Vectors
@@ -54,6 +54,11 @@ def to_onnx(model: AbstractModel, about: Mapping[str, str]) -> ModelProto:
     _check_weights(model)
     graph = _Graph()
     first, xs = _enter(graph, model.input)
+    if isinstance(model.recurrence, Bidirectional):
+        raise NotImplementedError(
+            "the model reads in both directions, and a file that goes on from call to call has one direction. Train one without "
+            "`bidirectional` to export it, or label sequences with throughtime predict."
+        )
     hs, states_out = _recur(graph, model.recurrence, first.name, xs)
     output = _leave(graph, model.head, hs)
     whole = make_graph(graph.nodes, "throughtime", [first, *graph.states_in], [output, *states_out], graph.initializers())

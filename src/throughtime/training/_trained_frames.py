@@ -16,14 +16,17 @@ from .. import _check
 from .._check import InputError
 from ..data import Frames, NextFrames, read_frames
 from ..models import FrameModel
+from ._face import AbstractTrained
 from ._files import write_bytes
 from ._frame_score import FrameScore, measure_frames
+from ._scaled_stream import ScaledStream
+from ._stream import Stream
 from .options import FramesRun
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class TrainedFrames:
+class TrainedFrames(AbstractTrained[FrameModel]):
     """What ``throughtime train frames`` has made; ``load`` opens it.
 
     Attributes:
@@ -33,6 +36,9 @@ class TrainedFrames:
         metrics: the rows of metrics.jsonl, a dict a row.
         folder: where it is.
     """
+
+    kind = "a model of frames"
+    instead = "sample(), stream() or evaluate()"
 
     model: FrameModel
     frames: Frames
@@ -86,6 +92,11 @@ class TrainedFrames:
         frames = self.frames.next_frames(part) if data is None else self._of_file(Path(data))
         window, offset = self.options.loop.bptt, self.frames.offset
         return measure_frames(self.model, frames, window=window, offset=offset, progress=progress)
+
+    def stream(self, streams: int = 1) -> ScaledStream:
+        """Frame after frame in the units of the file; o of the next frame comes out: the logits of zeros and ones, or the means and what
+        the deviations are made from, in the scale of training."""
+        return ScaledStream(Stream(self.model, streams), self.frames.pieces)
 
     def _of_file(self, path: Path) -> NextFrames:
         pieces = [self._checked(str(path), piece) for those in read_frames(path, self.options.frames.key).values() for piece in those]

@@ -16,8 +16,11 @@ from .. import _check
 from .._check import InputError
 from ..data import LabelColumns, Labels, LabelSequences, number_labels, read_labels
 from ..models import SequenceClassifier
+from ._face import AbstractTrained
 from ._files import write_text
 from ._label_score import LabelScore, find_labels, measure_labels
+from ._scaled_stream import ScaledStream
+from ._stream import Stream
 from .options import LabelsOptions, LabelsRun
 
 
@@ -53,7 +56,7 @@ class Predictions:
 
 @final
 @dataclass(frozen=True, eq=False)
-class TrainedClassifier:
+class TrainedClassifier(AbstractTrained[SequenceClassifier]):
     """What ``throughtime train labels`` has made; ``load`` opens it.
 
     Attributes:
@@ -64,13 +67,16 @@ class TrainedClassifier:
         folder: where it is.
     """
 
+    kind = "a classifier of sequences"
+    instead = "predict(), stream() or evaluate()"
+
     model: SequenceClassifier
     labels: Labels
     options: LabelsRun
     metrics: list[dict[str, Any]] = field(repr=False)
     folder: Path
 
-    def predict(self, data: np.ndarray | Path | str | None = None, lengths: Sequence[int] | None = None) -> Predictions:
+    def predict(self, data: np.ndarray | Path | str | None = None, lengths: Sequence[int] | np.ndarray | None = None) -> Predictions:
         """The label of every sequence, or of every step.
 
         Args:
@@ -125,6 +131,14 @@ class TrainedClassifier:
             sequences = LabelSequences(pieces, numbers, weights)
         return measure_labels(self.model, sequences, self.labels.classes, window=self.options.loop.bptt, progress=progress)
 
+    def stream(self, streams: int = 1) -> ScaledStream:
+        """Step after step in the units of the file; the logits of the classes come out, as if the sequence ended there.
+
+        Raises:
+            NotImplementedError: a bidirectional model, which would have to know the end.
+        """
+        return ScaledStream(Stream(self.model, streams), self.labels.pieces)
+
     def _of_file(self, path: Path, *, labelled: bool) -> tuple[list[np.ndarray], list[str], list[np.ndarray]]:
         """The sequences of a file in the scale of training, their names, and the numbers of their labels."""
         file = read_labels(path, self._columns(path), each=self.labels.each if labelled else None, labelled=labelled)
@@ -141,7 +155,7 @@ class TrainedClassifier:
             columns.label, self.labels.features if is_table else columns.features, columns.id, columns.time, columns.lengths
         )
 
-    def _cut(self, data: np.ndarray, lengths: Sequence[int] | None) -> list[np.ndarray]:
+    def _cut(self, data: np.ndarray, lengths: Sequence[int] | np.ndarray | None) -> list[np.ndarray]:
         I = len(self.labels.features)
         if data.ndim != 3 or data.shape[2] != I or 0 in data.shape or data.dtype.kind not in "biuf":
             raise InputError(f"data is {data.dtype} {data.shape}; expected sequences (N, T, {I}) of numbers.")

@@ -23,7 +23,7 @@ class TextOptions:
     form: ClassVar[str] = "symbols"
 
     files: Annotated[tuple[Path, ...], Flag("FILE...", positional=True)] = ()
-    """The training text: files, plain or gzip, folders of them, or - for the standard input; joined end to end."""
+    """The training text: files, plain or gzip, folders of them, or - for the standard input; or JSONL."""
     valid: Annotated[Path | None, Flag("FILE", "a share of the training text")] = None
     """A validation text of its own."""
     test: Annotated[Path | None, Flag("FILE", "a share of the training text, if --valid is not given", rare=True)] = None
@@ -32,6 +32,11 @@ class TextOptions:
     """Shares of the text, from its start, for training, validation and test."""
     encoding: Annotated[str, Flag(rare=True)] = "utf-8"
     """The files' encoding."""
+    field: Annotated[str | None, Flag("NAME", "text, of files .jsonl and .ndjson")] = None
+    """The field that has the text in every line of JSONL."""
+    documents: Annotated[bool | None, Flag(unless="for folders and JSONL")] = None
+    """Every file, and every line of JSONL, is a document: the state begins anew, and nothing is predicted across its border;
+    --no-documents: all are joined end to end."""
     level: Literal["char", "byte", "word", "bpe"] = "char"
     """What a symbol is: a character, a byte, a word, or a subword (byte-pair encoding)."""
     vocab_size: Annotated[int | None, Flag("N", "word 30000, bpe 8192, char all of them")] = None
