@@ -17,7 +17,7 @@ import throughtime as tt
 from throughtime.cli import main
 
 BAI = {"rnn": 8.91, "gru": 8.43, "lstm": 8.45}
-HOW = ["--hidden", "200", "--dropout", "0.5", "--batch-size", "8", "--lr", "0.002", "--epochs", "300", "--patience", "15", "--threads", "1"]
+HOW = ["--hidden", "200", "--dropout", "0.3", "--batch-size", "8", "--lr", "0.005", "--schedule", "cosine", "--epochs", "100", "--threads", "1"]
 
 
 def measure(file: Path, cell: str, seed: int) -> dict[str, float]:
