@@ -17,7 +17,10 @@ import throughtime as tt
 from throughtime.cli import main
 
 BAI = {"rnn": 8.91, "gru": 8.43, "lstm": 8.45}
-HOW = ["--hidden", "200", "--dropout", "0.3", "--batch-size", "8", "--lr", "0.005", "--schedule", "cosine", "--epochs", "100", "--threads", "1"]
+HOW = [
+    *("--hidden", "200", "--dropout", "0.3", "--batch-size", "8", "--lr", "0.005", "--schedule", "cosine", "--epochs", "100"),
+    *("--threads", "1"),
+]
 
 
 def measure(file: Path, cell: str, seed: int) -> dict[str, float]:

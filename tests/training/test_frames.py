@@ -55,6 +55,7 @@ def test_resumed_to_the_same_bits(tmp_path):
         assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_from_the_shell_to_a_piece(tmp_path, capsys):
     assert train("--steps", "20", "--out", "run") == 0
     assert "97 frames of 4 zeros and ones; pieces: train 5  valid 1  test 2" in capsys.readouterr().out

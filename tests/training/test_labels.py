@@ -58,6 +58,7 @@ def rows(run, kind):
     return [row for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if row["kind"] == kind]
 
 
+@pytest.mark.slow
 def test_resumed_to_the_same_bits(tmp_path):
     """In both directions, and in windows that are shorter than the sequences."""
     for name, flags in (("two", ["--bidirectional", "--class-weights", "balanced"]), ("windows", ["--bptt", "5", "--layers", "2"])):
@@ -254,6 +255,7 @@ def test_one_sentence_and_nothing_is_left(tmp_path, capsys, words, sentence):
     assert sorted(p.name for p in tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_ten_thousand_columns_and_labels_that_cannot_be(tmp_path, capsys):
     names = [f"c{i}" for i in range(10_000)]
     lines = [",".join(["id", *names, "label"])]
@@ -276,6 +278,10 @@ def test_both_directions_only_where_the_future_may_be_read(tmp_path, capsys):
     for verb in (["text", "book.txt"], ["series", "x.csv", "--target", "a"]):
         assert main(["train", *verb, "--bidirectional", "--out", "x"]) == 2
         assert "must not have read it, and the second direction has. Leave it out." in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_goes_one_way_refuses_a_run_that_goes_both(capsys):
     assert train("x.npz", "--bidirectional", "--steps", "2", "--out", "run") in (0, 1)
     capsys.readouterr()
     for verb in (["flow", "run"], ["export", "run"], ["compare-gradients", "run", "--methods", "rtrl", "full"]):

@@ -58,8 +58,6 @@ class Bidirectional(nn.Module):
     (torch.Size([7, 4, 10]), [torch.Size([4, 4, 5])])
     """
 
-    bidirectional = True
-
     def __init__(
         self,
         cell: AbstractCell,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .._shapes import State
 from ..cells import GRU, LSTM, AbstractCell
 from ..kernels import PackedSteps, can_step
+from ._bidirectional import Bidirectional
 from ._border import kind_of
 from ._cells import elman
 from ._layers import Layers
@@ -60,7 +61,7 @@ class CalledSteps:
 Steps = PackedSteps | CalledSteps
 
 
-def steps_of(layer: Stepped, streams: int) -> Steps:
+def steps_of(layer: Stepped | Bidirectional, streams: int) -> Steps:
     """The layer's steps from its initial state, with the weights that it has now.
 
     Raises:
@@ -69,10 +70,11 @@ def steps_of(layer: Stepped, streams: int) -> Steps:
     >>> type(steps_of(nn.GRU(2, 5), 4)).__name__
     'PackedSteps'
     """
-    if isinstance(layer, nn.RNNBase) and layer.bidirectional:
+    if isinstance(layer, Bidirectional) or (isinstance(layer, nn.RNNBase) and layer.bidirectional):
+        name = "model" if isinstance(layer, Bidirectional) else kind_of(layer)
         raise NotImplementedError(
-            f"the {kind_of(layer)} is bidirectional: its first output depends on the last input, and a stream has no last input. "
-            "Use a layer with bidirectional=False."
+            f"the {name} is bidirectional: its first output depends on the last input, and a stream has no last input. "
+            "Use one with bidirectional=False."
         )
     cell = _cell_of(layer)
     if cell is None or not can_step(cell, layer.weight_hh_l0):  # type: ignore[arg-type]
