@@ -48,14 +48,14 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 def _numpy(path: Path) -> dict[str, np.ndarray]:
     name = ""
     try:
-        opened = np.load(path, allow_pickle=False)
-        if isinstance(opened, np.ndarray):
-            return {"": opened}
-        arrays = {}
-        with opened:
+        with path.open("rb") as file:
+            opened = np.load(file, allow_pickle=False)
+            if isinstance(opened, np.ndarray):
+                return {"": opened}
+            arrays = {}
             for name in opened.files:
                 arrays[name] = opened[name]
-        return arrays
+            return arrays
     except MemoryError:
         raise
     except (*DAMAGED, KeyError, zipfile.BadZipFile, _zlib_error()) as error:

@@ -4,6 +4,7 @@ T time · N sequences · I features · C classes.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -78,7 +79,7 @@ class LabelledFile:
 
 def _is_number(word: str) -> bool:
     try:
-        return np.isfinite(float(word))
+        return math.isfinite(float(word))
     except ValueError:
         return False
 
