@@ -152,7 +152,7 @@ class NetworkOptions(StackOptions):
             )
 
 
-OptimiserName = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"]
+OptimiserName = Literal["sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad"]
 
 
 @final
@@ -162,7 +162,7 @@ class OptimiserOptions:
 
     optimizer: OptimiserName = "adam"
     """The rule that turns gradients into steps."""
-    lr: Annotated[float | None, Flag("X", "adam, adamw and rmsprop 0.002; adagrad 0.01; sgd 1")] = None
+    lr: Annotated[float | None, Flag("X", "adam, adamw, nadam and rmsprop 0.002; adagrad 0.01; sgd 1")] = None
     """Learning rate."""
     momentum: Annotated[float, Flag(rare=True)] = 0.0
     """Momentum of sgd and rmsprop."""
@@ -202,7 +202,7 @@ class OptimiserOptions:
     @property
     def rate(self) -> float:
         """The learning rate, given or the optimiser's usual one."""
-        usual = {"sgd": 1.0, "adam": 2e-3, "adamw": 2e-3, "rmsprop": 2e-3, "adagrad": 1e-2}
+        usual = {"sgd": 1.0, "adam": 2e-3, "adamw": 2e-3, "nadam": 2e-3, "rmsprop": 2e-3, "adagrad": 1e-2}
         return usual[self.optimizer] if self.lr is None else self.lr
 
 
