@@ -143,6 +143,7 @@ def race(racer: Ours | Plain, training: Training, target: float) -> Result:
             nats = racer.validate(section)
             now = time.perf_counter()
             in_validation += now - before
+            print(f"  step {i + 1}: {nats:.4f} nats after {now - began:.1f} s", flush=True)
             if nats <= target or i + 1 == steps:
                 return Result(nats <= target, now - began, i + 1, nats, (now - began - in_validation) / (i + 1))
             training.model.train()
