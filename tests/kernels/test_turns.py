@@ -136,7 +136,9 @@ def test_a_trace_takes_turns(monkeypatch):
     from throughtime import _kernels
 
     calls, forward_stack = [], _kernels.forward_stack
-    monkeypatch.setattr("throughtime.kernels._fast._kernels.forward_stack", lambda layers: calls.append(len(layers)) or forward_stack(layers))
+    monkeypatch.setattr(
+        "throughtime.kernels._fast._kernels.forward_stack", lambda layers: calls.append(len(layers)) or forward_stack(layers)
+    )
     stack = tt.nn.Recurrence(tt.cells.GRU(), 3, 5, num_layers=3, dropout=0.5)
     for training in (False, True):
         stack.train(training)

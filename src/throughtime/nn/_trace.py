@@ -29,7 +29,6 @@ from typing import Literal, NamedTuple, final
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from .._shapes import State
 from ..cells import AbstractCell
@@ -45,6 +44,7 @@ from ..kernels import (
     forward_stack,
     learned_vectors,
 )
+from ._dropout import drawn_mask
 from ._layer_trace import LayerTrace, given_to_kernels
 from ._linearised import LinearisedStack
 from ._rows import Rows, TableProduct
@@ -337,15 +337,6 @@ def add_to_grads(tensors: Iterable[Tensor | None], gradients: Iterable[Tensor | 
     ]
     if wanted:
         torch.autograd.backward([p for p, _ in wanted], [g for _, g in wanted])
-
-
-def drawn_mask(xs: Tensor, p: float) -> Tensor | None:
-    """The mask by which dropout in training would multiply ``xs``, from the same random draws; None if p is 0.
-
-    >>> drawn_mask(torch.ones(2, 3), 0.0) is None
-    True
-    """
-    return functional.dropout(torch.ones_like(xs), p) if p > 0 else None
 
 
 def clip_rows(adjoint: State, limit: float) -> None:
