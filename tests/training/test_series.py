@@ -102,7 +102,9 @@ def test_a_backtest_is_the_forecasts_one_by_one(tmp_path):
             rows = rows[max(0, len(rows) - 6 - (t - start + 1)) :]
             known = values[t + 1 : t + 1 + K, -1:].astype(np.float32)
             piece = next(p for p in _origins(trained).pieces if p[0] == g and p[2] <= t < p[3])
-            point, _, _ = trained._roll(values[piece[1] : t + 1].astype(np.float32), known, K, 0.8, "x")
+            point = tt.training.roll(
+                trained.model, table.columns, values[piece[1] : t + 1].astype(np.float32), known, K, level=0.8, relative=False
+            ).point
             truth = y[at + 1 : at + 1 + K, 0]
             error += list(truth - (point[:, 0] * table.scale[g, 0] + table.mean[g, 0]))
             naive += list(truth - y[at, 0])
