@@ -32,7 +32,11 @@ from throughtime.training._schedule import learning_rate
 SPLIT = "--split 0.9,0.1,0"
 RECIPES = {
     1.886: "--hidden 96 --embedding 64 --init orthogonal --optimizer nadam --lr 0.025 --schedule linear --warmup 10 "
-    "--batch-size 64 --bptt 32 --steps 190",
+    "--batch-size 64 --bptt 32 --steps 170",
+    1.5: "--hidden 384 --embedding 64 --dropout 0.2 --optimizer nadam --lr 0.004 --schedule linear --warmup 100 "
+    "--batch-size 32 --bptt 64 --steps 4200 --eval-every 300",
+    1.4697: "--hidden 512 --embedding 64 --dropout 0.35 --optimizer nadam --lr 0.004 --schedule linear --warmup 100 "
+    "--batch-size 32 --bptt 64 --steps 11000 --eval-every 500",
 }
 
 
@@ -167,14 +171,15 @@ def main() -> None:
     parser.add_argument("--recipe", help="flags of throughtime train text, in place of the target's own")
     parser.add_argument("--racers", default=",".join(RACERS))
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=1, help="each with another seed")
+    parser.add_argument("--rounds", type=int, default=1, help="each with another seed, from --seed on")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     rows = []
     for target in map(float, chosen.target.split(",")):
         recipe = chosen.recipe or RECIPES[target]
         found: dict[str, list[Result]] = {name: [] for name in chosen.racers.split(",")}
-        for seed in range(chosen.rounds):
+        for seed in range(chosen.seed, chosen.seed + chosen.rounds):
             for name, results in found.items():
                 with tempfile.TemporaryDirectory() as folder:
                     words = [str(chosen.text), *shlex.split(f"{SPLIT} {recipe} --seed {seed}")]
@@ -187,9 +192,19 @@ def main() -> None:
             print(line(target, name, results), flush=True)
             rows.append({"target": target, "racer": name, "recipe": recipe, "results": [asdict(r) for r in results]})
     if chosen.json:
-        machine = platform.processor() or platform.machine()
-        about = {"machine": machine, "torch": torch.__version__, "threads": chosen.threads, "rows": rows}
-        chosen.json.write_text(json.dumps(about, indent=1) + "\n")
+        write(chosen.json, rows, chosen.threads)
+
+
+def write(file: Path, rows: list[dict], threads: int) -> None:
+    """Write the rows; those of other targets and racers that stand in the file stay."""
+    raced = {(row["target"], row["racer"]) for row in rows}
+    before = json.loads(file.read_text())["rows"] if file.exists() else []
+    rows = sorted(
+        [row for row in before if (row["target"], row["racer"]) not in raced] + rows,
+        key=lambda row: (-row["target"], row["racer"] == "torch"),
+    )
+    machine = platform.processor() or platform.machine()
+    file.write_text(json.dumps({"machine": machine, "torch": torch.__version__, "threads": threads, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
