@@ -10,6 +10,7 @@ import numpy as np
 
 from .._check import InputError
 from ._columns import listed
+from ._kept import DAMAGED
 
 ENDINGS = (".npy", ".npz", ".mat")
 
@@ -57,7 +58,7 @@ def _numpy(path: Path) -> dict[str, np.ndarray]:
             return arrays
     except MemoryError:
         raise
-    except (OSError, EOFError, ValueError, KeyError, SyntaxError, zipfile.BadZipFile, _zlib_error()) as error:
+    except (*DAMAGED, KeyError, zipfile.BadZipFile, _zlib_error()) as error:
         which = f", array {name!r}," if name else ""
         if "pickle" in str(error).lower():
             raise InputError(
