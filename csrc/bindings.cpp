@@ -237,14 +237,20 @@ void given_input_half(Layer<T>& c, const LayerArguments& a) {
   c.wx = wx.data<const T>();
 }
 
-void check_lengths(const std::int64_t* lengths, Sizes n) {
-  for (Index b = 0; lengths && b < n.B; ++b)
-    if (lengths[b] < 0 || lengths[b] > n.T)
-      raise_value("lengths[" + std::to_string(b) + "] is " + std::to_string(lengths[b]) + "; expected 0 to T = " + std::to_string(n.T) + ".");
+// The lengths of a call, checked; none for None. A copy: what says where to read and write must not change while the call runs.
+std::vector<std::int64_t> checked_lengths(nb::handle object, Sizes n) {
+  const std::int64_t* given = input<std::int64_t>(object, "lengths", {{n.B}, "(B,)"});
+  if (!given) return {};
+  const std::vector<std::int64_t> lengths(given, given + n.B);
+  for (Index b = 0; b < n.B; ++b)
+    if (const std::int64_t length = lengths[static_cast<std::size_t>(b)]; length < 0 || length > n.T)
+      raise_value("lengths[" + std::to_string(b) + "] is " + std::to_string(length) + "; expected 0 to T = " + std::to_string(n.T) + ".");
+  return lengths;
 }
 
+// Fills `c`, all but its lengths, and returns these, which the caller keeps while the call runs.
 template <class T>
-void check_layer(Layer<T>& c, const LayerArguments& a) {
+std::vector<std::int64_t> check_layer(Layer<T>& c, const LayerArguments& a) {
   c.kernel = &kernel_of_cell<T>(a.cell, a.arch);
   a.W.is_none() ? given_input_half(c, a) : input_and_weights(c, a);
   const auto [T_, B, I, H] = c.n;
@@ -255,17 +261,17 @@ void check_layer(Layer<T>& c, const LayerArguments& a) {
   if (a.state.is_none()) raise_type("state is None; expected a tuple of S arrays (B, H).");
   read_states(a.state, {"state, a tuple of S arrays", {"state[0]", "state[1]", "state[2]", "state[3]"}}, c, required<T>, c.state);
   read_states(a.restart, {"restart, a tuple of S arrays or None", {"restart[0]", "restart[1]", "restart[2]", "restart[3]"}}, c, input<T>, c.restart);
-  c.lengths = input<std::int64_t>(a.lengths, "lengths", {{B}, "(B,)"});
-  check_lengths(c.lengths, c.n);
   c.reset = input<std::uint8_t>(a.reset, "reset", {{T_, B}, "(T, B)"});
   c.reverse = a.reverse;
   c.keep = a.keep;
+  return checked_lengths(a.lengths, c.n);
 }
 
 template <class T>
 void forward(const LayerArguments& layer, Entries results) {
   ForwardCall<T> c{};
-  check_layer<T>(c, layer);
+  const std::vector<std::int64_t> lengths = check_layer<T>(c, layer);
+  c.lengths = lengths.empty() ? nullptr : lengths.data();
   c.hs = required_output<T>(results.next(), "hs", {{c.n.T, c.n.B, c.n.H}, "(T, B, H)"});
   const nb::handle last = results.next(), residuals = results.next();
   if (last.is_none()) raise_type("last is None; expected a tuple of S arrays (B, H) to write to.");
@@ -313,7 +319,8 @@ void weight_gradients(BackwardCall<T>& c, const BackwardArguments& a) {
 template <class T>
 void backward(const LayerArguments& layer, const BackwardArguments& a) {
   BackwardCall<T> c{};
-  check_layer<T>(c, layer);
+  const std::vector<std::int64_t> lengths = check_layer<T>(c, layer);
+  c.lengths = lengths.empty() ? nullptr : lengths.data();
   const auto [T_, B, I, H] = c.n;
   if (c.keep == Keep::none && c.kernel->residuals > 0)
     raise_value("keep is 'none', which leaves nothing to go backward from; expected the 'fast' or 'lean' of the forward call.");
@@ -601,9 +608,20 @@ class Steps {
 
 // ---- Sizes
 
+// Refuses sizes whose arrays no memory holds, so that no product of them overflows.
+void check_sizes(std::initializer_list<Index> sizes, const char* letters) {
+  constexpr Index most = Index{1} << 48;
+  Index product = 1;
+  for (Index size : sizes)
+    if (size < 1 || size > most / product)
+      raise_value(std::string("one of ") + letters + " is below 1, or their product above 2^48; expected sizes of arrays that fit into memory.");
+    else
+      product *= size;
+}
+
 std::size_t residuals_size(nb::handle cell, std::array<Index, 3> sizes, nb::handle keep, bool float64, nb::handle arch) {
   const auto [T_, B, H] = sizes;
-  if (T_ < 1 || B < 1 || H < 1) raise_value("T, B and H are at least 1.");
+  check_sizes({T_, B, H}, "T, B, H");
   const int kind = parse_cell(cell);
   const ArchName a = parse_arch(arch);
   const Sizes n{T_, B, 1, H};
@@ -624,7 +642,9 @@ std::array<std::size_t, 2> scratch_of_layer(int cell, Sizes n, Keep keep, int th
 
 std::array<std::size_t, 2> scratch_size(nb::handle cell, std::array<Index, 4> sizes, nb::handle keep, bool float64, nb::handle threads) {
   const auto [T_, B, I, H] = sizes;
-  if (T_ < 1 || B < 1 || I < 1 || H < 1) raise_value("T, B, I and H are at least 1.");
+  check_sizes({T_, B, I}, "T, B, I");
+  check_sizes({T_, B, H}, "T, B, H");
+  check_sizes({H, std::max(I, H)}, "I, H");
   const auto of = float64 ? scratch_of_layer<double> : scratch_of_layer<float>;
   return of(parse_cell(cell), {T_, B, I, H}, parse_keep(keep), parse_threads(threads));
 }
@@ -646,6 +666,12 @@ struct CrossEntropyArguments {
   }
 };
 
+template <class A, class B>
+bool overlap(const A* a, Index as, const B* b, Index bs) {
+  const auto start = [](const auto* p) { return reinterpret_cast<std::uintptr_t>(p); };
+  return start(a) < start(b + bs) && start(b) < start(a + as);
+}
+
 template <class T>
 void cross_entropy(const CrossEntropyArguments& a) {
   const Array o(a.logits, "logits", a.gradient);
@@ -659,6 +685,8 @@ void cross_entropy(const CrossEntropyArguments& a) {
       raise_value("targets[" + std::to_string(i) + "] is " + std::to_string(c.targets[i]) + "; expected 0 to V - 1 = " + std::to_string(V - 1) + ".");
   c.g = input<T>(a.scale, "scale", {{N}, "(N,)"});
   c.losses = required_output<T>(a.losses, "losses", {{N}, "(N,)"});
+  if (overlap(c.targets, N, c.o, N * V) || overlap(c.targets, N, c.losses, N))
+    raise_value("targets shares memory with logits or losses, which are written; expected targets in memory of their own. Pass a copy.");
   const WithoutGil nogil;
   run(functions<T>(a.arch), c, a.threads);
 }

@@ -13,10 +13,13 @@ from torch import Tensor, nn
 from throughtime.cells import GRU, AbstractCell
 from throughtime.data import Batch, labelled
 from throughtime.models import (
+    AbstractLoss,
     AbstractModel,
     AbstractRegression,
+    BinaryCrossEntropy,
     Embedding,
     Forecaster,
+    FrameModel,
     Head,
     Linear,
     MeanSquaredError,
@@ -110,5 +113,18 @@ def labelled_batch(each: Literal["sequence", "step"] = "sequence") -> Batch:
     return labelled(batch.inputs, labels, lengths, class_weights=torch.tensor([0.5, 2.0, 1.0]))
 
 
+def frame_model(cell: AbstractCell, layers: int = 1, loss: AbstractLoss = BinaryCrossEntropy()) -> FrameModel:  # noqa: B008
+    """Frames of as many numbers as the vectors have."""
+    options = {"hidden_size": H, "num_layers": layers, "initial": Learnable(), "reduction": "sum"}
+    return randomised(FrameModel(I, loss=loss, cell=cell, **options))
+
+
+def frame_batch(loss: AbstractLoss) -> Batch:
+    """Frames and those after them; of zeros and ones where the loss wants it."""
+    frames = torch.randn(13, 4, I)
+    frames = (frames > 0).to(frames) if isinstance(loss, BinaryCrossEntropy) else frames
+    return Batch(frames[:-1], frames[1:])
+
+
 # every model of the library
-LIBRARY = [language_model(GRU()), vector_model(GRU()), forecaster(GRU()), classifier(GRU())]
+LIBRARY = [language_model(GRU()), vector_model(GRU()), forecaster(GRU()), classifier(GRU()), frame_model(GRU())]

@@ -23,7 +23,7 @@ class Steps(NamedTuple):
     inputs: np.ndarray  # (T, I)
     targets: np.ndarray  # (T, V), or (T,) indices
     counts: np.ndarray  # (T,) bool: which losses count
-    weights: np.ndarray | None = None  # (T,) float32 of each loss; None: ones
+    weights: np.ndarray | None = None  # (T,) of the losses; then ``counts`` says which steps are no padding
 
 
 class AbstractSequences(abc.ABC):
@@ -123,7 +123,7 @@ class SequenceStream(AbstractStream):
         return [rows[i] for i in turn], firsts
 
     def _batch(self, places: list[Place], T: int) -> Batch:
-        inputs, targets, weights, mask = None, None, None, np.zeros((T, self.batch_size), bool)
+        inputs, targets, mask, weights = None, None, np.zeros((T, self.batch_size), bool), None
         for b, place in enumerate(places):
             if place.stop <= place.start:
                 continue
@@ -131,17 +131,16 @@ class SequenceStream(AbstractStream):
             if inputs is None or targets is None:
                 inputs = np.zeros((T, self.batch_size, *steps.inputs.shape[1:]), steps.inputs.dtype)
                 targets = np.zeros((T, self.batch_size, *steps.targets.shape[1:]), steps.targets.dtype)
-                weights = None if steps.weights is None else np.zeros((T, self.batch_size), np.float32)
             n = place.stop - place.start
             inputs[:n, b], targets[:n, b], mask[:n, b] = steps.inputs, steps.targets, steps.counts
-            if weights is not None:
-                assert steps.weights is not None, "either all sequences have weights, or none has"
+            if steps.weights is not None:
+                weights = np.zeros(mask.shape, np.float32) if weights is None else weights  # either all have weights, or none
                 weights[:n, b] = steps.weights
         assert inputs is not None, "a window has a step of the longest sequence of its row"
         assert targets is not None
         fresh = torch.full((self.batch_size,), places[0].start == 0)
         weighed = None if weights is None else torch.from_numpy(weights)
-        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(mask), weighed, fresh)
+        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), mask=torch.from_numpy(mask), weights=weighed, fresh=fresh)
 
 
 def _rows(order: np.ndarray, size: int) -> list[np.ndarray]:

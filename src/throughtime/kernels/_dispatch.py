@@ -26,6 +26,7 @@ def kernels_for(
         return "plain"
     if _fast.supports(cell, xs) is None:
         return "packed"
+    _fast.tell_once()
     return "native" if xs.device.type != "cpu" and _native.serves(cell, parameters, traversal, clip) else "plain"
 
 

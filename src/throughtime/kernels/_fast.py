@@ -3,6 +3,8 @@
 T time · B batch · I input · H hidden · G gates · S states.
 """
 
+import logging
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -23,7 +25,7 @@ else:
     try:
         import throughtime._kernels as _kernels
     except ImportError as error:  # built without a compiler, or for another machine
-        _missing = f"the extension is not there ({error}); reinstall with a C++20 compiler at hand to have it"
+        _missing = f"the extension is not there ({error}); reinstall with a C++20 compiler (GCC 12, Clang 16 or newer) at hand to have it"
     else:
         try:
             _kernels.architecture()
@@ -49,6 +51,13 @@ def is_there() -> bool:
     """Whether there is an extension, and one that serves this machine."""
     _check_architecture()
     return _missing is None
+
+
+@cache
+def tell_once() -> None:
+    """Where there is no extension, say so at the first use: everything works, and nothing else would tell why it is slow."""
+    if _missing is not None:
+        logging.getLogger("throughtime").warning("throughtime runs the plain loop, which is right and slow: %s.", _missing)
 
 
 def supports(cell: AbstractCell, xs: Tensor) -> str | None:

@@ -29,5 +29,6 @@ from ._regression import (
     regression as regression,
 )
 from ._forecaster import Forecaster as Forecaster
+from ._frames import FrameModel as FrameModel
 from ._classifier import SequenceClassifier as SequenceClassifier
 from ._sequence import SequenceModel as SequenceModel

@@ -149,9 +149,12 @@ class GaussianLikelihood(AbstractRegression):
         return ((y - mu) / sigma).square() / 2 + sigma.log() + math.log(2 * math.pi) / 2  # (3)
 
     def interval(self, o: Tensor, level: float) -> tuple[Tensor, Tensor]:
-        mu, spread = self._numbers(o).unbind(-2)
-        reach = NormalDist().inv_cdf((1 + level) / 2) * self._sigma(spread)
+        mu, reach = self.point(o), NormalDist().inv_cdf((1 + level) / 2) * self.deviation(o)
         return mu - reach, mu + reach
+
+    def deviation(self, o: Float[Tensor, "*T N"]) -> Float[Tensor, "*T V"]:
+        """σ of each value."""
+        return self._sigma(self._numbers(o)[..., 1, :])
 
     def _sigma(self, o: Tensor) -> Tensor:
         return functional.softplus(o) + _LEAST_SIGMA

@@ -8,9 +8,11 @@ from ._forecasts import TrainedForecaster
 from ._rows import read_rows
 from ._stream import Stream as Stream
 from ._trained import Trained
+from ._trained_frames import TrainedFrames
+from ._trained_labels import TrainedClassifier
 
 
-def load(path: Path | str, *, device: str = "cpu") -> Trained | TrainedForecaster:
+def load(path: Path | str, *, device: str = "cpu") -> Trained | TrainedForecaster | TrainedFrames | TrainedClassifier:
     """A run folder, ready to use: ``tt.load("runs/book").generate("The ")``.
 
     Args:

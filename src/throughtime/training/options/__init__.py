@@ -9,3 +9,5 @@ from ._loop import LoopOptions as LoopOptions
 from ._run import AnyRun as AnyRun
 from ._text import TextOptions as TextOptions, TextRun as TextRun
 from ._series import SeriesOptions as SeriesOptions, SeriesRun as SeriesRun
+from ._frames import FramesOptions as FramesOptions, FramesRun as FramesRun
+from ._labels import LabelsOptions as LabelsOptions, LabelsRun as LabelsRun

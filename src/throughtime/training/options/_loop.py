@@ -37,7 +37,7 @@ class LoopOptions:
     """A validation reads at most this many symbols or steps; the one at the end ten times as many, and throughtime evaluate all."""
     save_every: Annotated[float, Flag(rare=True)] = 60.0
     """Seconds between saves of the whole state, which also is saved at every validation."""
-    seed: int = 0
+    seed: Annotated[int, Flag(hidden=True)] = 0  # typed as one of FolderOptions, where there may be several
     """Of the weights, dropout and random initial states."""
     threads: Annotated[int | None, Flag("N", "torch's own choice")] = None
     """Threads of torch."""

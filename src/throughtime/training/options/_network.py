@@ -27,6 +27,8 @@ class StackOptions:
     """Hidden units of each layer."""
     layers: int = 1
     """Recurrent layers."""
+    bidirectional: Annotated[bool, Flag(rare=True)] = False
+    """Read each sequence in both directions (train labels alone: elsewhere the second direction would have seen what is predicted)."""
     dropout: float = 0.0
     """Probability of dropping a unit: of the network's input, between layers, before the head."""
     initial: Annotated[Literal["zeros", "random", "learnable"], Flag(rare=True)] = "zeros"

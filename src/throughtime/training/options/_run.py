@@ -1,5 +1,7 @@
 """What every task's run chooses beside its data."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from ..._errors import InputError
@@ -11,6 +13,8 @@ class AnyRun:
     """What every task's run chooses beside its data; a run's fields are the sections of ``config.json``."""
 
     task: ClassVar[str]
+    writes: ClassVar[bool] = False  # a line now and then
+    both_directions: ClassVar[bool] = False  # whether the future may be read
 
     network: Any  # StackOptions, or what the task adds to them
     optimiser: OptimiserOptions
@@ -31,4 +35,19 @@ class AnyRun:
                 f"`omega` is given with `cell='{self.network.cell}'`; expected `cell='rnn'`, the simple network that it is defined for. "
                 "What keeps a gated cell's gradient alive is its memory gate: `forget_bias` or `chrono`."
             )
+        if self.network.bidirectional and not self.both_directions:
+            raise InputError(
+                f"`bidirectional` is given with train {self.task}; expected it with train labels alone: whoever predicts what comes next "
+                "must not have read it, and the second direction has. Leave it out."
+            )
         self.loop.check()
+        if self.loop.sample_every and not self.writes:
+            raise InputError(
+                f"--sample-every is given with train {self.task}; expected it with a model that writes, of a text. Leave it out."
+            )
+
+
+def one_file(files: Sequence[Path], what: str, example: str) -> None:
+    """Refuse none and several."""
+    if len(files) != 1:
+        raise InputError(f"{len(files) or 'no'} {what}s are named; expected one. Give its path: {example}")

@@ -10,7 +10,7 @@ from ..flag import Flag
 from ._loop import LoopOptions
 from ._network import WIDEST, StackOptions
 from ._optimiser import OptimiserOptions
-from ._run import AnyRun
+from ._run import AnyRun, one_file
 from ._words import COLUMNS, shares
 
 
@@ -59,10 +59,7 @@ class SeriesOptions:
 
     def check(self) -> None:
         """Refuse what means nothing."""
-        if len(self.files) != 1:
-            raise InputError(
-                f"{len(self.files) or 'no'} tables are named; expected one. Give its path: throughtime train series table.csv --target COL"
-            )
+        one_file(self.files, "table", "throughtime train series table.csv --target COL")
         if not self.target:
             raise InputError("--target is not given; expected the column to forecast. Name it: --target COL")
         _numbers.positive("--horizon", self.horizon, most=100_000)
@@ -89,9 +86,3 @@ class SeriesRun(AnyRun):
     network: StackOptions
     optimiser: OptimiserOptions
     loop: LoopOptions
-
-    def check(self) -> None:
-        """Refuse what means nothing, before anything is read, built or made."""
-        super().check()
-        if self.loop.sample_every:
-            raise InputError("--sample-every is given with train series; expected it with a model that writes, of a text. Leave it out.")

@@ -11,15 +11,7 @@ from ._loop import LoopOptions
 from ._network import NetworkOptions
 from ._optimiser import OptimiserOptions
 from ._run import AnyRun
-from ._words import shares
-
-_SPLIT = Flag(
-    "TRAIN,VALID,TEST",
-    read=shares,
-    show=lambda shares: ",".join(f"{share:g}" for share in shares),
-    wanted="three shares that add up to 1, with commas between",
-    rare=True,
-)
+from ._words import SPLIT
 
 
 @final
@@ -31,15 +23,20 @@ class TextOptions:
     form: ClassVar[str] = "symbols"
 
     files: Annotated[tuple[Path, ...], Flag("FILE...", positional=True)] = ()
-    """The training text: files, plain or gzip, folders of them, or - for the standard input; joined end to end."""
+    """The training text: files, plain or gzip, folders of them, or - for the standard input; or JSONL."""
     valid: Annotated[Path | None, Flag("FILE", "a share of the training text")] = None
     """A validation text of its own."""
     test: Annotated[Path | None, Flag("FILE", "a share of the training text, if --valid is not given", rare=True)] = None
     """A test text of its own."""
-    split: Annotated[tuple[float, float, float], _SPLIT] = (0.9, 0.05, 0.05)
+    split: Annotated[tuple[float, float, float], SPLIT] = (0.9, 0.05, 0.05)
     """Shares of the text, from its start, for training, validation and test."""
     encoding: Annotated[str, Flag(rare=True)] = "utf-8"
     """The files' encoding."""
+    field: Annotated[str | None, Flag("NAME", "text, of files .jsonl and .ndjson")] = None
+    """The field that has the text in every line of JSONL."""
+    documents: Annotated[bool | None, Flag(unless="for folders and JSONL")] = None
+    """Every file, and every line of JSONL, is a document: the state begins anew, and nothing is predicted across its border;
+    --no-documents: all are joined end to end."""
     level: Literal["char", "byte", "word", "bpe"] = "char"
     """What a symbol is: a character, a byte, a word, or a subword (byte-pair encoding)."""
     vocab_size: Annotated[int | None, Flag("N", "word 30000, bpe 8192, char all of them")] = None
@@ -68,6 +65,7 @@ class TextRun(AnyRun):
     """All that is chosen of a language model's training run: ``config.json``."""
 
     task = "text"
+    writes = True
 
     text: TextOptions
     network: NetworkOptions

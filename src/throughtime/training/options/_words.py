@@ -10,3 +10,11 @@ def shares(word: str) -> tuple[float, float, float]:
 
 
 COLUMNS = Flag("COL[,COL]", read=lambda word: tuple(word.split(",")), show=",".join, wanted="names of columns, with commas between")
+NAMES = Flag("NAME[,NAME]", "all of them", read=lambda word: tuple(word.split(",")), show=",".join, wanted="names, with commas between")
+SPLIT = Flag(
+    "TRAIN,VALID,TEST",
+    read=shares,
+    show=lambda shares: ",".join(f"{share:g}" for share in shares),
+    wanted="three shares that add up to 1, with commas between",
+    rare=True,
+)
