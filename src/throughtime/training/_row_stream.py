@@ -48,9 +48,7 @@ class RowStream:
         values = np.asarray(row, np.float64)
         one = values.ndim == 1 and self.streams == 1
         if not (one or values.ndim == 2) or values.shape[-1] != self._width or not np.isfinite(values).all():
-            raise InputError(
-                f"row has shape {values.shape}; expected finite numbers of shape {(self.streams, self._width)}, as in training."
-            )
+            raise InputError(f"row has shape {values.shape}; expected finite numbers of shape {(self.streams, self._width)}.")
         rows = self._pieces.standardised(values[None] if one else values)
         answer = np.asarray(self._answer(self._stream.push(torch.from_numpy(rows).to(self._device))))
         return answer[0] if one else answer
