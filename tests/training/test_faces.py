@@ -65,6 +65,5 @@ def test_labels():
     assert stream.state[0][:, 1].any()
     with pytest.raises(tt.InputError, match=r"is a classifier of sequences, which has no sample\(\)"):
         trained.sample()
-    assert main(["train", "labels", "labels.npz", *SIZES, "--bidirectional", "--out", "both"]) == 0
     with pytest.raises(NotImplementedError, match="reads in both directions"):
-        tt.load("both").stream()
+        tt.Stream(tt.models.SequenceClassifier(3, 2, bidirectional=True))
