@@ -99,7 +99,7 @@ class SequenceEstimator(NetworkEstimator, abc.ABC):
             )
         held = min(max(1, round(self.validation_fraction * n)), n - 1)
         train, valid = train_test_split(np.arange(n), test_size=held, random_state=seed)
-        return train, valid
+        return np.asarray(train), np.asarray(valid)
 
     def _measure(self, sequences: list[np.ndarray], targets: list[np.ndarray], weights: np.ndarray) -> None:
         """Means and scales of what the network learns from."""

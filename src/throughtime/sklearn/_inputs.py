@@ -82,7 +82,7 @@ def _check_features(estimator: Any, given: int, *, reset: bool) -> None:
         estimator.n_features_in_ = given
         vars(estimator).pop("feature_names_in_", None)
         return
-    wanted = 1 if estimator._from_table else estimator.n_features_in_
+    wanted = 1 if getattr(estimator, "_from_table", False) else estimator.n_features_in_
     if given != wanted:
         raise ValueError(f"X has {given} features, but {type(estimator).__name__} is expecting {wanted} features as input")
 

@@ -18,7 +18,7 @@ from .._check import InputError
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel, Embedding, Vectors
-from ..nn import Recurrence, first_state, steps_of
+from ..nn import Bidirectional, Recurrence, first_state, steps_of
 
 
 @final
@@ -166,6 +166,11 @@ def _source(model: Any) -> AbstractModel | Recurrence | nn.RNNBase:
 
 
 def _ordinary(module: AbstractModel | Recurrence | nn.RNNBase) -> AbstractModel | Recurrence | nn.RNNBase:
+    if isinstance(module, AbstractModel) and isinstance(module.recurrence, Bidirectional):
+        raise NotImplementedError(
+            f"the {type(module).__name__} reads in both directions: its first output depends on the last input, and a stream has no last "
+            "input. Use one with bidirectional=False."
+        )
     if isinstance(module, AbstractModel) and type(module).forward is not AbstractModel.forward:
         raise NotImplementedError(
             f"{type(module).__name__} has a forward of its own, which a stream cannot take apart. Give its recurrence to Stream, and "

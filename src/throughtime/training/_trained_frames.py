@@ -11,16 +11,16 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .. import _check
 from .._check import InputError
 from ..data import Frames, NextFrames, read_frames
-from ..models import FrameModel
+from ..models import FrameModel, GaussianLikelihood
 from ._face import AbstractTrained
 from ._files import write_bytes
 from ._frame_score import FrameScore, measure_frames
-from ._scaled_stream import ScaledStream
-from ._stream import Stream
+from ._row_stream import RowStream
 from .options import FramesRun
 
 
@@ -93,10 +93,15 @@ class TrainedFrames(AbstractTrained[FrameModel]):
         window, offset = self.options.loop.bptt, self.frames.offset
         return measure_frames(self.model, frames, window=window, offset=offset, progress=progress)
 
-    def stream(self, streams: int = 1) -> ScaledStream:
-        """Frame after frame in the units of the file; o of the next frame comes out: the logits of zeros and ones, or the means and what
-        the deviations are made from, in the scale of training."""
-        return ScaledStream(Stream(self.model, streams), self.frames.pieces)
+    def stream(self, streams: int = 1) -> RowStream:
+        """One frame at a time: ``push(frame)`` gives the probability of each 1 in the next frame, or the next frame that is expected."""
+        return RowStream(self.model, self.frames.pieces, self._expected, streams)
+
+    def _expected(self, o: Tensor) -> np.ndarray:
+        loss = self.model.head.loss
+        if isinstance(loss, GaussianLikelihood):
+            return self.frames.pieces.raw(loss.point(o).double().cpu().numpy())
+        return self.model.head.output(o).double().cpu().numpy()
 
     def _of_file(self, path: Path) -> NextFrames:
         pieces = [self._checked(str(path), piece) for those in read_frames(path, self.options.frames.key).values() for piece in those]

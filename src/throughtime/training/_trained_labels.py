@@ -19,8 +19,7 @@ from ..models import SequenceClassifier
 from ._face import AbstractTrained
 from ._files import write_text
 from ._label_score import LabelScore, find_labels, measure_labels
-from ._scaled_stream import ScaledStream
-from ._stream import Stream
+from ._row_stream import RowStream
 from .options import LabelsOptions, LabelsRun
 
 
@@ -131,13 +130,13 @@ class TrainedClassifier(AbstractTrained[SequenceClassifier]):
             sequences = LabelSequences(pieces, numbers, weights)
         return measure_labels(self.model, sequences, self.labels.classes, window=self.options.loop.bptt, progress=progress)
 
-    def stream(self, streams: int = 1) -> ScaledStream:
-        """Step after step in the units of the file; the logits of the classes come out, as if the sequence ended there.
+    def stream(self, streams: int = 1) -> RowStream:
+        """One step at a time: ``push(features)`` gives the probability of each class, after all that has been read.
 
         Raises:
-            NotImplementedError: a bidirectional model, which would have to know the end.
+            NotImplementedError: the network reads in both directions.
         """
-        return ScaledStream(Stream(self.model, streams), self.labels.pieces)
+        return RowStream(self.model, self.labels.pieces, lambda o: self.model.head.output(o).double().cpu(), streams)
 
     def _of_file(self, path: Path, *, labelled: bool) -> tuple[list[np.ndarray], list[str], list[np.ndarray]]:
         """The sequences of a file in the scale of training, their names, and the numbers of their labels."""
