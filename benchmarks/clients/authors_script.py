@@ -1,8 +1,7 @@
 """A program that is no package, by its authors' own command, in the folder where its sources lie; one JSON line.
 
-Nothing is fetched and no source is changed: before the script runs, ``torch.nn.LSTM`` and ``torch.nn.GRU`` become this package's. Its loss is
-what ``backward`` is called on. PROGRAMS says where each program comes from, which files are expected, and what of its command is other than
-the authors'.
+Nothing is fetched and no source is changed: before the script runs, ``torch.nn.LSTM`` and ``torch.nn.GRU`` become this package's. Its
+loss is what ``backward`` is called on. PROGRAMS says where each program comes from, and what of its command is other than the authors'.
 
     python benchmarks/clients/authors_script.py throughtime --program rnnoise --sources ~/rnnoise
 """

@@ -1,4 +1,4 @@
-"""A BiLSTM-CRF tagger with pytorch-crf: packed sentences of unequal lengths, a bidirectional LSTM, a conditional random field; one JSON line."""
+"""A BiLSTM-CRF tagger with pytorch-crf: packed sentences, a bidirectional LSTM, a conditional random field; one JSON line."""
 
 import argparse
 import json

@@ -136,5 +136,5 @@ def test_one_step_does_not_take_their_way(monkeypatch):
 def test_one_state_of_two_is_their_message(recurrent):
     m, keys = module(LSTMModule)
     td = door.accelerate(m) and data(keys, 1, 0.5, (B, T)[: 1 + recurrent])
-    with pytest.raises((RuntimeError, TypeError), match="got type|where"), set_recurrent_mode(recurrent):
+    with pytest.raises((RuntimeError, TypeError), match=r"got type|where"), set_recurrent_mode(recurrent):
         m(td.exclude("c"))

@@ -67,6 +67,38 @@ def detached(state: Any) -> Any:
     return tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
 
 
+def ordinary(
+    optimizer: torch.optim.Optimizer, loss: Callable[[Any], Tensor], *, clip: float | None = None, **backward: bool
+) -> Callable[[Any], None]:
+    """A training step in the right order. Loops with another order write it out."""
+
+    def step(batch: Any) -> None:
+        optimizer.zero_grad()
+        loss(batch).backward(**backward)
+        if clip is not None:
+            clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
+        optimizer.step()
+
+    return step
+
+
+def error(model: Any) -> Callable[[Any], Tensor]:
+    """The squared error of a model that begins every batch from zeros."""
+    return lambda batch: (model(batch[0])[0] - batch[1]).square().mean()
+
+
+def carried(model: Any) -> Callable[[Any], Tensor]:
+    """The same, from the state that the batch before left, with its graph."""
+    state = None
+
+    def loss(batch: Any) -> Tensor:
+        nonlocal state
+        out, state = model(batch[0], state)
+        return (out - batch[1]).square().mean()
+
+    return loss
+
+
 # With a fault.
 
 
@@ -137,19 +169,13 @@ class Agent(nn.Module):
 def _episodes(agent: Agent) -> Loop:
     """Updates on roll-outs whose episodes end in the middle."""
     agent, optimizer = parts(agent)
-
-    def step(batch: Any) -> None:
-        optimizer.zero_grad()
-        zeros = torch.zeros(1, B, H)
-        (agent(batch["obs"], (zeros, zeros), batch["done"]) - batch["returns"]).square().mean().backward()
-        clip_grad_norm_(agent.parameters(), 0.5)
-        optimizer.step()
-
+    zeros = torch.zeros(1, B, H)
+    loss = lambda batch: (agent(batch["obs"], (zeros, zeros), batch["done"]) - batch["returns"]).square().mean()
     g = torch.Generator().manual_seed(1)
     done = torch.zeros(T, B)
     done[4, 0] = done[7, 1] = done[3, 2] = done[9, 2] = 1.0
     batches = [{"obs": torch.randn(T, B, I, generator=g), "done": done, "returns": torch.randn(T, B, generator=g)} for _ in range(3)]
-    return Loop(step, batches, {"starts": lambda batch: batch["done"]})
+    return Loop(ordinary(optimizer, loss, clip=0.5), batches, {"starts": lambda batch: batch["done"]})
 
 
 def no_reset() -> Loop:
@@ -188,33 +214,13 @@ def retain_graph() -> Loop:
 def second_backward() -> Loop:
     """MorvanZhou/PyTorch-Tutorial#57 and a hundred others: the same without retain_graph; torch stops."""
     model, optimizer = parts()
-    state = None
-
-    def step(batch: Any) -> None:
-        nonlocal state
-        xs, ys = batch
-        optimizer.zero_grad()
-        out, state = model(xs, state)
-        (out - ys).square().mean().backward()
-        optimizer.step()
-
-    return Loop(step, stream(), {})
+    return Loop(ordinary(optimizer, carried(model)), stream(), {})
 
 
 def changed_in_place() -> Loop:
     """Eurus-Holmes/MNMT#7: retain_graph=True with an optimiser, whose step changes the weights that the old graph needs."""
     model, optimizer = parts()
-    state = None
-
-    def step(batch: Any) -> None:
-        nonlocal state
-        xs, ys = batch
-        optimizer.zero_grad()
-        out, state = model(xs, state)
-        (out - ys).square().mean().backward(retain_graph=True)
-        optimizer.step()
-
-    return Loop(step, stream(), {})
+    return Loop(ordinary(optimizer, carried(model), retain_graph=True), stream(), {})
 
 
 def _ragged(last: int = 20) -> list[dict[str, Tensor]]:
@@ -234,13 +240,7 @@ def _ragged(last: int = 20) -> list[dict[str, Tensor]]:
 
 def _padded(loss: Callable[[Tensor, Any], Tensor], **options: Any) -> Loop:
     model, optimizer = parts(Net(**options))
-
-    def step(batch: Any) -> None:
-        optimizer.zero_grad()
-        loss(model(batch["xs"])[0], batch).backward()
-        optimizer.step()
-
-    return Loop(step, _ragged(7), {})
+    return Loop(ordinary(optimizer, lambda batch: loss(model(batch["xs"])[0], batch)), _ragged(7), {})
 
 
 def padding_in_the_loss() -> Loop:
@@ -258,13 +258,8 @@ def padding_read_backwards() -> Loop:
     model, optimizer = parts()
     model.rnn, model.head = nn.GRU(I, H, batch_first=True, bidirectional=True), nn.Linear(2 * H, 1)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-
-    def step(batch: Any) -> None:
-        optimizer.zero_grad()
-        ((model(batch["xs"])[0] - batch["ys"]).square() * batch["mask"]).mean().backward()
-        optimizer.step()
-
-    return Loop(step, _ragged(7), {})
+    loss = lambda batch: ((model(batch["xs"])[0] - batch["ys"]).square() * batch["mask"]).mean()
+    return Loop(ordinary(optimizer, loss), _ragged(7), {})
 
 
 def padded_to_the_longest_episode() -> Loop:
@@ -275,14 +270,7 @@ def padded_to_the_longest_episode() -> Loop:
 def zeros_at_every_batch() -> Loop:
     """A stream is read in windows, and each begins from zeros."""
     model, optimizer = parts()
-
-    def step(batch: Any) -> None:
-        xs, ys = batch
-        optimizer.zero_grad()
-        (model(xs)[0] - ys).square().mean().backward()
-        optimizer.step()
-
-    return Loop(step, stream(), {})
+    return Loop(ordinary(optimizer, error(model)), stream(), {})
 
 
 def detached_at_every_step() -> Loop:
@@ -291,17 +279,15 @@ def detached_at_every_step() -> Loop:
     cell, head = nn.GRUCell(I, H), nn.Linear(H, 1)
     optimizer = torch.optim.SGD([*cell.parameters(), *head.parameters()], 0.1)
 
-    def step(batch: Any) -> None:
+    def loss(batch: Any) -> Tensor:
         xs, ys = batch
-        h, loss = torch.zeros(B, H), torch.zeros(())
+        h, total = torch.zeros(B, H), torch.zeros(())
         for t in range(T):
             h = cell(xs[:, t], h.detach())
-            loss = loss + (head(h).squeeze(1) - ys[:, t]).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+            total = total + (head(h).squeeze(1) - ys[:, t]).square().mean()
+        return total
 
-    return Loop(step, shuffled(), {})
+    return Loop(ordinary(optimizer, loss), shuffled(), {})
 
 
 FAULTY: dict[str, Callable[[], Loop]] = {
@@ -369,27 +355,23 @@ def packed() -> Loop:
     """Packed sequences, the last state of each read, in any order."""
     model, optimizer = parts(Net(nn.LSTM))
 
-    def step(batch: Any) -> None:
-        optimizer.zero_grad()
+    def loss(batch: Any) -> Tensor:
         xs = pack_padded_sequence(batch["xs"], batch["lengths"], batch_first=True, enforce_sorted=False)
         _, (h, _) = model.rnn(xs)
-        (model.head(h[-1]).squeeze(1) - batch["ys"][:, 0]).square().mean().backward()
-        optimizer.step()
+        return (model.head(h[-1]).squeeze(1) - batch["ys"][:, 0]).square().mean()
 
-    return Loop(step, _ragged(), {})
+    return Loop(ordinary(optimizer, loss), _ragged(), {})
 
 
 def lengths_told() -> Loop:
     """This package's layer, which is told the lengths."""
     model, optimizer = parts(Net(tt.GRU))
 
-    def step(batch: Any) -> None:
-        optimizer.zero_grad()
+    def loss(batch: Any) -> Tensor:
         _, h = model.rnn(batch["xs"], lengths=batch["lengths"])
-        (model.head(h[-1]).squeeze(1) - batch["ys"][:, 0]).square().mean().backward()
-        optimizer.step()
+        return (model.head(h[-1]).squeeze(1) - batch["ys"][:, 0]).square().mean()
 
-    return Loop(step, _ragged(), {})
+    return Loop(ordinary(optimizer, loss), _ragged(), {})
 
 
 def right_reset() -> Loop:
@@ -403,13 +385,11 @@ def one_call_with_reset() -> Loop:
     rnn, head = tt.LSTM(I, H), nn.Linear(H, 1)
     optimizer = torch.optim.Adam([*rnn.parameters(), *head.parameters()])
 
-    def step(batch: Any) -> None:
-        optimizer.zero_grad()
+    def loss(batch: Any) -> Tensor:
         hs, _ = rnn(batch["obs"], reset=batch["done"].bool())
-        (head(hs).squeeze(-1) - batch["returns"]).square().mean().backward()
-        optimizer.step()
+        return (head(hs).squeeze(-1) - batch["returns"]).square().mean()
 
-    return _episodes(Agent())._replace(step=step)
+    return _episodes(Agent())._replace(step=ordinary(optimizer, loss))
 
 
 def two_optimizers() -> Loop:

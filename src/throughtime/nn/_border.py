@@ -109,11 +109,11 @@ def _packed(layer: Any, packed: PackedSequence, hx: Any, lengths: Any, reset: Te
     if state is not None and order is not None:
         state = tuple(s.index_select(1, order) for s in state)
     _check_as_torch(layer, data, state, sizes)
-    if reset is not None:
-        reset = _given_reset(reset, len(sizes), int(sizes[0]), data.device)
-        reset = reset if order is None else reset.index_select(-1, order)
-    draws = layer.training and (layer.zoneout or layer.recurrent_dropout)  # one mask for all steps of a sequence
     ends = lengths_of(sizes)
+    reset = _given_reset(reset, len(sizes), len(ends), data.device)
+    if reset is not None and order is not None:
+        reset = reset.index_select(-1, order)
+    draws = layer.training and (layer.zoneout or layer.recurrent_dropout)  # one mask for all steps of a sequence
     parts = parts_of(sizes, ends, math.inf if draws else A_CALL + 2 * (layer.input_size + layer.hidden_size))
     return TimeFirst(data, state, ends.to(data.device), reset, packed, parts)
 

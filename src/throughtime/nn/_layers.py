@@ -145,7 +145,7 @@ class Layers(Refusals, nn.RNNBase, metaclass=abc.ABCMeta):
         if torchs_own_answers(self, input, lengths, reset):
             return super().forward(input, hx)
         if isinstance(input, PackedSequence) and torch.compiler.is_compiling():
-            return _untraced(self, input, hx, lengths, reset)
+            return _untraced(self, input, hx, lengths, reset)  # pyright: ignore[reportCallIssue] the decorator says too little
         call = to_time_first(self, input, hx, lengths, reset)
         hs, last = self._run_layers(call)
         return to_caller_layout(self, call, hs, last)

@@ -1,8 +1,8 @@
 """A layer over packed sequences, a part of time after another, so that little of the work and of the memory is padding.
 
 Packed data are the rows of step 0, then those of step 1, and so on; the longest sequence is first in each step (``torch.nn.utils.rnn``).
-The kernels need an array. Where one sequence has 1000 steps and 255 have 10, one array of all would be mostly padding; two arrays, (10, 256)
-and (990, 1), have none. Each further array costs a call, so time is cut only where that saves enough.
+The kernels need an array. Where one sequence has 1000 steps and 255 have 10, one array of all would be mostly padding; two arrays,
+(10, 256) and (990, 1), have none. Each further array costs a call, so time is cut only where that saves enough.
 
 T time · B sequences · N packed rows · I input · S states.
 """

@@ -59,7 +59,7 @@ class Refusals:
     def ft_compute_sample_grad(self, value: Any) -> None:
         raise NotImplementedError(
             "Opacus knows the gradients of single samples of its own recurrent layers alone, and this is one of throughtime's. Expected "
-            "model = opacus.validators.ModuleValidator.fix(model), which exchanges LSTM and GRU for Opacus's; DPRNN has to be put in by hand."
+            "model = opacus.validators.ModuleValidator.fix(model), which puts Opacus's LSTM and GRU in; DPRNN has to be put in by hand."
         )
 
 
