@@ -96,6 +96,8 @@ class NetworkEstimator(BaseEstimator):
             raise InputError(f"validation_fraction is {self.validation_fraction!r}; expected a number above 0 and below 1, such as 0.1.")
         _check.at_least("clip", self.clip, 0)
         self._optimiser_options().check()
+        self._cell()
+        self._method()
         device(self.device)
 
     def _whole(self, name: str) -> int:
