@@ -34,9 +34,9 @@ RECIPES = {
     1.886: "--hidden 96 --embedding 64 --init orthogonal --optimizer nadam --lr 0.025 --schedule linear --warmup 10 "
     "--batch-size 64 --bptt 32 --steps 170",
     1.5: "--hidden 384 --embedding 64 --dropout 0.2 --optimizer nadam --lr 0.004 --schedule linear --warmup 100 "
-    "--batch-size 32 --bptt 64 --steps 4200 --eval-every 300",
+    "--batch-size 32 --bptt 64 --steps 3900 --eval-every 650",
     1.4697: "--hidden 512 --embedding 64 --dropout 0.35 --optimizer nadam --lr 0.004 --schedule linear --warmup 100 "
-    "--batch-size 32 --bptt 64 --steps 11000 --eval-every 500",
+    "--batch-size 32 --bptt 64 --steps 9600 --eval-every 800",
 }
 
 
@@ -64,7 +64,7 @@ class Plain(nn.Module):
         n, (V, E) = run.network, like.input.weight.shape
         peer = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}[n.cell]
         self.embedding, self.head = nn.Embedding(V, E), nn.Linear(n.hidden, V)
-        self.recurrence = peer(E, n.hidden, n.layers, dropout=n.dropout)
+        self.recurrence = peer(E, n.hidden, n.layers, dropout=n.dropout if n.layers > 1 else 0.0)
         self.dropout, self.clip, self.state = nn.Dropout(n.dropout), run.optimiser.clip, None
         for mine, theirs in zip(self.in_order(), like.parameters(), strict=True):
             mine.data.copy_(theirs.data)
