@@ -44,5 +44,7 @@ def test_an_install_without_the_extension_says_so_once(monkeypatch, caplog):
     for _ in range(2):
         hs, _ = Recurrence(GRU(), 2, 3)(torch.ones(4, 1, 2))
         assert hs.shape == (4, 1, 3)
-    assert caplog.messages == ["throughtime runs the plain loop, which is right and slow: the extension is not there; reinstall with a C++20 compiler."]
+    assert caplog.messages == [
+        "throughtime runs the plain loop, which is right and slow: the extension is not there; reinstall with a C++20 compiler."
+    ]
     _fast.tell_once.cache_clear()
