@@ -268,7 +268,7 @@ std::vector<std::int64_t> check_layer(Layer<T>& c, const LayerArguments& a) {
 }
 
 template <class T>
-void forward(const LayerArguments& layer, Entries results) {
+ForwardCall<T> forward_call(const LayerArguments& layer, Entries results) {
   ForwardCall<T> c{};
   const std::vector<std::int64_t> lengths = check_layer<T>(c, layer);
   c.lengths = lengths.empty() ? nullptr : lengths.data();
@@ -278,6 +278,12 @@ void forward(const LayerArguments& layer, Entries results) {
   read_states(last, {"last, a tuple of S arrays", {"last[0]", "last[1]", "last[2]", "last[3]"}}, c, required_output<T>, c.last);
   if (const Index size = static_cast<Index>(c.kernel->residuals_size(c.n, c.keep)))
     c.residuals = required_output<T>(residuals, "residuals", {{size}, "(residuals_size(...),)"});
+  return c;
+}
+
+template <class T>
+void forward(const LayerArguments& layer, Entries results) {
+  const ForwardCall<T> c = forward_call<T>(layer, results);
   const WithoutGil nogil;
   run(c, layer.threads);
 }
@@ -317,7 +323,7 @@ void weight_gradients(BackwardCall<T>& c, const BackwardArguments& a) {
 }
 
 template <class T>
-void backward(const LayerArguments& layer, const BackwardArguments& a) {
+BackwardCall<T> backward_call(const LayerArguments& layer, const BackwardArguments& a) {
   BackwardCall<T> c{};
   const std::vector<std::int64_t> lengths = check_layer<T>(c, layer);
   c.lengths = lengths.empty() ? nullptr : lengths.data();
@@ -335,6 +341,12 @@ void backward(const LayerArguments& layer, const BackwardArguments& a) {
   if (a.dstate.is_none()) raise_type("dstate is None; expected a tuple of S arrays (B, H) to write to.");
   read_states(a.dstate, {"dstate, a tuple of S arrays", {"dstate[0]", "dstate[1]", "dstate[2]", "dstate[3]"}}, c, required_output<T>, c.dstate);
   read_states(a.drestart, {"drestart, a tuple of S arrays or None", {"drestart[0]", "drestart[1]", "drestart[2]", "drestart[3]"}}, c, output<T>, c.drestart);
+  return c;
+}
+
+template <class T>
+void backward(const LayerArguments& layer, const BackwardArguments& a) {
+  const BackwardCall<T> c = backward_call<T>(layer, a);
   const WithoutGil nogil;
   run(c, layer.threads);
 }
@@ -503,6 +515,70 @@ void backward_layers_any(nb::handle call, nb::handle run, nb::handle arriving, n
   const StackArguments stack(call);
   const StackBackwardArguments arguments(run, arriving, results);
   is_double(stack.xs, "xs") ? backward_layers<double>(stack, arguments) : backward_layers<float>(stack, arguments);
+}
+
+// ---- Several layers over the same steps, each called as one layer is
+
+// Layers can take turns in time where each goes on with what the one before has written, step for step.
+template <class T>
+void check_follows(const Layer<T>& before, const Layer<T>& c, bool connected) {
+  if (before.lengths || c.lengths || before.reverse || c.reverse)
+    raise_value("lengths or reverse is given for one of several layers; expected neither. Call one layer after the other.");
+  if (!connected || before.n.T != c.n.T || before.n.B != c.n.B)
+    raise_value("a layer does not read the array that the layer before it writes; expected forward's hs as the next one's xs, and "
+                "backward's dxs as the next one's dhs.");
+}
+
+template <class T>
+void add_call(std::vector<ForwardCall<T>>& calls, const LayerArguments& layer, nb::handle entry) {
+  Entries e(entry, 2, "(call, results) of a layer");
+  e.skip(1);
+  const ForwardCall<T> c = forward_call<T>(layer, Entries(e.next(), 3, "results = (hs, last, residuals)"));
+  if (!calls.empty()) check_follows<T>(calls.back(), c, c.xs == calls.back().hs);
+  calls.push_back(c);
+}
+
+template <class T>
+void add_call(std::vector<BackwardCall<T>>& calls, const LayerArguments& layer, nb::handle entry) {
+  Entries e(entry, 4, "(call, run, arriving, results) of a layer");
+  e.skip(1);
+  const nb::handle run = e.next(), arriving = e.next();
+  const BackwardCall<T> c = backward_call<T>(layer, BackwardArguments(layer.cell >= first_loaded, run, arriving, e.next()));
+  if (!calls.empty()) check_follows<T>(calls.back(), c, c.dhs && c.dhs == calls.back().dxs);
+  calls.push_back(c);
+}
+
+template <class Call>
+void run_connected(nb::tuple layers) {
+  std::vector<Call> calls;
+  int threads = 1;
+  for (nb::handle entry : layers) {
+    const LayerArguments layer(nb::borrow<nb::tuple>(entry)[0]);
+    threads = layer.threads;
+    add_call(calls, layer, entry);
+  }
+  const WithoutGil nogil;
+  run_stack(std::span<Call>(calls), threads);
+}
+
+// float32 or float64, by the first layer's xs. The others are checked against it.
+bool is_double_stack(nb::handle layers) {
+  if (!nb::isinstance<nb::tuple>(layers) || nb::len(layers) == 0) raise_type("layers is a " + class_of(layers) + "; expected a tuple of a tuple for each layer.");
+  for (nb::handle entry : nb::borrow<nb::tuple>(layers))
+    if (!nb::isinstance<nb::tuple>(entry) || nb::len(entry) == 0) raise_type("a layer is a " + class_of(entry) + "; expected a tuple that begins with its call.");
+  return is_double(LayerArguments(nb::borrow<nb::tuple>(nb::borrow<nb::tuple>(layers)[0])[0]).xs, "xs");
+}
+
+void forward_stack_any(nb::handle layers) {
+  const bool wide = is_double_stack(layers);
+  const auto all = nb::borrow<nb::tuple>(layers);
+  wide ? run_connected<ForwardCall<double>>(all) : run_connected<ForwardCall<float>>(all);
+}
+
+void backward_stack_any(nb::handle layers) {
+  const bool wide = is_double_stack(layers);
+  const auto all = nb::borrow<nb::tuple>(layers);
+  wide ? run_connected<BackwardCall<double>>(all) : run_connected<BackwardCall<float>>(all);
 }
 
 // ---- One step after another
@@ -762,6 +838,12 @@ NB_MODULE(_kernels, m) {
         "The same layers backward.\n\n"
         "call: as forward_layers's; run: (hs, residuals) of it; arriving: (dhs, dlast);\n"
         "results, written: (dxs, dstate, dweights, between), between a tuple of one or two arrays (T, B, H) of no meaning afterwards.");
+  m.def("forward_stack", &forward_stack_any, "layers"_a,
+        "Several layers forward, each over the hs of the one before; for small batches they take turns in time.\n\n"
+        "layers: a tuple of (call, results) of forward for each, from the first to the last.");
+  m.def("backward_stack", &backward_stack_any, "layers"_a,
+        "The same layers backward, the dxs of each the dhs of the next.\n\n"
+        "layers: a tuple of (call, run, arriving, results) of backward for each, from the last to the first.");
   nb::class_<Steps>(m, "Steps",
         "Layers from the first to the last that keep their state and their packed weights from step to step.\n\n"
         "Call one from one thread at a time: it keeps the interpreter's lock.")

@@ -10,6 +10,7 @@ import numpy as np
 
 from .._check import InputError
 from ._columns import listed
+from ._kept import DAMAGED
 
 ENDINGS = (".npy", ".npz", ".mat")
 
@@ -47,17 +48,17 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 def _numpy(path: Path) -> dict[str, np.ndarray]:
     name = ""
     try:
-        opened = np.load(path, allow_pickle=False)
-        if isinstance(opened, np.ndarray):
-            return {"": opened}
-        arrays = {}
-        with opened:
+        with path.open("rb") as file:
+            opened = np.load(file, allow_pickle=False)
+            if isinstance(opened, np.ndarray):
+                return {"": opened}
+            arrays = {}
             for name in opened.files:
                 arrays[name] = opened[name]
-        return arrays
+            return arrays
     except MemoryError:
         raise
-    except (OSError, EOFError, ValueError, KeyError, SyntaxError, zipfile.BadZipFile, _zlib_error()) as error:
+    except (*DAMAGED, KeyError, zipfile.BadZipFile, _zlib_error()) as error:
         which = f", array {name!r}," if name else ""
         if "pickle" in str(error).lower():
             raise InputError(

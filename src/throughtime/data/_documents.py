@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from .._check import InputError
+from ._kept import kept_array
 from ._sequences import AbstractSequences, Steps
 from ._stream import Tokens
 
@@ -57,14 +58,8 @@ def open_borders(tokens: Tokens, documents: int) -> np.ndarray:
         InputError: they are missing or others than those of the ids.
     """
     path = borders_file(tokens.path)
-    try:
-        borders = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error!s:.60}); expected where {documents:,} documents begin. Train again with `overwrite`."
-        ) from None
-    whole = borders.shape == (documents + 1,) and borders.dtype == np.int64 and bool((np.diff(borders) > 0).all())
-    if not whole or borders[0] != 0 or borders[-1] != len(tokens):
+    borders = kept_array(path, (documents + 1,), np.int64)
+    if borders[0] != 0 or borders[-1] != len(tokens) or (np.diff(borders) <= 0).any():
         raise InputError(
             f"{path} is not what throughtime wrote; expected where {documents:,} documents begin. Train again with `overwrite`."
         )

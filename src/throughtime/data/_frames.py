@@ -95,14 +95,13 @@ class Frames:
     Attributes:
         pieces: the frames; real ones are standardised.
         binary: every number is 0 or 1.
-        guess: the loss a frame, in nats, of whoever knows each number's distribution in training and nothing more.
     """
 
     def __init__(self, folder: Path) -> None:
         about = _check.json_file(folder / "frames.json")
         try:
             assert isinstance(about, dict)
-            self.binary, self.guess = bool(about["binary"]), float(about["guess"])
+            self.binary = bool(about["binary"])
             self.pieces = Pieces(folder, about["pieces"])
         except (AssertionError, KeyError, TypeError, ValueError) as error:
             raise InputError(
@@ -160,17 +159,8 @@ def write_frames(
         raise InputError(f"{path} has frames of {pieces[0].shape[1]:,} numbers; expected {parent.width:,}, as the run that --from names.")
     told("writing", 1, 2)
     about = write_pieces(folder, pieces, parts, standardise=not binary, parent=None if parent is None else parent.pieces)
-    guess = _entropy([p for p, part in zip(pieces, parts, strict=True) if part == "train"]) if binary else 0.5 * np.log(2 * np.pi) + 0.5
-    guess = guess if binary else guess * pieces[0].shape[1]
-    (folder / "frames.json").write_text(json.dumps({"binary": binary, "guess": float(guess), "pieces": about}))
+    (folder / "frames.json").write_text(json.dumps({"binary": binary, "pieces": about}))
     return Frames(folder)
-
-
-def _entropy(pieces: Sequence[np.ndarray]) -> float:
-    """Σ_d H(p_d), p_d the share of ones."""
-    p = np.concatenate([piece.mean(0, keepdims=True) * len(piece) for piece in pieces]).sum(0) / sum(map(len, pieces))
-    p = np.clip(p, 1e-12, 1 - 1e-12)
-    return float(-(p * np.log(p) + (1 - p) * np.log(1 - p)).sum())
 
 
 def _in_parts(path: Path, found: FrameParts, split: Sequence[float]) -> tuple[list[np.ndarray], list[str]]:

@@ -4,6 +4,7 @@ T time · N sequences · I features · C classes.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +17,7 @@ from .. import _check
 from .._check import InputError
 from ._arrays import as_lengths, as_numbers, choose, is_array_file, read_arrays
 from ._columns import TableFile, listed
+from ._kept import kept_array
 from ._pieces import Pieces, parts_of, write_pieces
 from ._sequences import AbstractSequences, Steps
 from ._series import PARTS
@@ -77,7 +79,7 @@ class LabelledFile:
 
 def _is_number(word: str) -> bool:
     try:
-        return np.isfinite(float(word))
+        return math.isfinite(float(word))
     except ValueError:
         return False
 
@@ -272,15 +274,10 @@ class Labels:
     def numbers(self) -> np.ndarray:
         """The number of each sequence's label (P,), or of each step's (N,), −1 where it has none; mapped."""
         wanted = len(self.ids) if self.each == "sequence" else len(self.pieces.values)
-        path = self.folder / "classes.npy"
-        try:
-            found = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(
-                f"{path} cannot be read ({error!s:.60}); expected what throughtime wrote. Train again with --overwrite."
-            ) from None
-        if found.shape != (wanted,) or found.dtype != np.int32 or (wanted and found.max() >= len(self.classes)):
-            raise InputError(f"{path} has {found.dtype} {found.shape}; expected int32 ({wanted:,},): it was changed. Train again.")
+        found = kept_array(self.folder / "classes.npy", (wanted,), np.int32)
+        if wanted and found.max() >= len(self.classes):
+            path = self.folder / "classes.npy"
+            raise InputError(f"{path} has a class {found.max():,}; expected below {len(self.classes):,}. Train again.")
         return found
 
     def weights(self, kind: Literal["none", "balanced"]) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from .._check import InputError
+from ._kept import kept_array
 from ._series import PARTS
 
 
@@ -36,9 +37,9 @@ class Pieces:
         N, D, P = (int(about[name]) for name in ("steps", "width", "pieces"))
         self.mean, self.scale = np.array(about["mean"], np.float64), np.array(about["scale"], np.float64)
         assert self.mean.shape == self.scale.shape == (D,)
-        self.values = _opened(folder / "pieces.npy", (N, D), np.float32, mapped=True)
-        self.bounds = _opened(folder / "bounds.npy", (P + 1,), np.int64)
-        self.parts = _opened(folder / "parts.npy", (P,), np.uint8)
+        self.values = kept_array(folder / "pieces.npy", (N, D), np.float32)
+        self.bounds = np.array(kept_array(folder / "bounds.npy", (P + 1,), np.int64))
+        self.parts = np.array(kept_array(folder / "parts.npy", (P,), np.uint8))
         if (np.diff(self.bounds) < 0).any() or self.bounds[0] != 0 or self.bounds[-1] != N:
             raise InputError(f"{folder / 'bounds.npy'} was changed: its numbers do not rise from 0 to {N:,}. Train again with --overwrite.")
 
@@ -99,18 +100,6 @@ def _scales(pieces: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     squares = sum((np.square(piece - mean).sum(0) for piece in pieces), np.zeros_like(mean)) / steps
     scale = np.sqrt(squares)
     return mean, np.where(scale > 1e-12 * np.maximum(1, np.abs(mean)), scale, 1.0)
-
-
-def _opened(path: Path, shape: tuple[int, ...], dtype: type, *, mapped: bool = False) -> np.ndarray:
-    try:
-        array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} cannot be read ({error!s:.60}); expected what throughtime wrote. Train again with --overwrite.") from None
-    if array.shape != shape or array.dtype != dtype:
-        raise InputError(
-            f"{path} has {array.dtype} {array.shape}; expected {np.dtype(dtype)} {shape}: it was changed. Train again with --overwrite."
-        )
-    return array
 
 
 def parts_of(classes: Sequence[Any], shares: Sequence[float], *, shuffled: bool) -> list[str]:

@@ -21,6 +21,7 @@ import numpy as np
 from .. import _check
 from .._check import InputError
 from ._columns import TableFile
+from ._kept import kept_array
 from ._sequences import AbstractSequences, Steps
 from ._times import Calendar, calendar_of, in_order
 
@@ -143,18 +144,7 @@ class SeriesTable(AbstractSeries):
         return self._opened("last.npy", len(self.columns.target))
 
     def _opened(self, name: str, C: int) -> np.ndarray:
-        path, N = self.folder / name, self.groups[-1].stop
-        try:
-            values = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{path} cannot be read ({error!s:.60}); expected the values of {N:,} steps. Train again with --overwrite."
-            ) from None
-        if values.shape != (N, C) or values.dtype != np.float32:
-            raise InputError(
-                f"{path} has {values.dtype} {values.shape}; expected float32 {(N, C)}: it was changed. Train again with --overwrite."
-            )
-        return values
+        return kept_array(self.folder / name, (self.groups[-1].stop, C), np.float32)
 
 
 @final

@@ -95,7 +95,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
     def _targets_of(self, y: Any, sequences: list[np.ndarray], *, go_on: bool) -> list[np.ndarray]:
         if self.each == "sequence":
             labels = column_or_1d(y, warn=True)
-            return list(self._numbered(labels, go_on=go_on))
+            return [np.asarray(number) for number in self._numbered(labels, go_on=go_on)]
         rows = [column_or_1d(one) for one in y]
         self._check_steps(sequences, rows)
         numbers = self._numbered(np.concatenate(rows), go_on=go_on)

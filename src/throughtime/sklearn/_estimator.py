@@ -132,7 +132,7 @@ class SequenceEstimator(NetworkEstimator, abc.ABC):
         sequences, _ = sequences_of(self, X, reset=False)
         return _answers(self._learner.model, [self._scales.apply(x) for x in sequences], self.each)
 
-    def _together(self, answers: list[np.ndarray], X: Any) -> Any:
+    def _together(self, answers: list[Any], X: Any) -> Any:
         """One array, or a list where X is a list and there is an answer for each step."""
         return answers if self.each == "step" and isinstance(X, (list, tuple)) else np.stack(answers)
 

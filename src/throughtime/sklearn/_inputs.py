@@ -112,4 +112,5 @@ def array_of(values: Any, name: str, *, missing: bool = False) -> np.ndarray:
     """
     finite = "allow-nan" if missing else True
     check: Any = check_array  # its parameters have no types
-    return np.asarray(check(values, dtype=np.float64, ensure_2d=False, allow_nd=True, ensure_all_finite=finite, input_name=name))
+    with np.errstate(invalid="ignore"):  # it adds numbers up to see whether one is infinite
+        return np.asarray(check(values, dtype=np.float64, ensure_2d=False, allow_nd=True, ensure_all_finite=finite, input_name=name))

@@ -37,7 +37,7 @@ class Learner:
         self.losses: list[float] = []
         self.measured: list[float] = []
         with self._drawing():
-            self.model = build().to(device)
+            self.model = build().to(device, torch.float32)  # whatever torch.set_default_dtype says
         self.optimizer = build_optimizer(optimiser, self.model)
 
     def learn(

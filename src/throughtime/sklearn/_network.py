@@ -30,7 +30,7 @@ class NetworkEstimator(BaseEstimator):
         dropout: the probability of dropout, in training, on the input, between layers and before the head.
         gradient: how dL/dθ is found, in the words of the shell's --gradient, such as "truncated:k1=16,k2=32", or a method.
         window: steps that are learned from at a time; the state is carried on. None: whole sequences.
-        optimizer: "sgd", "adam", "adamw", "rmsprop" or "adagrad".
+        optimizer: "sgd", "adam", "adamw", "nadam", "rmsprop" or "adagrad".
         lr: the learning rate.
         weight_decay: of the optimiser.
         clip: the gradient's global norm is scaled down to this; 0: never.
@@ -96,6 +96,8 @@ class NetworkEstimator(BaseEstimator):
             raise InputError(f"validation_fraction is {self.validation_fraction!r}; expected a number above 0 and below 1, such as 0.1.")
         _check.at_least("clip", self.clip, 0)
         self._optimiser_options().check()
+        self._cell()
+        self._method()
         device(self.device)
 
     def _whole(self, name: str) -> int:
@@ -104,7 +106,7 @@ class NetworkEstimator(BaseEstimator):
         return _check.positive(name, int(value) if isinstance(value, np.integer) else value)
 
     def _optimiser_options(self) -> OptimiserOptions:
-        _check.one_of("optimizer", self.optimizer, ("sgd", "adam", "adamw", "rmsprop", "adagrad"))
+        _check.one_of("optimizer", self.optimizer, ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad"))
         return OptimiserOptions(self.optimizer, self.lr, weight_decay=self.weight_decay)
 
     def _cell(self) -> AbstractCell:

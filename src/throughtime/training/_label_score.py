@@ -99,7 +99,7 @@ class LabelScore(AbstractScore):
             for label, found in self.by_class().items():
                 cells = {"F1": f"{found['f1']:.4f}", "precision": f"{found['precision']:.4f}", "recall": f"{found['recall']:.4f}"}
                 rows[f"{name}, {label}"] = cells | {"labels": f"{found['labels']:,.0f}"}
-        rows[f"{name}, always the commonest"] = {"accuracy": f"{np.bincount(self.truth).max() / n:.2%}"}
+        rows[f"{name}, commonest class"] = {"accuracy": f"{np.bincount(self.truth).max() / n:.2%}"}
         return rows
 
     def draw(self, path: Path) -> None:

@@ -80,9 +80,7 @@ class SeriesStream:
             row = [row.get(name, np.nan) for name in names]
         values = np.asarray(row, np.float64)
         if values.shape != (len(names),) or np.isinf(values).any():
-            raise InputError(
-                f"row has shape {values.shape}; expected finite values of the {len(names)} columns {', '.join(names)}, or NaN."
-            )
+            raise InputError(f"row has shape {values.shape}; expected a finite value, or NaN, for each of {', '.join(names)}.")
         return ((values - self._mean) / self._scale).astype(np.float32)
 
     def _ahead(self, known: Any) -> np.ndarray:

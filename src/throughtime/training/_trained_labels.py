@@ -130,7 +130,7 @@ class TrainedClassifier:
         file = read_labels(path, self._columns(path), each=self.labels.each if labelled else None, labelled=labelled)
         if len(file.features) != len(self.labels.features):
             raise InputError(f"{path} has {len(file.features):,} features; expected {len(self.labels.features):,}, as in training.")
-        numbers = number_labels(path, file, self.labels.classes)
+        numbers = number_labels(path, file, self.labels.classes) if labelled else []
         return [self.labels.pieces.standardised(piece) for piece in file.pieces], file.ids, numbers
 
     def _columns(self, path: Path) -> LabelColumns:

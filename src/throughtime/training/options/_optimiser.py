@@ -7,7 +7,7 @@ from ... import _numbers
 from ..._errors import InputError
 from ..flag import Flag
 
-OptimiserName = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"]
+OptimiserName = Literal["sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad"]
 
 
 @final
@@ -17,7 +17,7 @@ class OptimiserOptions:
 
     optimizer: OptimiserName = "adam"
     """The rule that turns gradients into steps."""
-    lr: Annotated[float | None, Flag("X", "adam, adamw and rmsprop 0.002; adagrad 0.01; sgd 1")] = None
+    lr: Annotated[float | None, Flag("X", "adam, adamw, nadam and rmsprop 0.002; adagrad 0.01; sgd 1")] = None
     """Learning rate."""
     momentum: Annotated[float, Flag(rare=True)] = 0.0
     """Momentum of sgd and rmsprop."""
@@ -57,5 +57,5 @@ class OptimiserOptions:
     @property
     def rate(self) -> float:
         """The learning rate, given or the optimiser's usual one."""
-        usual = {"sgd": 1.0, "adam": 2e-3, "adamw": 2e-3, "rmsprop": 2e-3, "adagrad": 1e-2}
+        usual = {"sgd": 1.0, "adam": 2e-3, "adamw": 2e-3, "nadam": 2e-3, "rmsprop": 2e-3, "adagrad": 1e-2}
         return usual[self.optimizer] if self.lr is None else self.lr

@@ -1,6 +1,7 @@
 """Pieces of frames, and a model that predicts the next frame."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any, final
 
@@ -81,8 +82,8 @@ class FramesTask(AbstractTask):
 
     @property
     def guess(self) -> float:
-        """Of each number's own distribution in the training part."""
-        return self.frames.guess
+        """Of a coin for each number; of the Gaussian of the training part for each real one."""
+        return self.frames.width * (math.log(2) if self.frames.binary else 0.5 * math.log(2 * math.pi) + 0.5)
 
     def face(self, model: AbstractModel, options: FramesRun, metrics: list[dict[str, Any]], folder: Path) -> TrainedFrames:
         assert isinstance(model, FrameModel), "build_model makes it"

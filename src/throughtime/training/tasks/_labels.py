@@ -1,6 +1,7 @@
 """Sequences with labels, and a classifier of them."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
@@ -102,12 +103,9 @@ class LabelsTask(AbstractTask):
 
     @property
     def guess(self) -> float:
-        """Of the classes' shares in the training part, with the weights of the classes in them."""
+        """Of equal probabilities, with the weights of the classes in it."""
         shares = self.labels.counts / self.labels.counts.sum()
-        weighed = shares * self._weights
-        known = weighed > 0
-        best = weighed[known] / weighed.sum()
-        return float(-(weighed[known] * np.log(best)).sum())
+        return float((shares * self._weights).sum() * math.log(len(self.labels.classes)))
 
     def face(self, model: AbstractModel, options: LabelsRun, metrics: list[dict[str, Any]], folder: Path) -> TrainedClassifier:
         assert isinstance(model, SequenceClassifier), "build_model makes it"
