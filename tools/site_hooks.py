@@ -136,7 +136,8 @@ def _doors() -> str:
     """A page with the integrations, which are modules that are imported by name alone."""
     package = ROOT / "src" / "throughtime" / "integrations"
     names = sorted(place.stem for place in package.glob("*.py") if not place.stem.startswith("_"))
-    return f"# throughtime.integrations\n\n{_said_first(package)}\n\n" + "\n".join(f"::: throughtime.integrations.{name}\n" for name in names)
+    entries = "\n".join(f"::: throughtime.integrations.{name}\n" for name in names)
+    return f"# throughtime.integrations\n\n{_said_first(package)}\n\n{entries}"
 
 
 def _front_door() -> str:

@@ -103,7 +103,21 @@ def _trained(row: Any) -> list[str]:
     return [f"{NAMES[row['cell']]}, {row['hidden']} units", str(row["threads"]), *speed, f"{row['ratio']:.1f}", " and ".join(losses)]
 
 
-TABLES: dict[str, Callable[[], str]] = {make.__name__: make for make in (race, layers, calls, stream, training)}
+def clients() -> str:
+    """Programs of others, by their authors' commands: seconds of both, round by round."""
+    head = ["program", "what was changed", "PyTorch", "throughtime", "times as fast", "losses part by"]
+    return table(head, map(_client, results("clients-zen4-2core")["clients"]))
+
+
+def _client(row: Any) -> list[str]:
+    torch, ours = row["seconds"]["torch"], row["seconds"]["ours"]
+    changed = {"throughtime": "the layers", "integration": "the loop over steps"}[row["by"]]
+    ratio = statistics.median(theirs / mine for theirs, mine in zip(torch, ours, strict=True))
+    seconds = [f"{statistics.median(taken):.1f} s" for taken in (torch, ours)]
+    return [row["client"], changed, *seconds, f"{ratio:.1f}", f"{row['losses_part_by']:.0e}"]
+
+
+TABLES: dict[str, Callable[[], str]] = {make.__name__: make for make in (race, layers, calls, stream, training, clients)}
 
 
 def written(text: str) -> str:

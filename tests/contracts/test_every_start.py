@@ -6,7 +6,7 @@ from _starts import STARTS, initials
 
 from throughtime.cells import GRU, LSTM
 from throughtime.kernels import Parameters
-from throughtime.nn import Learnable, Recurrence
+from throughtime.nn import Bidirectional, Learnable, Orthogonal, Recurrence
 
 I, H, L = 3, 5, 2
 UNSET = 7.0
@@ -37,3 +37,15 @@ def test_weights_that_a_rule_does_not_speak_of_are_left(row, cell):
         for b in (b_ih, b_hh):
             wanted = [row.biases or (row.memory_biases and g in memory) for g in range(G)]
             assert [bool((b[g] != UNSET).all()) for g in range(G)] == wanted == [bool((b[g] != UNSET).any()) for g in range(G)]
+
+
+@pytest.mark.parametrize("stack", [Recurrence, Bidirectional], ids=lambda stack: stack.__name__)
+@pytest.mark.parametrize("rules", [(), [Orthogonal()]], ids=["no rule", "a rule for R alone"])
+def test_what_no_rule_speaks_of_is_torchs_and_not_what_memory_held(stack, rules):
+    torch.manual_seed(0)
+    found = dict(stack(LSTM(), I, H, num_layers=L, initialisers=rules).named_parameters())
+    torch.manual_seed(0)
+    torchs = dict(stack(LSTM(), I, H, num_layers=L).named_parameters())
+    for name, p in found.items():
+        assert p.abs().max() <= 1  # an orthogonal matrix has no larger entry, and torch's are below 1/√H
+        assert torch.equal(p, torchs[name]) == (not rules or "weight_hh" not in name)

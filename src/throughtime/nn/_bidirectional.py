@@ -16,7 +16,7 @@ from .._shapes import State
 from ..cells import AbstractCell
 from ..kernels import Parameters, Traversal, learned_vectors, recurrence
 from ._initial import AbstractInitial, Zeros
-from ._initialisers import AbstractInitialiser, TorchUniform
+from ._initialisers import AbstractInitialiser, TorchUniform, from_torchs
 
 
 class Pass(NamedTuple):
@@ -46,7 +46,7 @@ class Bidirectional(nn.Module):
         ends: the backward half of every output is the backward direction's last h, which has read the whole sequence, in place of its
             h at that step. At a sequence's last step both halves have then read all of it.
         initial: the rule for the state before the first step of each direction.
-        initialisers: the rules for the weights, applied in order; the first should set every weight.
+        initialisers: the rules for the weights, applied in order to torch's initial weights.
 
     Raises:
         InputError: as ``Recurrence``.
@@ -88,7 +88,7 @@ class Bidirectional(nn.Module):
         if initial.learnable:
             self.initial = nn.Parameter(torch.zeros(cell.states, 2 * num_layers, hidden_size))
         layers = [self._parameters_of(suffix).map(self._with_gates) for suffix, _ in self._passes()]
-        for rule in initialisers:
+        for rule in from_torchs(initialisers):
             rule(cell, layers)
 
     @property

@@ -61,6 +61,11 @@ class TorchUniform(AbstractInitialiser):
                     nn.init.uniform_(p, -bound, bound)
 
 
+def from_torchs(rules: Sequence[AbstractInitialiser]) -> Sequence[AbstractInitialiser]:
+    """The rules, begun with ``TorchUniform``: a rule for some weights would leave the others as memory happened to be."""
+    return rules if rules and isinstance(rules[0], TorchUniform) else (TorchUniform(), *rules)
+
+
 @final
 @dataclass(frozen=True)
 class Orthogonal(AbstractInitialiser):

@@ -17,7 +17,7 @@ from ..cells import AbstractCell
 from ..kernels import LayerParameters, Memory, Parameters, RecurrentParameters, learned_vectors, recurrence
 from ._dropout import drawn_mask
 from ._initial import AbstractInitial, Zeros
-from ._initialisers import AbstractInitialiser, TorchUniform
+from ._initialisers import AbstractInitialiser, TorchUniform, from_torchs
 from ._rows import Rows
 from ._trace import Stack, Trace
 
@@ -37,7 +37,7 @@ class Recurrence(nn.Module):
         bias: whether the layers have b_ih and b_hh.
         dropout: the probability of dropout, in training, on the output of every layer except the last.
         initial: the rule for the state before the first step.
-        initialisers: the rules for the weights, applied in order; the first should set every weight.
+        initialisers: the rules for the weights, applied in order to torch's initial weights.
         memory: "fast" keeps every gate for backward. "lean" keeps some of the states and recomputes the gates, in a quarter of
             the memory for GRU and LSTM. Both give the same numbers.
 
@@ -89,7 +89,7 @@ class Recurrence(nn.Module):
         if initial.learnable:
             self.initial = nn.Parameter(torch.zeros(cell.states, num_layers, hidden_size))
         layers = [self.parameters_of(k).map(Tensor.detach) for k in range(num_layers)]
-        for rule in initialisers:
+        for rule in from_torchs(initialisers):
             rule(cell, layers)
 
     def parameters_of(self, layer: int) -> Parameters:
