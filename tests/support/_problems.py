@@ -62,7 +62,7 @@ def problem(
 ) -> Problem:
     """A random problem of ``sizes`` (T, B, I, H); the weights are small enough that no gate saturates."""
     T, B, I, H = sizes
-    G, S = cell.gates, cell.states
+    G, rows, S = cell.gates, cell.rh_gates, cell.states
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int, scale: float = 1.0) -> Tensor:
@@ -76,9 +76,9 @@ def problem(
         tuple(normal(B, H) for _ in range(S)),
         Parameters(
             normal(G, H, I, scale=0.5 * I**-0.5),
-            normal(G, H, H, scale=0.7 * H**-0.5),
+            normal(rows, H, H, scale=0.7 * H**-0.5),
             normal(G, H, scale=0.3) if bias else None,
-            normal(G, H, scale=0.3) if bias else None,
+            normal(rows, H, scale=0.3) if bias else None,
         ),
         Traversal(
             ends if lengths else None,

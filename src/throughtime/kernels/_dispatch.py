@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .._shapes import State
 from ..cells import AbstractCell
-from . import _fast, _native, _plain, generated
+from . import _fast, _native, _plain
 from ._choice import get_kernels, get_threads
 from ._table import known
 from ._types import FORWARD, Gradients, LayerParameters, Run, Traversal
@@ -97,11 +97,6 @@ def backward(
     if run.kernels == "packed":
         return _fast.backward(
             cell, xs, parameters, run, dhs, dlast, traversal, clip=clip, needs_dxs=needs_dxs, keep=keep, threads=get_threads()
-        )
-    if generated.learned_vectors(cell):
-        raise NotImplementedError(
-            f"{type(cell).__name__} has learned vectors of its own and no kernel here ({_fast.supports(cell, xs) or 'plain asked for'}); "
-            "the plain loop finds their gradient by autograd alone. Use FullBPTT() without clip_adjoint."
         )
     ends = tuple(run.hs.new_zeros(run.hs.shape[1:]) if s is None else s for s in dlast)
     return _plain.backward(cell, xs, parameters, run, dhs, ends, traversal, clip=clip, needs_dxs=needs_dxs)

@@ -44,14 +44,21 @@ LayerStates = list[State]  # for each layer its S tensors (n, H); the rows are p
 class Stack(NamedTuple):
     """What a trace is made over."""
 
-    cell: AbstractCell
+    cells: list[AbstractCell]  # each layer's
     weights: list[Parameters]  # each layer's, as they are stored, (G·H, ·): gradients are added to their ``grad``
     dropout: float  # on each layer's output but the last one's; 0 where it is off
 
     def layer(self, l: int) -> Parameters:
         """One layer's weights with the gate axis, without gradient."""
-        G, H = self.cell.gates, self.weights[l].R.shape[1]
-        return self.weights[l].map(lambda p: p.detach().view(G, H, *p.shape[1:]))
+        W, R, b_ih, b_hh = (None if p is None else p.detach() for p in self.weights[l])
+        assert W is not None and R is not None, "biases alone may be None"  # noqa: PT018
+        gates, rows, H = self.cells[l].gates, self.cells[l].rh_gates, R.shape[1]
+        return Parameters(
+            W.view(gates, H, -1),
+            R.view(rows, H, H),
+            None if b_ih is None else b_ih.view(gates, H),
+            None if b_hh is None else b_hh.view(rows, H),
+        )
 
 
 @final
@@ -118,7 +125,7 @@ class Trace:
                 mask = drawn_mask(layers[-1].run.hs, stack.dropout)
                 below = layers[-1].run.hs if mask is None else layers[-1].run.hs * mask
             start, traversal = self._beginning(l, state)
-            layers.append(LayerTrace(stack.cell, stack.layer(l), below, mask, start, traversal, keep, self.clip))
+            layers.append(LayerTrace(stack.cells[l], stack.layer(l), below, mask, start, traversal, keep, self.clip))
         return layers
 
     def _beginning(self, l: int, state: State | None) -> tuple[State, Traversal]:
@@ -171,10 +178,8 @@ class Trace:
         if dhs is not None:
             self._gather(dhs)
         self._add_weights([flat(d.parameters) for d in found])
-        for d in found:
-            if d.vectors is not None:
-                vectors = learned_vectors(self.stack.cell)
-                add_to_grads(vectors, (g.sum_to_size(p.shape) for p, g in zip(vectors, d.vectors, strict=True)))
+        for cell, d in zip(self.stack.cells, found, strict=True):
+            _add_to_vectors(cell, d.vectors)
         return self._to_carried(found)
 
     def _to_carried(self, found: list[Gradients]) -> State:
@@ -243,6 +248,7 @@ class Trace:
             into = tuple(torch.empty_like(s) for s in total[l])
             layer.pull(rows, total[l], into, wants_dwx=True)
             every.append(layer.weight_gradients.of(rows))
+            _add_to_vectors(layer.cell, layer.vector_gradients(rows, total[l]))
             restarts.append(tuple(self._at_fresh(s) for s in into))
             if l == 0 and (self._source.requires_grad if isinstance(self._source, Tensor) else self._source.table.requires_grad):
                 dxs = torch.empty_like(layer.xs)
@@ -300,8 +306,15 @@ def add_to_grads(tensors: Iterable[Tensor | None], gradients: Iterable[Tensor | 
     wanted = [
         (p, g.reshape(p.shape)) for p, g in zip(tensors, gradients, strict=True) if p is not None and g is not None and p.requires_grad
     ]
-    if wanted:
-        torch.autograd.backward([p for p, _ in wanted], [g for _, g in wanted])
+    if wanted:  # a parametrised weight's graph may be needed again
+        torch.autograd.backward([p for p, _ in wanted], [g for _, g in wanted], retain_graph=True)
+
+
+def _add_to_vectors(cell: AbstractCell, gradients: Tensor | None) -> None:
+    """Add the gradients (V, H) of a cell's own learned vectors; None: there are none."""
+    if gradients is not None:
+        vectors = learned_vectors(cell)
+        add_to_grads(vectors, (g.sum_to_size(p.shape) for p, g in zip(vectors, gradients, strict=True)))
 
 
 def drawn_mask(xs: Tensor, p: float) -> Tensor | None:

@@ -67,7 +67,10 @@ class TextOptions:
 
 
 CELLS = ("rnn", "gru", "lstm")
-GALLERY = ("mgu", "ugrnn", "coupled-lstm", "peephole-lstm", "ctrnn", "cfc", "star", "nbrc")  # cells.zoo.NAMES, which imports torch
+GALLERY = (
+    "mgu", "ugrnn", "coupled-lstm", "peephole-lstm", "ctrnn", "cfc", "star", "nbrc", "gru-reset-before", "ei", "indrnn", "mingru", "minlstm",
+    "sru", "elstm", "lem", "cornn", "unicornn",
+)  # fmt: skip  # cells.zoo.NAMES, which imports torch
 _WIDEST, _DEEPEST = 1_000_000, 1000  # a configuration is a stranger's word: nothing is built beyond
 
 

@@ -87,6 +87,8 @@ class Influence:
         layer, d, table, columns = self.run.layers[l], step.derivative, self.run.table, self.columns
         add_outer(M[:, :, columns.wx[l]], d.by_wx, layer.W_inputs[t], elementwise=d.elementwise)
         add_outer(M[:, :, columns.rh[l]], d.by_rh, layer.R_inputs[t], elementwise=d.elementwise)
+        if step.by_own is not None:
+            add_outer(M[:, :, columns.own[l]], step.by_own, torch.ones_like(layer.W_inputs[t, :, :1]), elementwise=True)
         if l == 0 and table is not None:
             share = table.share(slice(t, t + 1))[0]  # (B, r)
             M[:, :, columns.table].unflatten(2, (len(table.rows), -1)).add_(step.input_jacobian().unsqueeze(2) * share[:, None, :, None])

@@ -207,6 +207,11 @@ def _find(cell: AbstractCell) -> Own | Refused:
                 f"{type(cell).__name__} has {cell.gates} gates and {cell.states} states; kernels can be written for "
                 f"{', '.join(map(str, GATES))} gates and at most {MOST_STATES} states"
             )
+        if cell.late_gates > 0 or cell.rh_gates not in (0, cell.gates):
+            raise Refused(
+                f"{type(cell).__name__} has {cell.gates} gates, {cell.rh_gates} of them recurrent and {cell.late_gates} late; kernels can be "
+                "written where all gates or none are recurrent, and none is late"
+            )
         return Own(cell, written(read(cell)), tuple(v.name for v in vectors_of(cell)))
     except Refused as why:
         return why.with_traceback(None)
