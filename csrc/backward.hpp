@@ -363,7 +363,7 @@ struct BackwardWalk {
       gates_again(chunk);
     }
     share.pack_inputs(chunk, way.s.x);
-    way.pack_h_prev(chunk);
+    if (pass.n.reads_h_prev) way.pack_h_prev(chunk);
     share.meet();
     way.walk(chunk);
     if (call.dxs) way.input_gradients(chunk);

@@ -80,7 +80,7 @@ concept CellOf = requires {
 template <class Cell>
 consteval Form form_of() {
   static_assert(slots_fit<Cell>(), "the gradients of each half must fill one range of slots: rh 0 … G-1, wx slots-G … slots-1");
-  Form f{Cell::gates, Cell::states, Cell::residuals, Cell::slots, {}, {}, parameters_of<Cell>(), learned_of<Cell>(), has_R<Cell>()};
+  Form f{Cell::gates, Cell::states, Cell::residuals, Cell::slots, {}, {}, parameters_of<Cell>(), learned_of<Cell>(), Cell::needs_h_prev || has_R<Cell>(), has_R<Cell>()};
   for (int g = 0; g < Cell::gates; ++g) f.wx_slot[g] = Cell::wx_slot(g), f.rh_slot[g] = Cell::rh_slot(g);
   return f;
 }

@@ -20,6 +20,7 @@ struct Form {
   int gates, states, residuals, slots;
   int wx_slot[max_gates], rh_slot[max_gates];
   int parameters, learned;  // vectors (H) of the cell's own; the first `learned` of them have gradients
+  bool reads_h_prev;        // whether backward needs h before the step, for the cell or for dR
   bool has_R;               // false: no gate has a half rh; R and b_hh are null, and every unit goes its own way
 };
 

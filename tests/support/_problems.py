@@ -13,6 +13,15 @@ from throughtime.cells import AbstractCell
 from throughtime.kernels import _fast, _plain
 from throughtime.kernels._types import Gradients, Parameters, Run, Traversal
 
+WALKS = [
+    {},
+    {"arrives": "last", "bias": False},
+    {"lengths": True, "reverse": True, "clip": 0.3},
+    {"reset": True, "lengths": True, "clip": 0.5},
+    {"reset": True, "restart": False, "reverse": True},
+]
+"""Options of ``problem`` that meet every way through time."""
+
 
 @dataclass(frozen=True)
 class Problem:

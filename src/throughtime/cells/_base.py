@@ -1,6 +1,6 @@
 """The interface of a cell: one time step of elementwise mathematics, forward and backward.
 
-B batch · G gates · H hidden · S states.
+B batch · G gates · E gates that have a half rh (G but for special structures of R) · H hidden · S states.
 """
 
 import abc
@@ -89,17 +89,19 @@ class AbstractCell(abc.ABC):
         """The G gates, in the order of the weights' rows."""
         return tuple(Gate(str(g)) for g in range(self.gates))
 
-    def gate_values(self, wx: Float[Tensor, "N G H"], rh: Float[Tensor, "N G H"]) -> tuple[Float[Tensor, "N H"], ...]:
+    def gate_values(self, wx: Float[Tensor, "N G H"], rh: Float[Tensor, "N E H"]) -> tuple[Float[Tensor, "N H"], ...]:
         """Each gate's value, in the order of ``named_gates``; empty unless the cell defines it."""
         return ()
 
     @abc.abstractmethod
-    def step(self, wx: Float[Tensor, "B G H"], rh: Float[Tensor, "B G H"], state: State) -> State:
+    def step(self, wx: Float[Tensor, "B G H"], rh: Float[Tensor, "B E H"], state: State) -> State:
         """The state after one step, S tensors (B, H), from the state before it."""
 
     def between(self, wx: Float[Tensor, "B G H"], rh: Float[Tensor, "B E H"], state: State) -> Float[Tensor, "B H"]:
         """What R multiplies for the ``late_gates``, from the E = ``rh_gates`` − ``late_gates`` halves rh that come before them."""
-        raise NotImplementedError(f"{type(self).__name__} has late_gates = {self.late_gates} and no `between` that says what they multiply.")
+        raise NotImplementedError(
+            f"{type(self).__name__} has late_gates = {self.late_gates} and no `between` that says what they multiply."
+        )
 
     def constraint(self, hidden_size: int) -> nn.Module | None:
         """A function of R as it is stored, (rows · H, H), that gives R as it is used; None: R is free. ``nn.Recurrence`` registers it."""
@@ -108,11 +110,11 @@ class AbstractCell(abc.ABC):
     def step_vjp(
         self,
         wx: Float[Tensor, "B G H"],
-        rh: Float[Tensor, "B G H"],
+        rh: Float[Tensor, "B E H"],
         state: State,
         state_next: State,
         dstate: State,
-    ) -> tuple[Float[Tensor, "B G H"], Float[Tensor, "B G H"], State]:
+    ) -> tuple[Float[Tensor, "B G H"], Float[Tensor, "B E H"], State]:
         """The gradients of ``wx``, ``rh`` and the elementwise part of ``state``, given those of ``state_next``.
 
         The path of dL/dh_prev through ``R`` is not included: the time loop adds ``Rᵀ drh``.
@@ -123,14 +125,14 @@ class AbstractCell(abc.ABC):
         """The gradients of the arguments of ``between``, given that of its result."""
         return _vjp(lambda *given: (self.between(*given),), wx, rh, state, (dbetween,))
 
-    def derivative(self, wx: Float[Tensor, "N G H"], rh: Float[Tensor, "N G H"], state: State) -> StepDerivative:
+    def derivative(self, wx: Float[Tensor, "N G H"], rh: Float[Tensor, "N E H"], state: State) -> StepDerivative:
         """Linearise one step at N points; ``state`` S tensors (N, H)."""
         after = self.step(wx, rh, state)
         rows = [_row(self, wx, rh, state, after, p) for p in range(self.states)]
         by_wx, by_rh, by_state = (torch.stack(parts) for parts in zip(*rows, strict=True))
         return StepDerivative(by_wx, by_rh, by_state, self.elementwise)
 
-    def pullback(self, wx: Float[Tensor, "N G H"], rh: Float[Tensor, "N G H"], state: State) -> AbstractPullback:
+    def pullback(self, wx: Float[Tensor, "N G H"], rh: Float[Tensor, "N E H"], state: State) -> AbstractPullback:
         """The transposed derivative at N points, prepared once and applied to many adjoints; ``state`` S tensors (N, H)."""
         if self.elementwise:
             return DiagonalPullback(self.derivative(wx, rh, state))

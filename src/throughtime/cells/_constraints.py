@@ -5,7 +5,6 @@ H hidden · G gates.
 
 from typing import final
 
-import torch
 from torch import Tensor, nn
 
 from .._check import InputError

@@ -122,7 +122,8 @@ def _back(influence: Influence, m: int, T: int) -> _Adjoints:
     S, _, B, H = influence.run.sizes
     layers, like = influence.run.layers[: m + 1], influence.M[m]
     one = torch.eye(S * H, dtype=like.dtype, device=like.device).view(S * H, S, 1, H).transpose(0, 1)
-    back = _Adjoints([one.new_zeros(S, S * H, B, H) for _ in layers], *([[] for _ in layers] for _ in range(3)), [])
+    wx, rh, own = ([[] for _ in layers] for _ in range(3))
+    back = _Adjoints([one.new_zeros(S, S * H, B, H) for _ in layers], wx, rh, own, [])
     back.at_entry[m] = one.expand(S, S * H, B, H)
     for t in reversed(range(T)):
         below = torch.zeros(())

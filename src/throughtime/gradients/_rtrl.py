@@ -63,7 +63,9 @@ class RTRL(AbstractGradient):
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
         if _stays_in_its_unit(model, repr(self)):
-            return accumulate_local(repr(self), model, batch, carry, feedback=Symmetric(), passed_on=lambda layer: layer.derivative.by_state)
+            return accumulate_local(
+                repr(self), model, batch, carry, feedback=Symmetric(), passed_on=lambda layer: layer.derivative.by_state
+            )
         entry = enter(model, batch, carry, repr(self))
         run = run_forward(model, batch, entry, repr(self))
         influence = Influence(model, run, entry, repr(self))

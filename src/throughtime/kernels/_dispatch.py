@@ -66,7 +66,8 @@ def forward(
         return _fast.forward(cell, xs, state, parameters, traversal, keep=keep, threads=get_threads())
     if kernels == "native":
         return _native.forward(cell, xs, state, parameters, traversal.reverse)
-    return _plain.forward(cell, xs, state, parameters, traversal)
+    with torch.no_grad():  # a cell's own vectors may want gradients
+        return _plain.forward(cell, xs, state, parameters, traversal)
 
 
 def backward(
@@ -99,7 +100,8 @@ def backward(
             cell, xs, parameters, run, dhs, dlast, traversal, clip=clip, needs_dxs=needs_dxs, keep=keep, threads=get_threads()
         )
     ends = tuple(run.hs.new_zeros(run.hs.shape[1:]) if s is None else s for s in dlast)
-    return _plain.backward(cell, xs, parameters, run, dhs, ends, traversal, clip=clip, needs_dxs=needs_dxs)
+    with torch.no_grad():
+        return _plain.backward(cell, xs, parameters, run, dhs, ends, traversal, clip=clip, needs_dxs=needs_dxs)
 
 
 def states(
@@ -117,4 +119,5 @@ def states(
         if keep != "fast":
             run = _fast.forward(cell, xs, state, parameters, traversal, keep="fast", threads=get_threads())
         return _fast.states(cell, state, run)
-    return _plain.forward(cell, xs, state, parameters, traversal).residuals[2:]
+    with torch.no_grad():
+        return _plain.forward(cell, xs, state, parameters, traversal).residuals[2:]

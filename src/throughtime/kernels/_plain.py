@@ -79,7 +79,12 @@ def backward(
 ) -> Gradients:
     """The recursion (4)–(13). ``dhs`` (T, B, H) arrives at every output, ``dlast`` at the last state; either may be None."""
     wxs, rhs, *states = run.residuals
-    rows = _Rows(torch.empty_like(wxs), torch.empty_like(rhs), tuple(torch.empty_like(s[1:]) for s in states), tuple(torch.empty_like(s[1:]) for s in states))
+    rows = _Rows(
+        torch.empty_like(wxs),
+        torch.empty_like(rhs),
+        tuple(torch.empty_like(s[1:]) for s in states),
+        tuple(torch.empty_like(s[1:]) for s in states),
+    )
     carry: State = tuple(torch.zeros_like(s[0]) for s in states) if dlast is None else dlast
     drestart: State | None = None if traversal.restart is None else tuple(torch.zeros_like(s) for s in traversal.restart)
     for k, t in reversed(list(enumerate(_order(len(wxs), traversal)))):

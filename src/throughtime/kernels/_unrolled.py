@@ -21,8 +21,8 @@ from torch.nn import functional
 
 from .._shapes import State
 from ..cells import AbstractCell
-from .generated import with_learned
 from ._types import FORWARD, LayerParameters, Parameters, RecurrentParameters, Traversal, from_flat
+from .generated import with_learned
 
 Normalise = Callable[[Tensor], Tensor]
 
@@ -117,7 +117,7 @@ def _input_half(cell: AbstractCell, xs: Tensor, parameters: LayerParameters, var
     """wx (T, B, G, H) of all steps at once."""
     if isinstance(parameters, RecurrentParameters):
         return xs
-    W, R, b_ih, _ = parameters
+    W, _, b_ih, _ = parameters
     return _affine(xs, W.flatten(0, 1), b_ih, variation.normalise_wx).unflatten(-1, (cell.gates, W.shape[1]))
 
 

@@ -111,7 +111,8 @@ class LayerTrace:
     def between(self) -> Tensor:
         """(T, B, H) q_t, what R multiplies for the late gates."""
         wx, rh, before = self._points()
-        return self.cell.between(wx, rh[:, : self._early], before).unflatten(0, self.run.hs.shape[:2])
+        with torch.no_grad():
+            return self.cell.between(wx, rh[:, : self._early], before).unflatten(0, self.run.hs.shape[:2])
 
     @cached_property
     def _rh_from_h(self) -> Tensor:
@@ -179,9 +180,7 @@ class LayerTrace:
         wx, _, before = self._points()
         late = self.pullback.drh[rows, self._early :].flatten(1)
         dbetween = None if self.cell.late_gates == 0 else late @ self._R_late.flatten(0, 1)
-        return vector_gradients(
-            self.cell, wx[rows], self.rh.flatten(0, 1)[rows], tuple(s[rows] for s in before), adjoint, dbetween
-        )
+        return vector_gradients(self.cell, wx[rows], self.rh.flatten(0, 1)[rows], tuple(s[rows] for s in before), adjoint, dbetween)
 
     def pull(self, rows: slice, adjoint: State, into: State, *, wants_dwx: bool) -> None:
         """(4), (5) for some rows, from ā; ``into`` receives S tensors (n, H)."""

@@ -97,7 +97,7 @@ class LinearisedStep:
         """
         drh = torch.einsum("...j,gij->g...i", dstate[0], self.R)
         if dbelow is None:
-            return self.derivative.push(torch.zeros_like(drh), drh, dstate)
+            return self.derivative.push(drh.new_zeros(len(self.W), *drh.shape[1:]), drh, dstate)
         dx = dbelow if self.mask is None else dbelow * self.mask
         return self.derivative.push(torch.einsum("...j,gij->g...i", dx, self.W), drh, dstate)
 

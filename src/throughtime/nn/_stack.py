@@ -103,8 +103,8 @@ class Recurrence(nn.Module):
             return
         if not isinstance(self.cell, nn.Module):
             raise InputError(
-                f"num_layers is {self.num_layers}, and {type(self.cell).__name__} has learned vectors of its own and is no nn.Module, whose "
-                "copies would be parameters of their layers; expected 1, or a cell that is a module."
+                f"num_layers is {self.num_layers}, and {type(self.cell).__name__} has learned vectors of its own and is no nn.Module, "
+                "whose copies would be parameters of their layers; expected 1, or a cell that is a module."
             )
         setattr(self, f"cell_l{layer}", copy.deepcopy(self.cell))
 
@@ -113,7 +113,7 @@ class Recurrence(nn.Module):
         return getattr(self, f"cell_l{layer}", self.cell)
 
     def parameters_of(self, layer: int) -> Parameters:
-        """One layer's weights, views with the gate axis: W (G, H, I), R (G, H, H), b_ih, b_hh (G, H) or None; R as it is used."""
+        """One layer's weights as they are used, views with the gate axis: W (G, H, I), R (G, H, H), b_ih, b_hh (G, H) or None."""
         H = self.hidden_size
         return self.stored_parameters_of(layer).map(lambda p: p.view(len(p) // H, H, *p.shape[1:]))
 

@@ -110,7 +110,7 @@ def without_dropout(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _stored(model: AbstractModel) -> tuple[tuple[str | None, ...], ...]:
+def _stored(model: AbstractModel) -> tuple[tuple[Tensor | None, ...], ...]:
     stack = model.recurrence
     return tuple((*stack.stored_parameters_of(ell), *learned_vectors(stack.cell_of(ell))) for ell in range(stack.num_layers))
 

@@ -109,7 +109,7 @@ class Influence:
 def add_outer(M: Tensor, by: Tensor, x: Tensor, *, elementwise: bool) -> None:
     """(3): M (B, S·H, G·H·K) += ∂s/∂a ⊗ x, for ∂s/∂a ``by`` (S, G, B, H) or (S, G, B, H, H) and x (B, K)."""
     S, G, _, H = by.shape[:4]
-    blocks = M.unflatten(2, (G, H, -1)).unflatten(1, (S, H))  # (B, S, H, G, H, K)
+    blocks = M.unflatten(2, (G, H, x.shape[1])).unflatten(1, (S, H))  # (B, S, H, G, H, K)
     if elementwise:
         blocks.diagonal(dim1=2, dim2=4).add_(torch.einsum("pgbj,bk->bpgkj", by, x))
     else:

@@ -91,7 +91,8 @@ def _begin(run: ForwardRun, entry: Entry, l: int, xs: Tensor) -> _Traces:
         wx, rh, own = (xs.new_zeros(B, S, rows, H, columns) for rows, columns in sizes)
         initial = xs.new_zeros(B, S, S, H)
     one = torch.eye(S, dtype=xs.dtype, device=xs.device).unsqueeze(2)
-    return _Traces(*(restart(trace, entry.fresh) for trace in (wx, rh, own)), restart(initial, entry.fresh, one))
+    wx, rh, own = (restart(trace, entry.fresh) for trace in (wx, rh, own))
+    return _Traces(wx, rh, own, restart(initial, entry.fresh, one))
 
 
 def _of_layer(layer: LayerTrace, xs: Tensor, D: Tensor, signal: Tensor, begin: _Traces) -> tuple[Tensor, Tensor, Tensor, Tensor, _Traces]:

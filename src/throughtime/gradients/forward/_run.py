@@ -116,13 +116,13 @@ def _refuse_cell(cell: AbstractCell, method: str) -> None:
     """Refuse a cell whose parameters' influence is not known in closed form."""
     if cell.late_gates > 0:
         raise NotImplementedError(
-            f"{method} runs forward in time and knows how a state depends on R h; {type(cell).__name__} has late gates, whose R multiplies "
-            "what other gates decide. FullBPTT(), TruncatedBPTT(k1, k2), CheckpointedBPTT(...) and SlidingBPTT(window) would do."
+            f"{method} runs forward in time and knows how a state depends on R h; {type(cell).__name__} has late gates, whose R "
+            "multiplies what other gates decide. FullBPTT(), TruncatedBPTT(k1, k2), CheckpointedBPTT(...) and SlidingBPTT(window) would do."
         )
     if learned_vectors(cell) and not cell.elementwise:
         raise NotImplementedError(
-            f"{method} runs forward in time, and {type(cell).__name__} has learned vectors of its own whose units it mixes, or does not say "
-            "elementwise = True. FullBPTT(), TruncatedBPTT(k1, k2) and CheckpointedBPTT(...) would do."
+            f"{method} runs forward in time, and {type(cell).__name__} has learned vectors of its own whose units it mixes, or "
+            "does not say elementwise = True. FullBPTT(), TruncatedBPTT(k1, k2) and CheckpointedBPTT(...) would do."
         )
 
 

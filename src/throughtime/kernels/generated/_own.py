@@ -4,6 +4,7 @@ What was found out about a cell is remembered by its value (a frozen dataclass) 
 """
 
 import hashlib
+import json
 import sys
 import threading
 from collections import OrderedDict
@@ -20,6 +21,7 @@ from ..._check import InputError, instance
 from ...cells import AbstractCell
 from .. import _table as table
 from . import _cache, _compiler
+from ._identity import identity
 from ._refused import Refused
 from ._step import read
 from ._vectors import tensor_of, vectors_of
@@ -209,12 +211,23 @@ def _find(cell: AbstractCell) -> Own | Refused:
             )
         if cell.late_gates > 0 or cell.rh_gates not in (0, cell.gates):
             raise Refused(
-                f"{type(cell).__name__} has {cell.gates} gates, {cell.rh_gates} of them recurrent and {cell.late_gates} late; kernels can be "
-                "written where all gates or none are recurrent, and none is late"
+                f"{type(cell).__name__} has {cell.gates} gates, {cell.rh_gates} of them recurrent and {cell.late_gates} late; kernels "
+                "can be written where all gates or none are recurrent, and none is late"
             )
-        return Own(cell, written(read(cell)), tuple(v.name for v in vectors_of(cell)))
+        return Own(cell, _source(cell), tuple(v.name for v in vectors_of(cell)))
     except Refused as why:
         return why.with_traceback(None)
+
+
+def _source(cell: AbstractCell) -> Source:
+    """The cell in C++: of an earlier process if nothing that it depends on has changed, for torch takes long to trace."""
+    key = identity(cell)
+    if key is not None and (kept := _cache.read(key)) is not None:
+        return Source(*json.loads(kept))
+    source = written(read(cell))
+    if key is not None:
+        _cache.keep(key, json.dumps(source).encode())
+    return source
 
 
 def number(cell: Own, dtype: torch.dtype, arch: str | None = None) -> int | Refused:
