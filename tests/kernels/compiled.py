@@ -12,6 +12,7 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float64)
     for cell in (Elman(), GRU(), LSTM(), zoo.MinGRU(), zoo.ResetBeforeGRU()):
+        torch.compiler.reset()  # all cells come by the same code, which may be compiled only so often
         G, rows, S = cell.gates, cell.rh_gates, cell.states
         shapes = [(T, B, I), (G, H, I), (rows, H, H), (G, H), (rows, H), *[(B, H)] * 2 * S]
         lengths, reset = torch.tensor([5, 2, 0]), torch.rand(T, B) < 0.3

@@ -277,6 +277,27 @@ def test_bad_constraints():
         zoo.UnICORNN(3, dt=0)
 
 
+def test_bad_structures():
+    class Bad(AbstractCell):
+        gates, states, late_gates = 2, 1, 1
+
+        def step(self, wx, rh, state):
+            return ((wx + rh)[:, 0],)
+
+    class Worse(Bad):
+        def between(self, wx, rh, state):
+            return wx
+
+    xs = torch.zeros(3, 2, 3)
+    with pytest.raises(NotImplementedError, match="Bad has late_gates = 1 and no `between`"):
+        tt.nn.Recurrence(Bad(), 3, 4)(xs)
+    with pytest.raises(tt.InputError, match=r"between of Worse returned shape \(2, 2, 4\); expected one tensor \(B, H\)"):
+        tt.nn.Recurrence(Worse(), 3, 4)(xs)
+    Worse.late_gates = 3
+    with pytest.raises(tt.InputError, match="Worse has recurrent_gates = 2 and late_gates = 3; expected"):
+        tt.nn.Recurrence(Worse(), 3, 4)
+
+
 # Transforms.
 
 

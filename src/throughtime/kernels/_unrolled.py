@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from .._shapes import State
 from ..cells import AbstractCell
+from ._plain import between
 from ._types import FORWARD, LayerParameters, Parameters, RecurrentParameters, Traversal, from_flat
 from .generated import with_learned
 
@@ -131,7 +132,7 @@ def _recurrent_halves(cell: AbstractCell, R: Tensor, b_hh: Tensor | None, variat
 
     def both(wx: Tensor, state: State) -> Tensor:
         rh = _recurrent_half(state[0], blocks[0], biases[0], variation).unflatten(-1, (early, -1) if early else (0, wx.shape[-1]))
-        late = _affine(cell.between(wx, rh, state), blocks[1], biases[1], None)
+        late = _affine(between(cell, wx, rh, state), blocks[1], biases[1], None)
         return torch.cat((rh, late.unflatten(-1, (cell.late_gates, -1))), 1)
 
     return both

@@ -68,6 +68,11 @@ class Recurrence(nn.Module):
         super().__init__()
         _check.instance("cell", cell, AbstractCell, "cells.GRU(), cells.LSTM() or cells.Elman()")
         _check.one_of("memory", memory, ("fast", "lean"))
+        if not 0 <= cell.late_gates <= cell.rh_gates:
+            raise InputError(
+                f"{type(cell).__name__} has recurrent_gates = {cell.rh_gates} and late_gates = {cell.late_gates}; expected 0 or more, "
+                "and no more late ones than recurrent ones."
+            )
         self.cell, self.bias, self.initial_rule = cell, bias, initial
         self.memory: Memory = memory
         self.input_size = _check.positive("input_size", input_size)

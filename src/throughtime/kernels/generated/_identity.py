@@ -101,6 +101,8 @@ class _Teller:
                 yield "empty"
 
     def _code(self, code: types.CodeType, names: dict[str, Any]) -> Iterator[str]:
+        if "ops" in code.co_names:  # operators that somebody may have registered
+            raise _Unknown("torch.ops")
         yield repr((code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_flags))
         for constant in code.co_consts:
             if isinstance(constant, types.CodeType):
@@ -136,10 +138,8 @@ def _is_known(value: Any) -> bool:
     """Whether a module, class or function belongs to torch or to Python."""
     if isinstance(value, types.ModuleType):
         return value.__name__.partition(".")[0] in _KNOWN
-    if not isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType)) and not _is_of_torch(value):
+    if isinstance(value, (torch.layout, torch.memory_format)) or type(value).__module__.partition(".")[0] in ("typing", "jaxtyping"):
+        return True
+    if not isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType)):
         return False
     return (getattr(value, "__module__", None) or "torch").partition(".")[0] in _KNOWN
-
-
-def _is_of_torch(value: Any) -> bool:
-    return type(value).__module__.partition(".")[0] in ("torch", "typing", "jaxtyping") and not isinstance(value, (nn.Module, Tensor))
