@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from _problems import arrays, assert_close, by_kernels, by_plain, problem, rounding
+from torch import nn
 
 import throughtime as tt
-from throughtime.cells import AbstractCell, zoo
+from throughtime.cells import AbstractCell
 from throughtime.kernels import generated, serves
 from throughtime.kernels.generated import _cache, _compiler, _own
 from throughtime.kernels.generated._identity import identity
@@ -251,10 +252,20 @@ def test_a_trace_is_used_again_only_where_nothing_has_changed(monkeypatch):
 
 
 def test_learned_and_fixed_vectors_are_other_cells():
-    cell = zoo.CTRNN(3)
+    class Scaled(AbstractCell, nn.Module):
+        gates = states = 1
+
+        def __init__(self, start: float) -> None:
+            super().__init__()
+            self.rho = nn.Parameter(torch.full((3,), start))
+
+        def step(self, wx, rh, state):
+            return (self.rho * (wx + rh)[:, 0],)
+
+    cell = Scaled(1.0)
     learned = identity(cell)
     assert learned is not None
-    assert learned == identity(zoo.CTRNN(5, time_constant=3.0))  # the numbers are given to the kernel at each call
+    assert learned == identity(Scaled(2.0))  # the numbers are given to the kernel at each call
     cell.rho.requires_grad_(False)
     assert identity(cell) not in (None, learned)
     cell.register_forward_hook(lambda *_: None)

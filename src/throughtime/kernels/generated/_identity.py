@@ -142,4 +142,15 @@ def _is_known(value: Any) -> bool:
         return True
     if not isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType)):
         return False
-    return (getattr(value, "__module__", None) or "torch").partition(".")[0] in _KNOWN
+    module = getattr(value, "__module__", None)
+    if module is None or isinstance(value, (types.BuiltinFunctionType, types.MethodDescriptorType)):
+        return (module or "torch").partition(".")[0] in _KNOWN
+    return module.partition(".")[0] in _KNOWN and _found(module, value.__qualname__) is value  # a class may claim any module
+
+
+def _found(module: str, name: str) -> Any:
+    """What a module has under a name with dots."""
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found

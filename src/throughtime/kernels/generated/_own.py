@@ -141,8 +141,9 @@ def has_vectors(cell: AbstractCell) -> bool:
 
 
 def known(cell: AbstractCell) -> Own:
-    """A cell that has a kernel of its own."""
-    found = own(cell)
+    """A cell that has a kernel of its own, as ``why_not`` found it: it is not looked at again."""
+    quick = _quick.get(id(cell))
+    found = quick.found if quick is not None and quick.cell is cell else own(cell)
     assert isinstance(found, Own), "callers have asked why_not()"
     return found
 
@@ -190,16 +191,13 @@ def _plain(cell: AbstractCell) -> object:
 
 
 def _plain_values(values: dict[str, Any]) -> tuple[Any, ...]:
-    found = [
-        v if type(v) in _PLAIN else v.requires_grad
-        for k, v in values.items()
-        if type(v) in _PLAIN or isinstance(v, Tensor)
-        if k != "training"
-    ]
+    own = [v for k, v in values.items() if k not in _OF_EVERY_MODULE]
+    found = [v if type(v) in _PLAIN else v.requires_grad for v in own if type(v) in _PLAIN or isinstance(v, Tensor)]
     return (*found, *(p is not None and p.requires_grad for p in values.get("_parameters", {}).values()))
 
 
 _PLAIN = (bool, int, float, str)
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))  # none of them goes into a kernel but the parameters
 
 
 def _find(cell: AbstractCell) -> Own | Refused:
