@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # What .venv must hold; constraints.txt pins one set of parts that is known to work together.
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint types test-quick test-all test-integrations torch-versions mutate bench sanitize sanitize-threads clean
+.PHONY: setup demo test lint types test-quick test-all test-integrations torch-versions mutate bench figures readme-tables docs release-check sanitize sanitize-threads clean
 
 setup: $(STAMP)
 
@@ -42,7 +42,7 @@ test-integrations: setup
 	echo "import site; site.addsitedir('$(SITE)')" > $$($(DOORS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth
 	$(BIN)/python -c 'import torch; print("torch==" + torch.__version__.split("+")[0])' > $(DOORS)/torch.txt
 	$(BIN)/python -m pip --python $(DOORS)/bin/python install --quiet --disable-pip-version-check \
-	  --constraint constraints.txt --constraint $(DOORS)/torch.txt sb3-contrib torchrl lightning
+	  --constraint constraints.txt --constraint $(DOORS)/torch.txt sb3-contrib torchrl lightning opacus
 	$(DOORS)/bin/python -m pytest -q -W ignore tests/integrations src/throughtime/integrations
 
 # What torch's world does to an accelerated model, with the oldest torch that pyproject.toml permits, the one of constraints.txt, and the
@@ -66,6 +66,26 @@ bench: setup
 	$(BIN)/python benchmarks/layers.py
 	$(BIN)/python benchmarks/profile_step.py
 
+# The pictures of the documents, measured anew.
+figures: setup
+	$(BIN)/python tools/figures.py
+
+# The tables of speed in README.md and docs, from benchmarks/results.
+readme-tables:
+	$(PYTHON) tools/tables.py
+
+# The site, in build/site, by an environment of its own: it reads the source and needs neither torch nor a compiler. The first run installs
+# MkDocs; after that nothing is loaded from a network, to build it or to read it. Warnings are errors.
+SITE_ENVIRONMENT := build/site-environment
+$(SITE_ENVIRONMENT)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(SITE_ENVIRONMENT)
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])' \
+	  | xargs $(SITE_ENVIRONMENT)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+	touch $@
+
+docs: $(SITE_ENVIRONMENT)/.ready
+	NO_MKDOCS_2_WARNING=1 $(SITE_ENVIRONMENT)/bin/mkdocs build
+
 # The kernels' tests over an extension built with the address and undefined-behaviour sanitizers. -S keeps the editable install out.
 SITE = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 sanitize: setup
@@ -79,6 +99,19 @@ sanitize-threads:
 	mkdir -p build
 	$(CXX) -std=c++20 -O1 -g -Wall -Wextra -fsanitize=thread csrc/parallel.cpp tests/kernels/parallel.cpp -o build/parallel -pthread -ldl
 	build/parallel
+
+# A wheel and an sdist as a release has them, each installed into an empty environment: the wheel with its kernels, the sdist where no
+# compiler can be found. Needs git, a compiler and the package index.
+RELEASE := build/release
+INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+release-check:
+	rm -rf $(RELEASE) && mkdir -p $(RELEASE)
+	$(PYTHON) -m venv $(RELEASE)/build && $(RELEASE)/build/bin/python $(INSTALL) build
+	$(RELEASE)/build/bin/python -m build --outdir $(RELEASE)/dist
+	$(PYTHON) -m venv $(RELEASE)/packed && $(RELEASE)/packed/bin/python $(INSTALL) $(RELEASE)/dist/*.whl
+	$(RELEASE)/packed/bin/python tools/release_check.py packed
+	$(PYTHON) -m venv $(RELEASE)/plain && env -u CC -u CXX PATH=$(abspath $(RELEASE)/plain/bin) $(RELEASE)/plain/bin/python $(INSTALL) $(RELEASE)/dist/*.tar.gz
+	$(RELEASE)/plain/bin/python tools/release_check.py plain
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

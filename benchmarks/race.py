@@ -1,98 +1,96 @@
 """The race: seconds of training until a validation loss is reached, on Tiny Shakespeare, against the same recipe in plain PyTorch.
 
-The text is Karpathy's tinyshakespeare.txt (1,115,394 characters); its last tenth validates, as in nanoGPT. Each racer starts from the same
+The text is Karpathy's tinyshakespeare.txt (1,115,394 characters); its last tenth validates, as in nanoGPT. A recipe is what is typed after
+``throughtime train text``: this file builds the model, optimiser and schedule that the command builds. Each racer starts from the same
 weights, reads the same windows and validates on all of the last tenth after the same steps. Its clock runs from the first step to the
 end of the validation that first reaches the target, validations included; reading the text and making the model are not in it.
 
-    python benchmarks/race.py tinyshakespeare.txt [--racers throughtime,torch] [--threads 2] [--rounds 5]
+    python benchmarks/race.py tinyshakespeare.txt [--target 1.886] [--racers throughtime,torch] [--threads 2] [--rounds 5]
 """
 
 import argparse
 import json
 import platform
+import shlex
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from throughtime.cells import GRU
-from throughtime.data import Corpus, TextSource, TokenStream
-from throughtime.gradients import TruncatedBPTT
-from throughtime.models import LanguageModel
-from throughtime.training import ClipNorm, evaluate, step
+from throughtime.cli._flags import parse
+from throughtime.cli._verbs import TrainText
+from throughtime.data import Section, TokenStream
+from throughtime.training import RunFolder, TextRun, TextTask, Training, begin, check_run, evaluate, step
+from throughtime.training._optimisers import build_optimizer
+from throughtime.training._schedule import learning_rate
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """A GRU and its training: AdamW, a rate that rises over ``warmup`` steps and falls linearly to 0 at the last one."""
-
-    hidden: int
-    embedding: int
-    dropout: float
-    batch_size: int
-    window: int
-    rate: float
-    steps: int
-    validate_at: tuple[int, ...]  # after so many steps
-    weight_decay: float = 0.0
-    warmup: int = 20
-
-    def rate_at(self, step: int) -> float:
-        return self.rate * min(1.0, (step + 1) / self.warmup) * (1 - step / self.steps)
-
-
-RECIPES = {1.886: Recipe(96, 64, 0.0, 48, 32, 1.5e-2, 370, validate_at=(370,))}
-CLIP = 1.0
+SPLIT = "--split 0.9,0.1,0"
+RECIPES = {
+    1.886: "--hidden 96 --embedding 64 --init orthogonal --optimizer nadam --lr 0.025 --schedule linear --warmup 10 "
+    "--batch-size 64 --bptt 32 --steps 170",
+    1.5: "--hidden 384 --embedding 64 --dropout 0.2 --optimizer nadam --lr 0.004 --schedule linear --warmup 100 "
+    "--batch-size 32 --bptt 64 --steps 4200 --eval-every 300",
+    1.4697: "--hidden 512 --embedding 64 --dropout 0.35 --optimizer nadam --lr 0.004 --schedule linear --warmup 100 "
+    "--batch-size 32 --bptt 64 --steps 11000 --eval-every 500",
+}
 
 
 class Ours:
     """The recipe by this package."""
 
-    def __init__(self, recipe: Recipe, V: int) -> None:
-        r = recipe
-        self.model = LanguageModel(V, cell=GRU(), hidden_size=r.hidden, embedding_size=r.embedding, dropout=r.dropout)
-        self.gradient, self.clips, self.carry = TruncatedBPTT(r.window), [ClipNorm(CLIP)], None
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), r.rate, betas=(0.9, 0.99), weight_decay=r.weight_decay, fused=True)
+    def __init__(self, training: Training) -> None:
+        self.training, self.carry = training, None
+        self.optimizer = build_optimizer(training.optimiser, training.model)  # the training's own lets a step be saved from aside
 
     def step(self, batch) -> None:
-        found = step(self.model, batch, self.carry, gradient=self.gradient, clips=self.clips, optimizer=self.optimizer)
-        self.carry = found.carry
+        t = self.training
+        self.carry = step(t.model, batch, self.carry, gradient=t.gradient, clips=t.clips, optimizer=self.optimizer).carry
 
-    def validate(self, section) -> float:
-        return evaluate(self.model, section).nats
+    def validate(self, section: Section) -> float:
+        return evaluate(self.training.model, section).nats
 
 
 class Plain(nn.Module):
-    """The same recipe by torch alone: embedding, nn.GRU, linear head, fused cross-entropy."""
+    """The same recipe by torch alone: embedding, nn.GRU or nn.LSTM, linear head, fused cross-entropy."""
 
-    def __init__(self, recipe: Recipe, V: int, like: LanguageModel) -> None:
+    def __init__(self, training: Training) -> None:
         super().__init__()
-        r = recipe
-        self.embedding, self.recurrence, self.head = nn.Embedding(V, r.embedding), nn.GRU(r.embedding, r.hidden), nn.Linear(r.hidden, V)
-        self.dropout, self.state = nn.Dropout(r.dropout), None
-        for mine, theirs in zip(self.parameters(), like.parameters(), strict=True):
+        run, like = training.folder.config, training.model
+        n, (V, E) = run.network, like.input.weight.shape
+        peer = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}[n.cell]
+        self.embedding, self.head = nn.Embedding(V, E), nn.Linear(n.hidden, V)
+        self.recurrence = peer(E, n.hidden, n.layers, dropout=n.dropout)
+        self.dropout, self.clip, self.state = nn.Dropout(n.dropout), run.optimiser.clip, None
+        for mine, theirs in zip(self.in_order(), like.parameters(), strict=True):
             mine.data.copy_(theirs.data)
-        self.optimizer = torch.optim.AdamW(self.parameters(), r.rate, betas=(0.9, 0.99), weight_decay=r.weight_decay, fused=True)
+        self.optimizer = build_optimizer(run.optimiser, self)
+
+    def in_order(self) -> Iterator[nn.Parameter]:
+        """The parameters in the order of ``LanguageModel``'s."""
+        for part in (self.embedding, self.recurrence, self.head):
+            yield from part.parameters()
 
     def loss(self, batch, state):
         hs, state = self.recurrence(self.dropout(self.embedding(batch.inputs)), state)
         logits = self.head(self.dropout(hs)).flatten(0, 1)
-        return nn.functional.cross_entropy(logits, batch.known_targets().flatten()), state.detach()
+        return nn.functional.cross_entropy(logits, batch.known_targets().flatten()), state
 
     def step(self, batch) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        loss, self.state = self.loss(batch, None if batch.fresh[0] else self.state)
+        loss, state = self.loss(batch, None if batch.fresh[0] else self.state)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters(), CLIP)
+        if self.clip:
+            nn.utils.clip_grad_norm_(self.parameters(), self.clip)
         self.optimizer.step()
+        self.state = tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
 
     @torch.no_grad()
-    def validate(self, section) -> float:
+    def validate(self, section: Section) -> float:
         """Over the same 27 streams side by side as ``throughtime.training.evaluate``, every symbol once but the first."""
         stream, total, state = TokenStream(section.tokens, batch_size=len(section.tokens) // 4096, window=128, whole=True), 0.0, None
         self.eval()
@@ -105,6 +103,9 @@ class Plain(nn.Module):
         return total / (len(section.tokens) - 1)
 
 
+RACERS = {"throughtime": Ours, "torch": Plain}
+
+
 @dataclass(frozen=True)
 class Result:
     """When a racer reached the target, or how near it came."""
@@ -112,68 +113,98 @@ class Result:
     reached: bool
     seconds: float
     steps: int
-    nats: float
+    nats: float  # of the last validation
+    per_step: float  # seconds, without validations
 
 
-def race(racer: "Ours | Plain", recipe: Recipe, corpus: Corpus, target: float) -> Result:
-    stream = TokenStream(corpus.sections["train"].tokens, batch_size=recipe.batch_size, window=recipe.window)
-    batches: Callable = lambda i: stream[i % len(stream)]
-    began = time.perf_counter()
-    nats = float("inf")
-    for i in range(recipe.steps):
+def opened(words: list[str], folder: Path) -> Training:
+    """The training that ``throughtime train text`` followed by ``words`` would begin."""
+    run = parse(TrainText, words, "throughtime train text", "").run()
+    assert isinstance(run, TextRun), "train text makes one"
+    check_run(run)
+    TextTask.prepare(folder, run, parent=None, told=lambda what, done, total: None)
+    beginning = RunFolder(folder, run)
+    beginning.write_config()
+    begin(beginning)
+    training = Training(beginning)
+    training.go_on()
+    return training
+
+
+def race(racer: Ours | Plain, training: Training, target: float) -> Result:
+    """Step and validate as the command does, until the target is reached or the steps are done."""
+    options, steps = training.optimiser, training.loop.steps
+    section = training.task.corpus().sections["valid"]
+    training.model.train()
+    began, in_validation, nats = time.perf_counter(), 0.0, float("inf")
+    for i in range(steps):
+        rate = learning_rate(options, step=i, epoch=i / len(training.stream), progress=i / steps)
         for group in racer.optimizer.param_groups:
-            group["lr"] = recipe.rate_at(i)
-        racer.step(batches(i))
-        if i + 1 in recipe.validate_at:
-            nats = racer.validate(corpus.sections["valid"])
-            if nats <= target:
-                return Result(True, time.perf_counter() - began, i + 1, nats)
-    return Result(False, time.perf_counter() - began, recipe.steps, nats)
-
-
-def racers(recipe: Recipe, V: int, seed: int, wanted: list[str]) -> dict[str, "Ours | Plain"]:
-    torch.manual_seed(seed)
-    ours = Ours(recipe, V)
-    both: dict[str, Ours | Plain] = {"throughtime": ours, "torch": Plain(recipe, V, ours.model)}
-    return {name: both[name] for name in wanted}
+            group["lr"] = rate
+        racer.step(training.stream.at(i))
+        if i + 1 == steps or (i + 1) % training.eval_every == 0:
+            before = time.perf_counter()
+            nats = racer.validate(section)
+            now = time.perf_counter()
+            in_validation += now - before
+            print(f"  step {i + 1}: {nats:.4f} nats after {now - began:.1f} s", flush=True)
+            if nats <= target or i + 1 == steps:
+                return Result(nats <= target, now - began, i + 1, nats, (now - began - in_validation) / (i + 1))
+            training.model.train()
+    raise AssertionError("the last step validates")
 
 
 def line(target: float, name: str, results: list[Result]) -> str:
     seconds = sorted(r.seconds for r in results)
     reached = sum(r.reached for r in results)
-    nats = statistics.median(r.nats for r in results)
+    nats, ms = statistics.median(r.nats for r in results), 1e3 * statistics.median(r.per_step for r in results)
     return (
         f"{target:<7} {name:12} {statistics.median(seconds):8.2f} s ({seconds[0]:.2f}–{seconds[-1]:.2f})"
-        f"   reached in {reached} of {len(results)} runs; {nats:.4f} nats"
+        f"   reached in {reached} of {len(results)} runs; {nats:.4f} nats; {ms:.2f} ms a step"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text", type=Path)
-    parser.add_argument("--target", default=",".join(map(str, RECIPES)), help=f"of {', '.join(map(str, RECIPES))} nats")
-    parser.add_argument("--racers", default="throughtime,torch")
+    parser.add_argument("--target", default="1.886", help=f"of {', '.join(map(str, RECIPES))} nats, with commas between")
+    parser.add_argument("--recipe", help="flags of throughtime train text, in place of the target's own")
+    parser.add_argument("--racers", default=",".join(RACERS))
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=1, help="each with another seed")
+    parser.add_argument("--rounds", type=int, default=1, help="each with another seed, from --seed on")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
     rows = []
-    with tempfile.TemporaryDirectory() as aside:
-        corpus = Corpus.build(TextSource((chosen.text,), split=(0.9, 0.1, 0.0)), Path(aside))
-        for target in map(float, chosen.target.split(",")):
-            recipe, found = RECIPES[target], {name: [] for name in chosen.racers.split(",")}
-            for seed in range(chosen.rounds):
-                for name, racer in racers(recipe, corpus.vocabulary.size, seed, list(found)).items():
-                    found[name].append(race(racer, recipe, corpus, target))
+    for target in map(float, chosen.target.split(",")):
+        recipe = chosen.recipe or RECIPES[target]
+        found: dict[str, list[Result]] = {name: [] for name in chosen.racers.split(",")}
+        for seed in range(chosen.seed, chosen.seed + chosen.rounds):
             for name, results in found.items():
-                print(line(target, name, results), flush=True)
-                rows.append({"target": target, "racer": name, "recipe": asdict(recipe), "results": [asdict(r) for r in results]})
+                with tempfile.TemporaryDirectory() as folder:
+                    words = [str(chosen.text), *shlex.split(f"{SPLIT} {recipe} --seed {seed}")]
+                    torch.manual_seed(seed)
+                    training = opened(words, Path(folder))
+                    torch.set_num_threads(chosen.threads)
+                    results.append(race(RACERS[name](training), training, target))
+                    print(f"{target:<7} {name:12} seed {seed}: {results[-1]}", flush=True)
+        for name, results in found.items():
+            print(line(target, name, results), flush=True)
+            rows.append({"target": target, "racer": name, "recipe": recipe, "results": [asdict(r) for r in results]})
     if chosen.json:
-        machine = platform.processor() or platform.machine()
-        chosen.json.write_text(
-            json.dumps({"machine": machine, "torch": torch.__version__, "threads": chosen.threads, "rows": rows}, indent=1)
-        )
+        write(chosen.json, rows, chosen.threads)
+
+
+def write(file: Path, rows: list[dict], threads: int) -> None:
+    """Write the rows; those of other targets and racers that stand in the file stay."""
+    raced = {(row["target"], row["racer"]) for row in rows}
+    before = json.loads(file.read_text())["rows"] if file.exists() else []
+    rows = sorted(
+        [row for row in before if (row["target"], row["racer"]) not in raced] + rows,
+        key=lambda row: (-row["target"], row["racer"] == "torch"),
+    )
+    machine = platform.processor() or platform.machine()
+    file.write_text(json.dumps({"machine": machine, "torch": torch.__version__, "threads": threads, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -237,14 +237,20 @@ void given_input_half(Layer<T>& c, const LayerArguments& a) {
   c.wx = wx.data<const T>();
 }
 
-void check_lengths(const std::int64_t* lengths, Sizes n) {
-  for (Index b = 0; lengths && b < n.B; ++b)
-    if (lengths[b] < 0 || lengths[b] > n.T)
-      raise_value("lengths[" + std::to_string(b) + "] is " + std::to_string(lengths[b]) + "; expected 0 to T = " + std::to_string(n.T) + ".");
+// The lengths of a call, checked; none for None. A copy: what says where to read and write must not change while the call runs.
+std::vector<std::int64_t> checked_lengths(nb::handle object, Sizes n) {
+  const std::int64_t* given = input<std::int64_t>(object, "lengths", {{n.B}, "(B,)"});
+  if (!given) return {};
+  const std::vector<std::int64_t> lengths(given, given + n.B);
+  for (Index b = 0; b < n.B; ++b)
+    if (const std::int64_t length = lengths[static_cast<std::size_t>(b)]; length < 0 || length > n.T)
+      raise_value("lengths[" + std::to_string(b) + "] is " + std::to_string(length) + "; expected 0 to T = " + std::to_string(n.T) + ".");
+  return lengths;
 }
 
+// Fills `c`, all but its lengths, and returns these, which the caller keeps while the call runs.
 template <class T>
-void check_layer(Layer<T>& c, const LayerArguments& a) {
+std::vector<std::int64_t> check_layer(Layer<T>& c, const LayerArguments& a) {
   c.kernel = &kernel_of_cell<T>(a.cell, a.arch);
   a.W.is_none() ? given_input_half(c, a) : input_and_weights(c, a);
   const auto [T_, B, I, H] = c.n;
@@ -257,23 +263,29 @@ void check_layer(Layer<T>& c, const LayerArguments& a) {
   if (a.state.is_none()) raise_type("state is None; expected a tuple of S arrays (B, H).");
   read_states(a.state, {"state, a tuple of S arrays", {"state[0]", "state[1]", "state[2]", "state[3]"}}, c, required<T>, c.state);
   read_states(a.restart, {"restart, a tuple of S arrays or None", {"restart[0]", "restart[1]", "restart[2]", "restart[3]"}}, c, input<T>, c.restart);
-  c.lengths = input<std::int64_t>(a.lengths, "lengths", {{B}, "(B,)"});
-  check_lengths(c.lengths, c.n);
   c.reset = input<std::uint8_t>(a.reset, "reset", {{T_, B}, "(T, B)"});
   c.reverse = a.reverse;
   c.keep = a.keep;
+  return checked_lengths(a.lengths, c.n);
 }
 
 template <class T>
-void forward(const LayerArguments& layer, Entries results) {
+ForwardCall<T> forward_call(const LayerArguments& layer, Entries results) {
   ForwardCall<T> c{};
-  check_layer<T>(c, layer);
+  const std::vector<std::int64_t> lengths = check_layer<T>(c, layer);
+  c.lengths = lengths.empty() ? nullptr : lengths.data();
   c.hs = required_output<T>(results.next(), "hs", {{c.n.T, c.n.B, c.n.H}, "(T, B, H)"});
   const nb::handle last = results.next(), residuals = results.next();
   if (last.is_none()) raise_type("last is None; expected a tuple of S arrays (B, H) to write to.");
   read_states(last, {"last, a tuple of S arrays", {"last[0]", "last[1]", "last[2]", "last[3]"}}, c, required_output<T>, c.last);
   if (const Index size = static_cast<Index>(c.kernel->residuals_size(c.n, c.keep)))
     c.residuals = required_output<T>(residuals, "residuals", {{size}, "(residuals_size(...),)"});
+  return c;
+}
+
+template <class T>
+void forward(const LayerArguments& layer, Entries results) {
+  const ForwardCall<T> c = forward_call<T>(layer, results);
   const WithoutGil nogil;
   run(c, layer.threads);
 }
@@ -315,9 +327,10 @@ void weight_gradients(BackwardCall<T>& c, const BackwardArguments& a) {
 }
 
 template <class T>
-void backward(const LayerArguments& layer, const BackwardArguments& a) {
+BackwardCall<T> backward_call(const LayerArguments& layer, const BackwardArguments& a) {
   BackwardCall<T> c{};
-  check_layer<T>(c, layer);
+  const std::vector<std::int64_t> lengths = check_layer<T>(c, layer);
+  c.lengths = lengths.empty() ? nullptr : lengths.data();
   const auto [T_, B, I, H] = c.n;
   if (c.keep == Keep::none && c.kernel->residuals > 0)
     raise_value("keep is 'none', which leaves nothing to go backward from; expected the 'fast' or 'lean' of the forward call.");
@@ -332,6 +345,12 @@ void backward(const LayerArguments& layer, const BackwardArguments& a) {
   if (a.dstate.is_none()) raise_type("dstate is None; expected a tuple of S arrays (B, H) to write to.");
   read_states(a.dstate, {"dstate, a tuple of S arrays", {"dstate[0]", "dstate[1]", "dstate[2]", "dstate[3]"}}, c, required_output<T>, c.dstate);
   read_states(a.drestart, {"drestart, a tuple of S arrays or None", {"drestart[0]", "drestart[1]", "drestart[2]", "drestart[3]"}}, c, output<T>, c.drestart);
+  return c;
+}
+
+template <class T>
+void backward(const LayerArguments& layer, const BackwardArguments& a) {
+  const BackwardCall<T> c = backward_call<T>(layer, a);
   const WithoutGil nogil;
   run(c, layer.threads);
 }
@@ -502,6 +521,70 @@ void backward_layers_any(nb::handle call, nb::handle run, nb::handle arriving, n
   is_double(stack.xs, "xs") ? backward_layers<double>(stack, arguments) : backward_layers<float>(stack, arguments);
 }
 
+// ---- Several layers over the same steps, each called as one layer is
+
+// Layers can take turns in time where each goes on with what the one before has written, step for step.
+template <class T>
+void check_follows(const Layer<T>& before, const Layer<T>& c, bool connected) {
+  if (before.lengths || c.lengths || before.reverse || c.reverse)
+    raise_value("lengths or reverse is given for one of several layers; expected neither. Call one layer after the other.");
+  if (!connected || before.n.T != c.n.T || before.n.B != c.n.B)
+    raise_value("a layer does not read the array that the layer before it writes; expected forward's hs as the next one's xs, and "
+                "backward's dxs as the next one's dhs.");
+}
+
+template <class T>
+void add_call(std::vector<ForwardCall<T>>& calls, const LayerArguments& layer, nb::handle entry) {
+  Entries e(entry, 2, "(call, results) of a layer");
+  e.skip(1);
+  const ForwardCall<T> c = forward_call<T>(layer, Entries(e.next(), 3, "results = (hs, last, residuals)"));
+  if (!calls.empty()) check_follows<T>(calls.back(), c, c.xs == calls.back().hs);
+  calls.push_back(c);
+}
+
+template <class T>
+void add_call(std::vector<BackwardCall<T>>& calls, const LayerArguments& layer, nb::handle entry) {
+  Entries e(entry, 4, "(call, run, arriving, results) of a layer");
+  e.skip(1);
+  const nb::handle run = e.next(), arriving = e.next();
+  const BackwardCall<T> c = backward_call<T>(layer, BackwardArguments(layer.cell >= first_loaded, run, arriving, e.next()));
+  if (!calls.empty()) check_follows<T>(calls.back(), c, c.dhs && c.dhs == calls.back().dxs);
+  calls.push_back(c);
+}
+
+template <class Call>
+void run_connected(nb::tuple layers) {
+  std::vector<Call> calls;
+  int threads = 1;
+  for (nb::handle entry : layers) {
+    const LayerArguments layer(nb::borrow<nb::tuple>(entry)[0]);
+    threads = layer.threads;
+    add_call(calls, layer, entry);
+  }
+  const WithoutGil nogil;
+  run_stack(std::span<Call>(calls), threads);
+}
+
+// float32 or float64, by the first layer's xs. The others are checked against it.
+bool is_double_stack(nb::handle layers) {
+  if (!nb::isinstance<nb::tuple>(layers) || nb::len(layers) == 0) raise_type("layers is a " + class_of(layers) + "; expected a tuple of a tuple for each layer.");
+  for (nb::handle entry : nb::borrow<nb::tuple>(layers))
+    if (!nb::isinstance<nb::tuple>(entry) || nb::len(entry) == 0) raise_type("a layer is a " + class_of(entry) + "; expected a tuple that begins with its call.");
+  return is_double(LayerArguments(nb::borrow<nb::tuple>(nb::borrow<nb::tuple>(layers)[0])[0]).xs, "xs");
+}
+
+void forward_stack_any(nb::handle layers) {
+  const bool wide = is_double_stack(layers);
+  const auto all = nb::borrow<nb::tuple>(layers);
+  wide ? run_connected<ForwardCall<double>>(all) : run_connected<ForwardCall<float>>(all);
+}
+
+void backward_stack_any(nb::handle layers) {
+  const bool wide = is_double_stack(layers);
+  const auto all = nb::borrow<nb::tuple>(layers);
+  wide ? run_connected<BackwardCall<double>>(all) : run_connected<BackwardCall<float>>(all);
+}
+
 // ---- One step after another
 
 // Several layers that keep their state and their packed weights from step to step. Its owner calls it from one thread at a
@@ -605,9 +688,20 @@ class Steps {
 
 // ---- Sizes
 
+// Refuses sizes whose arrays no memory holds, so that no product of them overflows.
+void check_sizes(std::initializer_list<Index> sizes, const char* letters) {
+  constexpr Index most = Index{1} << 48;
+  Index product = 1;
+  for (Index size : sizes)
+    if (size < 1 || size > most / product)
+      raise_value(std::string("one of ") + letters + " is below 1, or their product above 2^48; expected sizes of arrays that fit into memory.");
+    else
+      product *= size;
+}
+
 std::size_t residuals_size(nb::handle cell, std::array<Index, 3> sizes, nb::handle keep, bool float64, nb::handle arch) {
   const auto [T_, B, H] = sizes;
-  if (T_ < 1 || B < 1 || H < 1) raise_value("T, B and H are at least 1.");
+  check_sizes({T_, B, H}, "T, B, H");
   const int kind = parse_cell(cell);
   const ArchName a = parse_arch(arch);
   const Sizes n{T_, B, 1, H};
@@ -628,7 +722,9 @@ std::array<std::size_t, 2> scratch_of_layer(int cell, Sizes n, Keep keep, int th
 
 std::array<std::size_t, 2> scratch_size(nb::handle cell, std::array<Index, 4> sizes, nb::handle keep, bool float64, nb::handle threads) {
   const auto [T_, B, I, H] = sizes;
-  if (T_ < 1 || B < 1 || I < 1 || H < 1) raise_value("T, B, I and H are at least 1.");
+  check_sizes({T_, B, I}, "T, B, I");
+  check_sizes({T_, B, H}, "T, B, H");
+  check_sizes({H, std::max(I, H)}, "I, H");
   const auto of = float64 ? scratch_of_layer<double> : scratch_of_layer<float>;
   return of(parse_cell(cell), {T_, B, I, H}, parse_keep(keep), parse_threads(threads));
 }
@@ -650,6 +746,12 @@ struct CrossEntropyArguments {
   }
 };
 
+template <class A, class B>
+bool overlap(const A* a, Index as, const B* b, Index bs) {
+  const auto start = [](const auto* p) { return reinterpret_cast<std::uintptr_t>(p); };
+  return start(a) < start(b + bs) && start(b) < start(a + as);
+}
+
 template <class T>
 void cross_entropy(const CrossEntropyArguments& a) {
   const Array o(a.logits, "logits", a.gradient);
@@ -663,6 +765,8 @@ void cross_entropy(const CrossEntropyArguments& a) {
       raise_value("targets[" + std::to_string(i) + "] is " + std::to_string(c.targets[i]) + "; expected 0 to V - 1 = " + std::to_string(V - 1) + ".");
   c.g = input<T>(a.scale, "scale", {{N}, "(N,)"});
   c.losses = required_output<T>(a.losses, "losses", {{N}, "(N,)"});
+  if (overlap(c.targets, N, c.o, N * V) || overlap(c.targets, N, c.losses, N))
+    raise_value("targets shares memory with logits or losses, which are written; expected targets in memory of their own. Pass a copy.");
   const WithoutGil nogil;
   run(functions<T>(a.arch), c, a.threads);
 }
@@ -738,6 +842,12 @@ NB_MODULE(_kernels, m) {
         "The same layers backward.\n\n"
         "call: as forward_layers's; run: (hs, residuals) of it; arriving: (dhs, dlast);\n"
         "results, written: (dxs, dstate, dweights, between), between a tuple of one or two arrays (T, B, H) of no meaning afterwards.");
+  m.def("forward_stack", &forward_stack_any, "layers"_a,
+        "Several layers forward, each over the hs of the one before; for small batches they take turns in time.\n\n"
+        "layers: a tuple of (call, results) of forward for each, from the first to the last.");
+  m.def("backward_stack", &backward_stack_any, "layers"_a,
+        "The same layers backward, the dxs of each the dhs of the next.\n\n"
+        "layers: a tuple of (call, run, arriving, results) of backward for each, from the last to the first.");
   nb::class_<Steps>(m, "Steps",
         "Layers from the first to the last that keep their state and their packed weights from step to step.\n\n"
         "Call one from one thread at a time: it keeps the interpreter's lock.")

@@ -10,8 +10,8 @@ import torch
 import throughtime
 
 HOUSE = Path(throughtime.__file__).parent
-WALK = ["data", "cells", "kernels", "nn", "models", "gradients", "flow", "auditing", "training", "integrations", "cli"]
-SHARED = {"_shapes", "_check", "_errors", "_numbers", "_bar", "_console", "_lazy", "_torch_private", "_version", "_kernels"}
+WALK = ["data", "cells", "kernels", "nn", "models", "gradients", "flow", "auditing", "training", "sklearn", "integrations", "cli"]
+SHARED = {"_shapes", "_check", "_errors", "_numbers", "_bar", "_console", "_lazy", "_torch_private", "_user_cache", "_version", "_kernels"}
 FILES = {".".join((HOUSE.name, *f.relative_to(HOUSE).with_suffix("").parts)).removesuffix(".__init__"): f for f in HOUSE.rglob("*.py")}
 
 
@@ -140,7 +140,7 @@ def private_places(file: str, text: str) -> Iterator[str]:
             yield f"{file}, line {i.line}: {i.source}.{i.name}"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Attribute) and is_private(node.attr):
-            own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls", "os")
+            own = ast.unparse(node.value) in ("self", "cls", "os", "super()")
             if node.attr in OF_MODULES if own else node.attr not in OF_TUPLES:
                 yield f"{file}, line {node.lineno}: {ast.unparse(node)}"
 

@@ -1,6 +1,6 @@
 """Strangers' packages, with and without ``throughtime.accelerate``: the same losses, and how long each took.
 
-    python benchmarks/clients/run.py                 both clients, three rounds, into a table
+    python benchmarks/clients/run.py                 every client, three rounds, into a table
     python benchmarks/clients/run.py --clients darts_rnn --rounds 1
 
 A virtual environment is made in a temporary folder, over the packages of the Python that runs this (so torch is not fetched again); pip
@@ -22,8 +22,14 @@ from pathlib import Path
 from variants import VARIANTS
 
 HERE = Path(__file__).resolve().parent
-PACKAGES = {"recurrent_ppo": "sb3-contrib==2.9.2", "torchrl_ppo": "torchrl==0.14.1", "darts_rnn": "darts[torch]==0.48.1"}
-WITHOUT_INTEGRATION = {"darts_rnn"}
+PACKAGES = {
+    "recurrent_ppo": "sb3-contrib==2.9.2",
+    "torchrl_ppo": "torchrl==0.14.1",
+    "darts_rnn": "darts[torch]==0.48.1",
+    "skorch_gru": "skorch==1.4.0",
+    "crf_tagger": "pytorch-crf==0.7.2",
+}
+WITH_INTEGRATION = {"recurrent_ppo", "torchrl_ppo"}
 
 
 def row(client: str, runs: dict[str, list[dict]], ours: str) -> str:
@@ -80,7 +86,7 @@ def main() -> None:
         heads = "client | by | torch.nn | throughtime | ratio | of processor time | of updates | of their processor time | losses"
         print(f"| {heads} | they part by | torch.nn nudged parts by |\n|{'---|' * 11}")
         for client in chosen.clients:
-            variants = [v for v in VARIANTS if v != "integration" or client not in WITHOUT_INTEGRATION]
+            variants = [v for v in VARIANTS if v != "integration" or client in WITH_INTEGRATION]
             runs: dict[str, list[dict]] = {variant: [] for variant in variants}
             for number in range(chosen.rounds):
                 for variant in variants if number == 0 else variants[:-1]:

@@ -72,6 +72,20 @@ def backward_layers(call: object, run: object, arriving: object, results: object
     results, written: (dxs, dstate, dweights, between), between a tuple of one or two arrays (T, B, H) of no meaning afterwards.
     """
 
+def forward_stack(layers: object) -> None:
+    """
+    Several layers forward, each over the hs of the one before; for small batches they take turns in time.
+
+    layers: a tuple of (call, results) of forward for each, from the first to the last.
+    """
+
+def backward_stack(layers: object) -> None:
+    """
+    The same layers backward, the dxs of each the dhs of the next.
+
+    layers: a tuple of (call, run, arriving, results) of backward for each, from the last to the first.
+    """
+
 class Steps:
     """
     Layers from the first to the last that keep their state and their packed weights from step to step.

@@ -1,3 +1,6 @@
-"""The version, in one place: the build reads it from here."""
+"""The version, which the build takes from the tags of git and writes into ``_built.py``."""
 
-__version__ = "0.1.0"
+try:
+    from ._built import version as __version__
+except ImportError:  # the source as it lies in git, before any build
+    __version__ = "unknown"

@@ -69,7 +69,7 @@ demo --minutes x                        | --minutes is 'x'; expected a number
         "--cell throughtime.cells:Nope": "the cell is throughtime.cells:Nope, and throughtime.cells has no such name; expected a class that derives",
         "--cell throughtime.cells:Leaky": "--cell names Leaky, which cannot be made without alpha; expected a class whose arguments all have",
         "--activation None": "--activation is 'None'; expected tanh, relu, identity or sigmoid",
-        "--optimizer adamm": "--optimizer is 'adamm'; expected sgd, adam, adamw, rmsprop or adagrad. Perhaps 'adam'?",
+        "--optimizer adamm": "--optimizer is 'adamm'; expected sgd, adam, adamw, nadam, rmsprop or adagrad. Perhaps 'adam'?",
         "--schedule up": "--schedule is 'up'; expected constant, linear, cosine or exponential",
         "--kernels slow": "--kernels is 'slow'; expected fast or plain",
         "--split 0.9,0.1": "--split is '0.9,0.1'; expected three shares that add up to 1, with commas between. Such as: --split 0.9,0.05,0.05",

@@ -3,14 +3,14 @@
 import pytest
 import torch
 from _gradients import DEFINED
-from _models import forecaster, table_batch
+from _models import classifier, forecaster, frame_batch, frame_model, labelled_batch, table_batch
 from _past import calls, ragged
 from _tables import first
 from _truth import assert_close
 
 from throughtime.flow import gradient_flow
 from throughtime.gradients import RTRL, CheckpointedBPTT, FullBPTT, TruncatedBPTT
-from throughtime.models import AbsoluteError, GaussianLikelihood, Huber, MeanSquaredError, Quantiles
+from throughtime.models import AbsoluteError, BinaryCrossEntropy, GaussianLikelihood, Huber, MeanSquaredError, Quantiles
 
 LOSSES = [MeanSquaredError(0.25), AbsoluteError(), Huber(0.5), GaussianLikelihood(), Quantiles((0.1, 0.5, 0.9))]
 CASES = [(loss, row) for loss in LOSSES for row in DEFINED]
@@ -29,6 +29,46 @@ def test_agrees_with_its_definition(loss, row):
     """With missing targets, padding and uneven weights."""
     model, batch = forecaster(row.cells[0], row.layers, loss), ragged(table_batch())
     assert_close(calls(row.method, model, [batch])[0], row.definition(model, [batch]))
+
+
+FRAMES = [(loss, row) for loss in (BinaryCrossEntropy(), GaussianLikelihood()) for row in DEFINED]
+QUICK_FRAMES = [(BinaryCrossEntropy(), FullBPTT()), (GaussianLikelihood(), RTRL()), (BinaryCrossEntropy(), TruncatedBPTT(3, 5))]
+
+
+@pytest.mark.parametrize(
+    ("loss", "row"), first([c for c in FRAMES if (c[0], c[1].method) in QUICK_FRAMES], FRAMES), ids=[f"{a}-{r}" for a, r in FRAMES]
+)
+def test_a_model_of_frames_agrees_with_its_definition(loss, row):
+    """With padding and uneven weights."""
+    model, batch = frame_model(row.cells[0], row.layers, loss), ragged(frame_batch(loss))
+    assert_close(calls(row.method, model, [batch])[0], row.definition(model, [batch]))
+
+
+@pytest.mark.parametrize("loss", [BinaryCrossEntropy(), GaussianLikelihood()], ids=str)
+def test_flow_of_a_model_of_frames_adds_up_to_the_gradient(loss):
+    flow = gradient_flow(frame_model(DEFINED[0].cells[1], 1, loss), frame_batch(loss))
+    assert flow.lags.closes
+    assert flow.verdict.sentence
+
+
+LABELS = [(each, row) for each in ("sequence", "step") for row in DEFINED]
+QUICK_LABELS = [("sequence", FullBPTT()), ("step", TruncatedBPTT(3, 5)), ("sequence", RTRL()), ("step", CheckpointedBPTT(every=5))]
+
+
+@pytest.mark.parametrize(
+    ("each", "row"), first([c for c in LABELS if (c[0], c[1].method) in QUICK_LABELS], LABELS), ids=[f"{e}-{r}" for e, r in LABELS]
+)
+def test_a_classifier_agrees_with_its_definition(each, row):
+    """Sequences of different lengths, with one label each or one a step."""
+    model, batch = classifier(row.cells[0], row.layers, each), labelled_batch(each)
+    assert_close(calls(row.method, model, [batch])[0], row.definition(model, [batch]))
+
+
+@pytest.mark.parametrize("each", ["sequence", "step"])
+def test_flow_of_a_classifier_adds_up_to_the_gradient(each):
+    flow = gradient_flow(classifier(DEFINED[0].cells[1], 1, each), labelled_batch(each))
+    assert flow.lags.closes
+    assert flow.verdict.sentence
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)

@@ -1,4 +1,4 @@
-"""Option × transform × cell, torch.nn beside throughtime: what works, tried one by one. Prints the table of the README.
+"""Option × transform × cell, torch.nn beside throughtime: what works, tried one by one. Prints the table of docs/torch.md.
 
 Each try makes a layer, runs it under the transform and compares values, in both dtypes: gradients and gradients of gradients with
 difference quotients, the rest with the plain gradient of the same layer. R, G and L: it works for RNN, GRU and LSTM. A dash: for none.

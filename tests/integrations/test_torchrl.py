@@ -29,12 +29,12 @@ def data(keys, layers, share, shape=(B, T), *, states=True):
     return TensorDict({"x": draw(I), "is_init": torch.rand(*shape, 1, generator=g) < share, **held}, shape)
 
 
-def run(m, td, keys):
-    """All outputs of recurrent mode, and the gradients of a random combination of them."""
+def run(m, td, keys, *, recurrent=True):
+    """All outputs, and the gradients of a random combination of them."""
     m.zero_grad()
     td = td.clone()
     leaves = [td[k].requires_grad_() for k in ("x", *keys) if k in td.keys()]  # theirs puts others in their place
-    with set_recurrent_mode(True):
+    with set_recurrent_mode(recurrent):
         out = m(td)
     results = [out["y"], *(out["next", k] for k in keys)]
     g = torch.Generator().manual_seed(2)
@@ -111,3 +111,30 @@ def test_trajectories_of_very_different_lengths_are_left_to_their_packing(monkey
     door.accelerate(m)
     monkeypatch.setattr(door, "by_trajectory", None)
     assert_close(run(m, td, keys), wanted)
+
+
+@pytest.mark.parametrize("kind", [LSTMModule, GRUModule])
+@pytest.mark.parametrize("shape", [(), (B,), (2, 3)])
+@pytest.mark.parametrize("states", [True, False])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_one_step_as_theirs(kind, shape, states, layers):
+    """Of a roll-out: also the gradients, for methods that train on single steps."""
+    m, keys = module(kind, num_layers=layers)
+    td = data(keys, layers, 0.5, shape, states=states)
+    wanted = run(m, td, keys, recurrent=False)
+    door.accelerate(m)
+    assert_close(run(m, td, keys, recurrent=False), wanted)
+
+
+def test_one_step_does_not_take_their_way(monkeypatch):
+    m, keys = module(LSTMModule)
+    monkeypatch.setattr(LSTMModule, "_lstm", None)
+    run(door.accelerate(m), data(keys, 1, 0.5, (B,)), keys, recurrent=False)
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_one_state_of_two_is_their_message(recurrent):
+    m, keys = module(LSTMModule)
+    td = door.accelerate(m) and data(keys, 1, 0.5, (B, T)[: 1 + recurrent])
+    with pytest.raises((RuntimeError, TypeError), match="got type|where"), set_recurrent_mode(recurrent):
+        m(td.exclude("c"))

@@ -5,48 +5,13 @@ import re
 import numpy as np
 import pytest
 import torch
+from _direct import BACKWARD, FORWARD, arguments, call
 from _problems import by_kernels, problem
 
 from throughtime import _kernels
-from throughtime.cells import GRU, LSTM
+from throughtime.cells import GRU
 
 T, B, I, H = 4, 3, 5, 6
-LAYER = "cell xs state[0] state[1] W R b_ih b_hh lengths reset restart[0] restart[1] reverse keep threads".split()
-FORWARD = [*LAYER, *"hs last[0] last[1] residuals".split()]
-BACKWARD = [
-    *LAYER,
-    *"hs residuals dhs dlast[0] dlast[1] clip dxs dW dR db_ih db_hh dstate[0] dstate[1] drestart[0] drestart[1]".split(),
-]
-
-
-def arguments(direction: list[str]) -> dict:
-    """A good call, every argument by the name that messages call it."""
-    p = problem(LSTM(), (T, B, I, H)).to(torch.float32)
-    W, R, b_ih, b_hh = p.parameters
-    known = dict(
-        cell=_kernels.LSTM, xs=p.xs, W=W, R=R, b_ih=b_ih, b_hh=b_hh, lengths=torch.full((B,), T),
-        reset=torch.zeros(T, B, dtype=torch.bool), reverse=False, keep="fast", threads=1, hs=torch.empty(T, B, H),
-        residuals=torch.empty(_kernels.residuals_size(_kernels.LSTM, (T, B, H), "fast", False)), dhs=torch.zeros(T, B, H), clip=None,
-        dxs=torch.empty(T, B, I), dW=torch.empty_like(W), dR=torch.empty_like(R), db_ih=torch.empty_like(b_ih), db_hh=torch.empty_like(b_hh),
-    )  # fmt: skip
-    states = {f"{name}[{k}]": torch.zeros(B, H) for name in ("state", "restart", "last", "dlast", "dstate", "drestart") for k in (0, 1)}
-    return {name: (known | states)[name] for name in direction}
-
-
-def call(direction: str, a: dict, arch: str | None = None) -> None:
-    """``_kernels.forward`` or ``backward`` of arguments by name."""
-    two = lambda name: (a[f"{name}[0]"], a[f"{name}[1]"])
-    weights = (a["W"], a["R"], a["b_ih"], a["b_hh"])
-    layer = (
-        a["cell"], a["xs"], two("state"), weights, a["lengths"], a["reset"], two("restart"), a["reverse"], a["keep"], a["threads"], arch,
-    )  # fmt: skip
-    if direction == "forward":
-        return _kernels.forward(layer, (a["hs"], two("last"), a["residuals"]))
-    dweights = (a["dW"], a["dR"], a["db_ih"], a["db_hh"])
-    results = (a["dxs"], two("dstate"), dweights, two("drestart"))
-    return _kernels.backward(layer, (a["hs"], a["residuals"]), (a["dhs"], two("dlast"), a["clip"]), results)
-
-
 CALLS = [("forward", FORWARD), ("backward", BACKWARD)]
 ARRAYS = [(way, names, n) for way, names in CALLS for n in names if n not in ("cell", "reverse", "keep", "clip", "threads")]
 

@@ -277,6 +277,13 @@ def test_bad_constraints():
         zoo.UnICORNN(3, dt=0)
 
 
+def test_a_second_direction_has_every_structure_but_a_constraint():
+    for cell in (zoo.MinGRU(), zoo.ResetBeforeGRU()):
+        assert tt.nn.Bidirectional(cell, 3, 4)(torch.zeros(5, 2, 3))[0].shape == (5, 2, 8)
+    with pytest.raises(tt.InputError, match="EINetwork restricts R, which Recurrence alone does"):
+        tt.nn.Bidirectional(zoo.EINetwork(), 3, 4)
+
+
 def test_bad_structures():
     class Bad(AbstractCell):
         gates, states, late_gates = 2, 1, 1

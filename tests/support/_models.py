@@ -4,22 +4,26 @@ T time · B batch · I input · H hidden · V outputs.
 """
 
 from dataclasses import replace
-from typing import final
+from typing import Literal, final
 
 import torch
 from _past import I, V, language_model, randomised, text, vector_model, vectors
 from torch import Tensor, nn
 
 from throughtime.cells import GRU, AbstractCell
-from throughtime.data import Batch
+from throughtime.data import Batch, labelled
 from throughtime.models import (
+    AbstractLoss,
     AbstractModel,
     AbstractRegression,
+    BinaryCrossEntropy,
     Embedding,
     Forecaster,
+    FrameModel,
     Head,
     Linear,
     MeanSquaredError,
+    SequenceClassifier,
     SquaredError,
     Vectors,
 )
@@ -95,5 +99,32 @@ def table_batch(horizon: int = 2) -> Batch:
     return replace(batch, targets=targets)
 
 
+def classifier(cell: AbstractCell, layers: int = 1, each: Literal["sequence", "step"] = "sequence") -> SequenceClassifier:
+    """Three classes, in one direction."""
+    options = {"hidden_size": H, "num_layers": layers, "initial": Learnable(), "reduction": "sum"}
+    return randomised(SequenceClassifier(I, 3, each=each, cell=cell, **options))
+
+
+def labelled_batch(each: Literal["sequence", "step"] = "sequence") -> Batch:
+    """Padded sequences and their labels; of those of the steps some are missing."""
+    batch = vectors()
+    labels = torch.randint(3, (batch.B,)) if each == "sequence" else torch.randint(-1, 3, (batch.T, batch.B))
+    lengths = torch.tensor([batch.T, *torch.randint(1, batch.T, (batch.B - 1,)).tolist()])
+    return labelled(batch.inputs, labels, lengths, class_weights=torch.tensor([0.5, 2.0, 1.0]))
+
+
+def frame_model(cell: AbstractCell, layers: int = 1, loss: AbstractLoss = BinaryCrossEntropy()) -> FrameModel:  # noqa: B008
+    """Frames of as many numbers as the vectors have."""
+    options = {"hidden_size": H, "num_layers": layers, "initial": Learnable(), "reduction": "sum"}
+    return randomised(FrameModel(I, loss=loss, cell=cell, **options))
+
+
+def frame_batch(loss: AbstractLoss) -> Batch:
+    """Frames and those after them; of zeros and ones where the loss wants it."""
+    frames = torch.randn(13, 4, I)
+    frames = (frames > 0).to(frames) if isinstance(loss, BinaryCrossEntropy) else frames
+    return Batch(frames[:-1], frames[1:])
+
+
 # every model of the library
-LIBRARY = [language_model(GRU()), vector_model(GRU()), forecaster(GRU())]
+LIBRARY = [language_model(GRU()), vector_model(GRU()), forecaster(GRU()), classifier(GRU()), frame_model(GRU())]

@@ -252,7 +252,7 @@ class TestALossThatRunsAway:
             training.progress.recent = (2.0,) * 8
             with Report(run, console) as report:
                 for loss in (9.0, 9.0, 2.0):
-                    training.watch_loss(report, loss)
+                    training.faults.watch_loss(report, loss)
             assert rows(run, "diverging") == [{"kind": "diverging", "step": 0, "loss": 9.0, "quantile": 2.0}]
             assert "the loss runs away: 9.000, where nine in ten reports before had at most 2.000" in console.file.getvalue()
             assert training.progress.recent == (2.0,) * 8 + (9.0, 9.0, 2.0)

@@ -107,7 +107,7 @@ def test_no_step_ends_after_a_rescue(make_run, console):
         going.join(0.5)
         assert going.is_alive()
         assert all(map(torch.equal, before, training.model.parameters()))
-        training._gate.release()
+        training.standing.changing.release()
         going.join(60)
     assert not going.is_alive()
 

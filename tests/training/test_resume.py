@@ -31,7 +31,7 @@ def same(a: RunFolder, b: RunFolder) -> None:
     assert rows(a) == rows(b)
 
 
-@pytest.mark.parametrize("optimizer", first(["adam"], ["adam", "sgd", "rmsprop", "adagrad"]))
+@pytest.mark.parametrize("optimizer", first(["nadam"], ["adam", "nadam", "sgd", "rmsprop", "adagrad"]))
 def test_stopped_after_every_few_steps(make_run, console, optimizer):
     optimiser = {"optimizer": optimizer, "schedule": "cosine", "clip": 0.3}
     whole, cut = (make_run(name, optimiser=optimiser, **HARD) for name in ("whole", "cut"))

@@ -102,7 +102,9 @@ def test_a_backtest_is_the_forecasts_one_by_one(tmp_path):
             rows = rows[max(0, len(rows) - 6 - (t - start + 1)) :]
             known = values[t + 1 : t + 1 + K, -1:].astype(np.float32)
             piece = next(p for p in _origins(trained).pieces if p[0] == g and p[2] <= t < p[3])
-            point, _, _ = trained._roll(values[piece[1] : t + 1].astype(np.float32), known, K, 0.8, "x")
+            point = tt.training.roll(
+                trained.model, table.columns, values[piece[1] : t + 1].astype(np.float32), known, K, level=0.8, relative=False
+            ).point
             truth = y[at + 1 : at + 1 + K, 0]
             error += list(truth - (point[:, 0] * table.scale[g, 0] + table.mean[g, 0]))
             naive += list(truth - y[at, 0])
@@ -216,3 +218,43 @@ def test_no_change_is_the_last_value(tmp_path):
 def _with_known(tmp_path):
     (tmp_path / "later.csv").write_text(shops(120, blank_from=112))
     return tmp_path / "later.csv"
+
+
+def test_row_by_row_is_the_whole_series(tmp_path):
+    """What a stream forecasts after the last row is what ``forecast`` does; rows may be mappings, and values may be missing."""
+    assert train("--steps", "5", "--loss", "gaussian", "--out", "run") == 0
+    (tmp_path / "later.csv").write_text(shops(120, blank_from=117))  # the last three days have only what is known beforehand
+    trained = tt.load("run")
+    table, whole = trained.table, trained.forecast("later.csv")
+    g = table.group("b")
+    group, names = table.groups[g], table.columns.read
+    raw = table.open_values()[group.start : group.stop].astype(float) * table.scale[g] + table.mean[g]
+    stream = trained.stream(group="b")
+    with pytest.raises(InputError, match="no row has been pushed"):
+        stream.interval(0.8)
+    for _ in range(2):  # reset begins anew
+        stream.reset()
+        for t in range(len(raw) - 3):
+            row = raw[t] if t % 2 else {name: x for name, x in zip(names, raw[t], strict=True) if np.isfinite(x)}
+            point = stream.push(row, raw[t + 1 : t + 4, -1:])
+    mine = np.array([name == "b" for name in whole.group])
+    # float32: 6 units, 120 steps of sums of 6 and 9 terms, in units of the scale
+    close = dict(rtol=0, atol=8 * torch.finfo(torch.float32).eps * 120 * (6 + 9) * table.scale[g, 0])
+    assert np.allclose(point, whole.point[mine], **close)
+    low, high = stream.interval(trained.options.series.interval)
+    assert np.allclose(low, whole.low[mine], **close)
+    assert np.allclose(high, whole.high[mine], **close)
+    assert stream.interval(0.5)[0][0, 0] > low[0, 0]
+    for call, message in (
+        (lambda: trained.stream(), "the run has 2 series; expected the name of one, such as group='a'"),
+        (lambda: trained.stream(2, group="a"), "streams is 2; expected 1"),
+        (lambda: trained.stream(group="c"), "the series 'c' was not among those of training"),
+        (lambda: stream.push([1.0, 2.0]), r"row has shape \(2,\); expected a finite value, or NaN, for each of sold, price, open"),
+        (lambda: stream.push({"solt": 1.0}, raw[:3, -1:]), "'solt' is no column of the run; expected sold, price, open"),
+        (lambda: stream.push(raw[0]), r"known has shape \(\); expected \(3, 1\): open, at each of the next 3 steps"),
+        (lambda: stream.interval(1.0), "level is 1.0; expected a probability"),
+        (lambda: trained.sample(), r"run is a forecaster of a table, which has no sample\(\)"),
+        (lambda: trained.predict("shops.csv"), r"which has no predict\(\); expected a verb that it has. Use forecast\(\)"),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()

@@ -140,7 +140,7 @@ def test_what_went_first(model, batch, spoil, words):
         torch.testing.assert_close(p.detach(), old, rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "adagrad"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad"])
 def test_every_optimiser_moves_downhill(name, model, batch):
     optimizer = build_optimizer(OptimiserOptions(optimizer=name, lr=0.01, momentum=0.5 if name in ("sgd", "rmsprop") else 0.0), model)
     losses = [step(model, batch, None, gradient=TruncatedBPTT(6), clips=[], optimizer=optimizer).loss for _ in range(8)]

@@ -99,3 +99,24 @@ def test_a_model_of_vectors_is_called():
     assert [tuple(s.shape) for s in state] == [(1, 5, 4)]
     with pytest.raises(tt.InputError, match="expected real vectors"):
         model(torch.zeros(6, 5, dtype=torch.int64))
+
+
+def test_the_verbs_of_every_run(run):
+    trained = tt.load(run.path)
+    assert trained.sample("the ", 20, seed=3) == trained.generate("the ", 20, seed=3)
+    ids = torch.tensor(trained.vocabulary.encode("the "))
+    with torch.no_grad():
+        o, _ = trained.model(ids.unsqueeze(1))
+    p = o[-1, 0].softmax(0)
+    told = trained.predict("the ", 5)
+    assert list(told.values()) == sorted(told.values(), reverse=True)
+    assert_close(torch.tensor(list(told.values())), p.sort(descending=True).values[:5])
+    assert next(iter(told)) == trained.vocabulary.decode([int(p.argmax())])
+    assert "<unk>" in trained.predict(most=1000)
+    stream = trained.stream()
+    assert isinstance(stream, tt.Stream)
+    pushed = [stream.push(i) for i in ids][-1]
+    assert_close(pushed, o[-1, 0])
+    assert_close(tt.Stream(str(run.path)).push(ids[0]), o[0, 0])
+    with pytest.raises(tt.InputError, match=r"is a language model of a text, which has no forecast\(\); expected .* Use generate\(\)"):
+        trained.forecast(steps=3)

@@ -29,15 +29,19 @@ class Verb:
 
 
 VERBS = {
-    ("train", "text"): Verb("TrainText", "_train.train", "train a language model on a text"),
-    ("train", "series"): Verb("TrainSeries", "_train.train", "train a forecaster on a table"),
+    ("train", "text"): Verb("TrainText", "_seeds.train", "train a language model on a text"),
+    ("train", "series"): Verb("TrainSeries", "_seeds.train", "train a forecaster on a table"),
+    ("train", "frames"): Verb("TrainFrames", "_seeds.train", "train a model of frames, such as piano rolls"),
+    ("train", "labels"): Verb("TrainLabels", "_seeds.train", "train a classifier of sequences"),
     ("evaluate",): Verb("Evaluate", "_evaluate.evaluate", "measure a trained model on held-out data"),
     ("forecast",): Verb("MakeForecast", "_forecast.forecast", "what comes after the end of a table"),
+    ("predict",): Verb("Predict", "_predict.predict", "the labels of sequences"),
     ("sample",): Verb("Sample", "_sample.sample", "let a trained model write"),
     ("export",): Verb("Export", "_export.export", "write a trained model for other runtimes"),
     ("flow",): Verb("ShowFlow", "_flow.flow", "see what the gradient does through time"),
     ("compare-gradients",): Verb("CompareGradients", "_compare_gradients.compare_gradients", "measure the gradient methods on one batch"),
     ("runs",): Verb("Runs", "_runs.runs", "a table of the runs in a folder"),
+    ("data",): Verb("Data", "_data.data", "data sets by name"),
     ("demo",): Verb("Demo", "_demo.demo", "train for a minute on text that Python carries"),
     ("cache",): Verb("Cache", "_cache.cache", "compiled kernels of cells of your own"),
     ("completion",): Verb("Completion", "_completion.completion", "let the shell complete what is typed"),

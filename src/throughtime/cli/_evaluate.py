@@ -8,8 +8,8 @@ from rich.console import Console
 from .. import _check
 from .._bar import bar
 from .._check import InputError
-from .._console import put
-from ..training import TrainedForecaster, evaluate as score, load
+from .._console import PLAIN, put
+from ..training import LabelScore, TrainedClassifier, TrainedForecaster, TrainedFrames, evaluate as score, load
 from ._app import Call
 from ._table import show_scores
 from ._threads import use_threads
@@ -26,6 +26,8 @@ def evaluate(chosen: Evaluate, call: Call) -> int:
     trained = load(chosen.run, device=chosen.device)
     if isinstance(trained, TrainedForecaster):
         return _backtest(trained, chosen)
+    if isinstance(trained, TrainedFrames | TrainedClassifier):
+        return _of_sequences(trained, chosen)
     with bar(Console(stderr=True)) as show:
         if chosen.data is not None:
             name = chosen.data.name
@@ -56,4 +58,24 @@ def _backtest(trained: TrainedForecaster, chosen: Evaluate) -> int:
         print(json.dumps({"part": part, **result.as_dict()}))
     else:
         show_scores(Console(), {part: result})
+    return 0
+
+
+def _of_sequences(trained: TrainedFrames | TrainedClassifier, chosen: Evaluate) -> int:
+    """Of frames and labels: a part of the run's own, or another file; of labels a picture too."""
+    if chosen.streams is not None:
+        raise InputError(f"--streams is given for a run of train {trained.options.task}; expected whole sequences. Leave it out.")
+    part = None if chosen.data is not None else chosen.section or "test"
+    name = part or (chosen.data or chosen.run).name
+    with bar(Console(stderr=True)) as show:
+        result = trained.evaluate(part, data=chosen.data, progress=partial(show, f"measuring {name}"))
+    more = {"by_class": result.by_class(), "confusion": result.confusion.tolist()} if isinstance(result, LabelScore) else {}
+    if isinstance(result, LabelScore):
+        result.draw(chosen.run / "confusion.png")
+    if chosen.json:
+        print(json.dumps({"part": name, **result.as_dict(), **more}))
+        return 0
+    show_scores(Console(), {name: result})
+    if more:
+        Console().print(f"picture: {chosen.run / 'confusion.png'}", **PLAIN)
     return 0

@@ -96,8 +96,8 @@ def entries_of(options: type, default: Any = None, path: tuple[str, ...] = ()) -
         given = _default(field) if default is None else getattr(default, field.name)
         if is_dataclass(hints[field.name]):
             yield from entries_of(typing.cast(type, hints[field.name]), None if given is MISSING else given, (*path, field.name))
-        else:
-            yield _entry(options, field, hints[field.name], given, path)
+        elif not (entry := _entry(options, field, hints[field.name], given, path)).flag.hidden:
+            yield entry
 
 
 def _entry(options: type, field: Field[Any], hint: Any, default: Any, path: tuple[str, ...]) -> Entry:

@@ -40,7 +40,10 @@ def flow(chosen: ShowFlow, call: Call) -> int:
             name, stream = task.windows(None, streams=chosen.streams, window=steps)
         elif isinstance(task, TextTask):
             aside = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            name, section = chosen.data.name, encode_file(chosen.data, task.vocabulary, aside / "data.bin", chosen.encoding)
+            name, text = chosen.data.name, folder.config.source
+            section = encode_file(
+                chosen.data, task.vocabulary, aside / "data.bin", chosen.encoding, field=text.field, documents=text.documents
+            )
             stream = text_windows(section, name, streams=chosen.streams, window=steps)
         else:
             raise InputError(f"--data is given for a run of train {folder.config.task}; expected its own data alone. Leave it out.")

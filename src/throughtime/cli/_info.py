@@ -9,6 +9,7 @@ from .._version import __version__
 from ..cells import GRU
 from ..kernels import architecture, architectures, cache_about, compiler_about, serves
 from ._app import Call
+from ._data import named_data
 from ._table import show_facts
 from ._verbs import Info
 
@@ -30,6 +31,7 @@ def facts() -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "kernels": kernels(),
         "own cells": own_cells(),
+        "data sets": named_data(),
     }
 
 

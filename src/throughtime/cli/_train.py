@@ -26,6 +26,7 @@ from ..training import (
     estimate,
     number,
     resumed,
+    seed_runs,
 )
 from ._app import Call, say
 from ._compared import duration
@@ -53,12 +54,12 @@ def train(chosen: Train, call: Call) -> int:
     console = lasting_console()
     if chosen.folder.resume:
         return resume(type(chosen), call, console)
-    chosen, parent = _with_defaults(chosen, call)
+    chosen, parent = with_defaults(chosen, call)
     if chosen.folder.print_config:
         print(as_toml(chosen.run()))
         return 0
     if chosen.folder.config is not None:
-        _check_file(chosen, chosen.folder.config)
+        check_file(chosen, chosen.folder.config)
     with prepared(chosen, console, call, parent) as folder:
         return run(folder, console, call)
 
@@ -66,9 +67,9 @@ def train(chosen: Train, call: Call) -> int:
 @contextmanager
 def prepared(chosen: Train, console: Console, call: Call, parent: RunFolder | None = None) -> Iterator[RunFolder]:
     """Check every choice, read the data, and make the run folder; nothing is left behind if that fails. Locked meanwhile and inside."""
-    config = replace(cast(Any, chosen), loop=_with_threads(chosen.loop)).run()
+    config = replace(cast(Any, chosen), loop=with_threads(chosen.loop)).run()
     check_run(config)
-    out = chosen.folder.out or _free_name(config)
+    out = chosen.folder.out or free_name(config)
     RunFolder.refuse_existing(out, overwrite=chosen.folder.overwrite)
     with (
         call.interruption.answering(lambda: "interrupted before the run had begun; nothing of it is left"),
@@ -76,7 +77,7 @@ def prepared(chosen: Train, console: Console, call: Call, parent: RunFolder | No
         call.interruption.cleaned_up(lambda: discard(aside)),
     ):
         beginning = RunFolder(aside, config)
-        _read(config, aside, console, parent)
+        read(config, aside, console, parent)
         beginning.write_config()
         begin(beginning, None if parent is None else parent.model)
         folder = RunFolder.create(out, beginning)
@@ -84,7 +85,7 @@ def prepared(chosen: Train, console: Console, call: Call, parent: RunFolder | No
         yield folder
 
 
-def _with_defaults(chosen: Train, call: Call) -> tuple[Train, RunFolder | None]:
+def with_defaults(chosen: Train, call: Call) -> tuple[Train, RunFolder | None]:
     """What was typed over the options of --config or --from, and the run that --from names."""
     config, from_run = chosen.folder.config, chosen.folder.from_run
     if config is not None and from_run is not None:
@@ -99,7 +100,7 @@ def _with_defaults(chosen: Train, call: Call) -> tuple[Train, RunFolder | None]:
     return again, parent
 
 
-def _check_file(chosen: Train, file: Path) -> None:
+def check_file(chosen: Train, file: Path) -> None:
     """Refuse what means nothing, in the file's names where the file says it."""
     try:
         check_run(chosen.run())
@@ -143,16 +144,35 @@ def _typed_over(verb: type[Train], run: AnyRun, call: Call) -> Train:
 
 def resume(verb: type[Train], call: Call, console: Console) -> int:
     """Go on with the run in --out."""
-    folder, chosen = _stored(verb, call)
+    out = parse(verb, call.words, call.prog, "").folder.out
+    if out is None:
+        raise InputError("--resume is given without --out; expected the run folder to go on with. Name it: --out RUN --resume")
+    stored, folder = taken_up(verb, call, out)
     with folder.locked():
-        stored = folder.config
-        config = _merged(stored, chosen.run())
-        check_run(config)
-        return run(RunFolder(folder.path, config), console, call, changed=config != stored)
+        return run(folder, console, call, changed=folder.config != stored)
+
+
+def taken_up(verb: type[Train], call: Call, path: Path) -> tuple[AnyRun, RunFolder]:
+    """The options of a run as it was saved, and the run with what was given anew."""
+    folder = _of_kind(verb, RunFolder.open(path))
+    chosen = parse(verb, call.words, call.prog, "", verb.of(folder.config, FolderOptions(path, resume=True)))
+    if chosen.folder.overwrite:
+        raise InputError("--resume and --overwrite are given together; expected one of them. Leave one out.")
+    if len(chosen.folder.seed) > 1:
+        chosen = replace(cast(Any, chosen), folder=replace(chosen.folder, seed=()))  # each of the runs has one of them
+    config = _merged(folder.config, chosen.run())
+    check_run(config)
+    return folder.config, RunFolder(folder.path, config)
 
 
 def run(folder: RunFolder, console: Console, call: Call, *, changed: bool = False) -> int:
     """Train to the end or to the first Ctrl-C, and say what came of it."""
+    ended = trained(folder, console, call, changed=changed)
+    return INTERRUPTED if ended is None else _conclude(folder, ended, console)
+
+
+def trained(folder: RunFolder, console: Console, call: Call, *, changed: bool = False) -> Ended | None:
+    """How a training ended; None: somebody has interrupted it, and was told how to go on."""
     with call.interruption.answering(lambda: _as_it_was(folder)), resumed(folder) as training:
         if changed and not training.finished:
             folder.write_config()
@@ -163,10 +183,10 @@ def run(folder: RunFolder, console: Console, call: Call, *, changed: bool = Fals
         with call.interruption.polite(lambda: _interrupted(folder, training.rescue())) as stop:
             ended = training.run(console, stop)
     if ended.why == "finished":
-        return _conclude(folder, ended, console)
+        return ended
     call.interruption.claim()
     console.print(_interrupted(folder, ended.step) if ended.why == "interrupted" else _unmeasured(folder), **PLAIN)
-    return INTERRUPTED
+    return None
 
 
 def _tell_slow_steps(training: Training, console: Console) -> None:
@@ -181,7 +201,8 @@ def _as_it_was(folder: RunFolder) -> str:
 
 
 def _resume(folder: RunFolder) -> str:
-    return f"throughtime train {folder.config.task} --out {shlex.quote(str(folder.path))} --resume"
+    out = folder.path.parent if folder.path in seed_runs(folder.path.parent) else folder.path
+    return f"throughtime train {folder.config.task} --out {shlex.quote(str(out))} --resume"
 
 
 def _interrupted(folder: RunFolder, step: int) -> str:
@@ -193,18 +214,6 @@ def _unmeasured(folder: RunFolder) -> str:
         f"\ninterrupted while the final scores were measured; the run has finished, and is whole in {folder.path}. Measure it with:\n"
         f"  throughtime evaluate {shlex.quote(str(folder.path))}"
     )
-
-
-def _stored(verb: type[Train], call: Call) -> tuple[RunFolder, Train]:
-    """The folder named by --out, and its options with what was given anew."""
-    out = parse(verb, call.words, call.prog, "").folder.out
-    if out is None:
-        raise InputError("--resume is given without --out; expected the run folder to go on with. Name it: --out RUN --resume")
-    folder = _of_kind(verb, RunFolder.open(out))
-    chosen = parse(verb, call.words, call.prog, "", verb.of(folder.config, FolderOptions(out, resume=True)))
-    if chosen.folder.overwrite:
-        raise InputError("--resume and --overwrite are given together; expected one of them. Leave one out.")
-    return folder, chosen
 
 
 def _merged(stored: AnyRun, given: AnyRun) -> AnyRun:
@@ -235,7 +244,7 @@ def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _free_name(run: AnyRun) -> Path:
+def free_name(run: AnyRun) -> Path:
     stem = run.source.files[0].stem.strip("-.") or run.task
     name = f"{stem}-{run.network.cell.replace(':', '-')}{run.network.hidden}"
     number = 1
@@ -244,7 +253,7 @@ def _free_name(run: AnyRun) -> Path:
     return path
 
 
-def _read(config: AnyRun, folder: Path, console: Console, parent: RunFolder | None) -> None:
+def read(config: AnyRun, folder: Path, console: Console, parent: RunFolder | None) -> None:
     """The data into the run folder, and a line about it."""
     before: AbstractTask | None = None if parent is None else parent.task()
     put(console, f"reading {', '.join(map(str, config.source.files))}")  # a pipe may keep us waiting
@@ -253,7 +262,7 @@ def _read(config: AnyRun, folder: Path, console: Console, parent: RunFolder | No
     put(console, task.about())
 
 
-def _with_threads(loop: LoopOptions) -> LoopOptions:
+def with_threads(loop: LoopOptions) -> LoopOptions:
     """How many threads is settled when a run begins, since the last bits depend on it."""
     return loop if loop.threads is not None else replace(loop, threads=idle_threads())
 
@@ -267,8 +276,14 @@ def _conclude(folder: RunFolder, ended: Ended, console: Console) -> int:
     if ended.diverged is None:
         console.print(f"{task.sampled} {shlex.quote(str(folder.path))}", **PLAIN)
         return 0
-    say(
-        f"the training diverged: the last validation costs {number(ended.diverged, 3)} {task.unit.cost}, and guessing {task.guess:.3f}; "
+    say(diverged(folder, ended.diverged))
+    return DIVERGED
+
+
+def diverged(folder: RunFolder, loss: float) -> str:
+    """What to say of a training that ended worse than guessing."""
+    task = folder.task()
+    return (
+        f"the training diverged: the last validation costs {number(loss, 3)} {task.unit.cost}, and guessing {task.guess:.3f}; "
         "expected less than guessing. Lower --lr, or --clip."
     )
-    return DIVERGED

@@ -1,12 +1,16 @@
 """All that can be typed: a dataclass a verb. A field is a flag, the string below it its help; the class's docstring is the verb's."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 from ..training.flag import Flag
 from ..training.options import (
     AnyRun,
+    FramesOptions,
+    FramesRun,
+    LabelsOptions,
+    LabelsRun,
     LoopOptions,
     NetworkOptions,
     OptimiserOptions,
@@ -20,12 +24,17 @@ from ..training.options import (
 _Run = Annotated[Path, Flag("RUN", positional=True)]
 _Threads = Annotated[int | None, Flag("N", "as many as are idle", rare=True)]
 _Device = Annotated[str, Flag("NAME", rare=True)]
+_NAMED = ("tiny-shakespeare", "jsb-chorales", "nottingham", "etth1", "sequential-mnist")  # data.NAMED, which imports numpy and torch
 _Encoding = Annotated[str, Flag("NAME", rare=True)]
+
+
+def _seeds(word: str) -> tuple[int, ...]:
+    return tuple(int(seed) for seed in word.split(","))
 
 
 @dataclass(frozen=True)
 class FolderOptions:
-    """The run folder."""
+    """The run folder, and the seed of what is drawn."""
 
     out: Annotated[Path | None, Flag("RUN", "runs/, the data's name, the cell and a number")] = None
     """The run folder."""
@@ -33,6 +42,8 @@ class FolderOptions:
     """Go on with the run in --out, from where it was saved. Its data and network stay; the rate, clips and budget may be given anew."""
     overwrite: bool = False
     """Replace the run in --out."""
+    seed: Annotated[tuple[int, ...], Flag("N[,N...]", "0", read=_seeds, wanted="an integer, or several with commas between")] = ()
+    """Of the weights, dropout and random initial states. Several: a run for each, in folders below --out, then mean and spread."""
     from_run: Annotated[Path | None, Flag("RUN", name="--from")] = None
     """Begin a new run from the best weights of this one, with its network and other options, on FILE or on its own data."""
     config: Annotated[Path | None, Flag("FILE")] = None
@@ -51,8 +62,10 @@ class Train:
     folder: FolderOptions
 
     def run(self) -> AnyRun:
-        """What is chosen, as config.json has it."""
-        return self.kind(**{section.name: getattr(self, section.name) for section in fields(cast(Any, self.kind))})
+        """What is chosen, as config.json has it; of several seeds the first."""
+        sections = {section.name: getattr(self, section.name) for section in fields(cast(Any, self.kind))}
+        loop = replace(self.loop, seed=self.folder.seed[0]) if self.folder.seed else self.loop
+        return self.kind(**sections | {"loop": loop})
 
     @classmethod
     def of(cls, run: AnyRun, folder: FolderOptions) -> "Train":
@@ -102,6 +115,44 @@ class TrainSeries(Train):
 
 
 @dataclass(frozen=True)
+class TrainFrames(Train):
+    """Train a model of frames, such as piano rolls: it predicts the next vector of a piece.
+
+    throughtime train frames JSB_Chorales.mat --hidden 256 --epochs 100 --out runs/bach
+
+    throughtime sample runs/bach --length 64 --out piece.npy
+    """
+
+    frames: FramesOptions = field(default_factory=FramesOptions)
+    network: StackOptions = field(default_factory=lambda: StackOptions(hidden=128))
+    optimiser: OptimiserOptions = field(default_factory=OptimiserOptions)
+    loop: LoopOptions = field(default_factory=lambda: LoopOptions(batch_size=8, bptt=200))
+    folder: FolderOptions = field(default_factory=FolderOptions)
+
+    kind = FramesRun
+
+
+@dataclass(frozen=True)
+class TrainLabels(Train):
+    """Train a classifier of sequences, with a label for each sequence or for each step.
+
+    throughtime train labels gestures.csv --id recording --time ms --label gesture --out runs/gestures
+
+    throughtime evaluate runs/gestures
+
+    throughtime predict runs/gestures --data new.csv --out labels.csv
+    """
+
+    labels: LabelsOptions = field(default_factory=LabelsOptions)
+    network: StackOptions = field(default_factory=lambda: StackOptions(hidden=64))
+    optimiser: OptimiserOptions = field(default_factory=OptimiserOptions)
+    loop: LoopOptions = field(default_factory=lambda: LoopOptions(batch_size=16, bptt=1000))
+    folder: FolderOptions = field(default_factory=FolderOptions)
+
+    kind = LabelsRun
+
+
+@dataclass(frozen=True)
 class MakeForecast:
     """What comes after the end of a table: forecasts, intervals, times and a picture."""
 
@@ -122,15 +173,32 @@ class MakeForecast:
 
 
 @dataclass(frozen=True)
+class Predict:
+    """The labels of sequences, and the probability of every class."""
+
+    run: _Run
+    """The run folder."""
+    data: Annotated[Path | None, Flag("FILE", "the run's own test part")] = None
+    """A file like the run's own; it needs no labels."""
+    out: Path = Path("labels.csv")
+    """The table to write, which must not be there yet."""
+    threads: _Threads = None
+    """Threads of torch."""
+    device: _Device = "cpu"
+    """Where to compute."""
+
+
+@dataclass(frozen=True)
 class Evaluate:
-    """How well a trained model predicts: a text in nats, bits and perplexity; series in a backtest beside naive forecasts."""
+    """How well a trained model predicts: a text in nats, bits and perplexity; series in a backtest beside naive forecasts; frames in nats;
+    labels by accuracy, F1 and a picture of what is taken for what."""
 
     run: _Run
     """The run folder."""
     data: Annotated[Path | None, Flag("FILE", "the run's own")] = None
-    """Another text."""
+    """Another text, or file of frames or labels."""
     section: Annotated[Literal["train", "valid", "test"] | None, Flag(unless="test, or valid where there is no test")] = None
-    """Which part of the run's text."""
+    """Which part of the run's data."""
     encoding: _Encoding = "utf-8"
     """The encoding of --data."""
     streams: Annotated[int | None, Flag("N", "more for a longer text", rare=True)] = None
@@ -145,14 +213,14 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Sample:
-    """Let a trained model write on from a prompt."""
+    """Let a trained model write on from a prompt: a text, or the frames of a piece."""
 
     run: _Run
     """The run folder."""
-    prompt: Annotated[str | None, Flag("TEXT", "a line end")] = None
-    """The text to go on from."""
-    length: int = 500
-    """How many symbols to write."""
+    prompt: Annotated[str | None, Flag("TEXT", "a line end; the first held-out piece")] = None
+    """The text to go on from; or of frames, a file whose first piece is gone on from."""
+    length: Annotated[int | None, Flag("N", "500 symbols, 100 frames")] = None
+    """How many symbols or frames to write."""
     temperature: float = 1.0
     """Below 1: likelier symbols; above: more surprising ones; 0: always the likeliest."""
     top_k: Annotated[int | None, Flag("K", "any")] = None
@@ -160,7 +228,9 @@ class Sample:
     seed: Annotated[int | None, Flag("N", "another one each time")] = None
     """The same seed writes the same text."""
     count: int = 1
-    """How many texts to write, with an empty line between."""
+    """How many texts to write, with an empty line between; or how many pieces."""
+    out: Annotated[Path | None, Flag("FILE", "piece.npy; a text is printed")] = None
+    """Of frames, the file to write, npy or npz, which must not be there yet."""
     threads: _Threads = None
     """Threads of torch."""
     device: _Device = "cpu"
@@ -250,6 +320,17 @@ class Runs:
 
     folder: Annotated[Path, Flag("FOLDER", "runs", positional=True)] = Path("runs")
     """Where to look, and in the folders below."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Fetch a data set by its name and print where it is, its terms and whom to cite; without a name, list them.
+
+    throughtime train text $(throughtime data tiny-shakespeare)
+    """
+
+    name: Annotated[str | None, Flag("NAME", positional=True, offered=_NAMED)] = None
+    """The data set. It is kept in THROUGHTIME_DATA, or in the user's cache folder."""
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,37 @@ from ._corpus import (
     encode_file as encode_file,
     read_vocabulary as read_vocabulary,
 )
-from ._sequences import AbstractSequences as AbstractSequences, SequenceStream as SequenceStream, Steps as Steps
+from ._documents import Documents as Documents, first_symbol as first_symbol
+from ._named import NAMED as NAMED, NamedData as NamedData, NamedFile as NamedFile, data_folder as data_folder, fetch as fetch
+from ._frames import Frames as Frames, NextFrames as NextFrames, read_frames as read_frames, write_frames as write_frames
+from ._labelled import labelled as labelled, mask_of_lengths as mask_of_lengths
+from ._labels import (
+    LabelColumns as LabelColumns,
+    LabelledFile as LabelledFile,
+    Labels as Labels,
+    LabelSequences as LabelSequences,
+    number_labels as number_labels,
+    read_labels as read_labels,
+    write_labels as write_labels,
+)
+from ._sequences import AbstractSequences as AbstractSequences, Place as Place, SequenceStream as SequenceStream, Steps as Steps
 from ._series import (
+    AbstractSeries as AbstractSeries,
     Columns as Columns,
     Group as Group,
     Origins as Origins,
     Read as Read,
     carried_on as carried_on,
+    SeriesArrays as SeriesArrays,
     SeriesTable as SeriesTable,
+    Standardised as Standardised,
+    standardised as standardised,
     input_size as input_size,
     inputs_of as inputs_of,
     read_series as read_series,
     write_series as write_series,
 )
+from ._times import Calendar as Calendar
 from ._stream import AbstractStream as AbstractStream, Tokens as Tokens, TokenStream as TokenStream
 from ._tasks import adding as adding, copying as copying, delayed_addition as delayed_addition, temporal_order as temporal_order
 from ._vocabulary import (

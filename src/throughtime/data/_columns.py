@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from .._check import InputError
+from ._named import perhaps_named
 
 if TYPE_CHECKING:
     import polars as pl
@@ -93,13 +94,29 @@ class TableFile:
         frame = self._frame(names)
         return np.stack([self._number(frame[name]) for name in names], 1) if names else np.zeros((len(frame), 0))
 
+    def whole_numbers(self, names: Sequence[str]) -> np.ndarray:
+        """As ``numbers``; InputError where a value is missing too."""
+        found = self.numbers(names)
+        if np.isnan(found).any():
+            row, column = (int(i) for i in np.argwhere(np.isnan(found))[0])
+            raise InputError(f"{self.where(names[column], row)} is missing; expected a number in every row. Fill it in, or leave it out.")
+        return found
+
+    def labels(self, name: str) -> list[str | None]:
+        """A column as text, None where a value is missing; whole numbers are written without a point."""
+        pl = polars()
+        column = self._frame([name])[name]
+        if column.dtype.is_float() and (column.drop_nulls() == column.drop_nulls().floor()).all():
+            column = column.cast(pl.Int64)
+        return column.cast(pl.String).to_list()
+
     def words(self, name: str) -> list[str]:
         """A column as text; InputError where a value is missing."""
         pl = polars()
         column = self._frame([name])[name].cast(pl.String)
         if column.null_count():
             raise InputError(
-                f"{self._where(name, int(column.is_null().arg_max() or 0))} is missing; expected a name in every row. Fill it in."
+                f"{self.where(name, int(column.is_null().arg_max() or 0))} is missing; expected a name in every row. Fill it in."
             )
         return column.to_list()
 
@@ -116,7 +133,7 @@ class TableFile:
             column = as_number if as_number.null_count() == column.null_count() else self._parsed(column)
         if column.null_count():
             raise InputError(
-                f"{self._where(name, int(column.is_null().arg_max() or 0))} is missing; expected a time in every row. Fill it in."
+                f"{self.where(name, int(column.is_null().arg_max() or 0))} is missing; expected a time in every row. Fill it in."
             )
         if column.dtype.is_temporal():
             if column.dtype == pl.Datetime and getattr(column.dtype, "time_zone", None):
@@ -129,7 +146,7 @@ class TableFile:
     def _refuse_missing(self, column: "pl.Series", what: str) -> None:
         if column.null_count():
             row = int(column.is_null().arg_max() or 0)
-            raise InputError(f"{self._where(column.name, row)} is missing; expected {what} in every row. Fill it in.")
+            raise InputError(f"{self.where(column.name, row)} is missing; expected {what} in every row. Fill it in.")
 
     def _parsed(self, column: "pl.Series") -> "pl.Series":
         pl = polars()
@@ -140,7 +157,7 @@ class TableFile:
         if found.null_count() > column.null_count():
             row = int((found.is_null() & column.is_not_null()).arg_max() or 0)
             raise InputError(
-                f"{self._where(column.name, row)} is {column[row]!r}; expected a time such as 2024-03-01 12:00, or a number. Mend that row."
+                f"{self.where(column.name, row)} is {column[row]!r}; expected a time such as 2024-03-01 12:00, or a number. Mend that row."
             )
         return found
 
@@ -153,7 +170,7 @@ class TableFile:
             if bad.any():
                 row = int(bad.arg_max() or 0)
                 raise InputError(
-                    f"{self._where(column.name, row)} is {column[row]!r:.60}; expected a number. Mend that row, or leave the column out."
+                    f"{self.where(column.name, row)} is {column[row]!r:.60}; expected a number. Mend that row, or leave the column out."
                 )
             column = numbers
         elif not (column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
@@ -161,10 +178,10 @@ class TableFile:
         found = column.cast(pl.Float64).to_numpy()
         if np.isinf(found).any():
             row = int(np.isinf(found).argmax())
-            raise InputError(f"{self._where(column.name, row)} is infinite; expected a finite number, or nothing where it is missing.")
+            raise InputError(f"{self.where(column.name, row)} is infinite; expected a finite number, or nothing where it is missing.")
         return found
 
-    def _where(self, name: str, row: int) -> str:
+    def where(self, name: str, row: int) -> str:
         """A cell, for a person: rows are counted as a spreadsheet does, with the header as row 1."""
         return f"{self.path}, row {row + (1 if self._is_parquet else 2):,}: {name!r}"
 
@@ -183,7 +200,9 @@ class TableFile:
     def _scan(self, *, text: bool = False) -> "pl.LazyFrame":
         pl = polars()
         if not self.path.is_file():
-            raise InputError(f"{self.path} cannot be read (no such file); expected a table, CSV or Parquet. Check the path.")
+            raise InputError(
+                f"{self.path} cannot be read (no such file); expected a table, CSV or Parquet. Check the path.{perhaps_named(self.path)}"
+            )
         if self._is_parquet:
             return pl.scan_parquet(self.path)
         return pl.scan_csv(self.path, separator=self._separator(), null_values=_MISSING, infer_schema=not text, infer_schema_length=10_000)

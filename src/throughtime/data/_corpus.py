@@ -1,20 +1,23 @@
 """A text corpus: files are read in chunks, tokenised once, and stored as memory-mapped ids. Memory does not grow with the text."""
 
-import codecs
 import json
 import os
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, final
+from typing import Any, Literal, cast, final
 
 import numpy as np
 
 from .. import _check
 from .._check import InputError
-from ._sources import raw_chunks, readable
+from ._documents import borders_file, open_borders
+from ._sources import readable
 from ._stream import Tokens
+from ._texts import Chunks, Reading, is_jsonl, refuse_no_encoding
 from ._vocabulary import ANY_BYTES, AbstractVocabulary, Bytes, Chars, Subwords, Words, vocabulary_from_json
 
 Level = Literal["char", "byte", "word", "bpe"]
@@ -43,6 +46,7 @@ class Section:
     characters: int
     unknown: int  # how many ids are <unk>
     unknown_bits: float | None = None  # that spell the text of these ids; None: not counted
+    borders: np.ndarray | None = None  # (D + 1,) where each of D documents begins, and the end; None: the text is one
 
 
 @final
@@ -51,12 +55,15 @@ class TextSource:
     """The files of a corpus and how they are divided into sections.
 
     Attributes:
-        files: the training text, joined end to end.
+        files: the training text.
         valid: a file for validation; None: a share of ``files``.
         test: a file for test; None: a share of ``files``, unless ``valid`` is given.
         split: the shares of ``files`` for training, validation and test, in this order. With ``test``, validation gets everything after
             training. With ``valid``, all of ``files`` is training text.
         encoding: the encoding of every file.
+        field: the field with the text in the lines of JSONL; None: "text", and the files are JSONL whose names end in .jsonl or .ndjson.
+        documents: every file, and every line of JSONL, is a document of its own: nothing is predicted across its border. False: all are
+            joined end to end. None: documents where a folder or JSONL is among the files.
 
     Raises:
         InputError: shares that do not add up to 1, or an unknown encoding.
@@ -70,10 +77,19 @@ class TextSource:
     test: Path | None = None
     split: tuple[float, float, float] = (0.9, 0.05, 0.05)
     encoding: str = "utf-8"
+    field: str | None = None
+    documents: bool | None = None
 
     def __post_init__(self) -> None:
         _check.split(self.split)
-        _refuse_no_encoding(self.encoding)
+        refuse_no_encoding(self.encoding)
+
+    def reading(self, level: Level) -> Reading:
+        """How its files are read at a level."""
+        paths = [path for path in (*self.files, self.valid, self.test) if path is not None]
+        apart = any(self.field is not None or is_jsonl(path) or path.is_dir() for path in paths)
+        apart = apart if self.documents is None else self.documents
+        return Reading(self.encoding, ANY_BYTES if level == "byte" else "strict", self.field, apart)
 
     def bounds(self, characters: int) -> list[int]:
         """Where validation and test begin, in characters of the joined files."""
@@ -126,28 +142,32 @@ class Corpus:
         """
         tokens = folder / "tokens"
         tokens.mkdir(parents=True, exist_ok=True)
-        errors = ANY_BYTES if level == "byte" else "strict"
+        reading = source.reading(level)
         with ExitStack() as files:
 
             def found(paths: Sequence[Path]) -> list[Path]:
                 return files.enter_context(readable(paths, tokens, lambda done, total: progress("reading", done, total)))
 
-            def chunks(what: str, paths: Sequence[Path]) -> Iterator[str]:
-                return _read(paths, source.encoding, lambda done, total: progress(what, done, total), errors)
+            def chunks(what: str, paths: Sequence[Path]) -> Chunks:
+                return reading.chunks(paths, lambda done, total: progress(what, done, total))
 
             text, held_out = found(source.files), [None if path is None else found([path]) for path in (source.valid, source.test)]
             for paths in filter(None, held_out):
-                _check_text(chunks("checking", paths), paths, source.encoding, errors)
-            bounds = source.bounds(_check_text(chunks("checking", text), text, source.encoding, errors))
-            snap = level in ("word", "bpe")
-            training = (text for section, text in _split(chunks("counting", text), bounds, snap) if section == 0)
+                _check_text(chunks("checking", paths), paths, reading)
+            ends = _check_text(chunks("checking", text), text, reading)
+            bounds = source.bounds(ends[-1])
+            if reading.apart:
+                bounds = _at_borders(bounds, ends)
+            snap = level in ("word", "bpe") and not reading.apart
+            training = (piece for section, *piece in _split(chunks("counting", text), bounds, snap) if section == 0)
+            training = _joined(training, "\n" if level in ("word", "bpe") else "")
             counted = _told_at_the_end(training, lambda: progress("learning subwords", 0, 1) if level == "bpe" else None)
             vocabulary = vocabulary or _count(level, counted, vocabulary_size, min_count)
             writers = [files.enter_context(_Writer(tokens / f"{name}.bin", vocabulary)) for name in ("train", "valid", "test")]
             _encode(vocabulary, _split(chunks("encoding", text), bounds, snap), writers)
             for writer, paths in zip(writers[1:], held_out, strict=True):
                 if paths is not None:
-                    _encode(vocabulary, ((0, text) for text in chunks("encoding", paths)), [writer])
+                    _encode(vocabulary, ((0, *piece) for piece in chunks("encoding", paths)), [writer])
             sizes = {w.path.stem: w.close() for w in writers}
         _write_json(folder / "vocabulary.json", vocabulary.to_json())
         _write_json(tokens / "corpus.json", {"sections": sizes})
@@ -180,12 +200,14 @@ def encode_file(
     into: Path,
     encoding: str = "utf-8",
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    field: str | None = None,
+    documents: bool | None = None,
 ) -> Section:
-    """A text's ids under a vocabulary that stands already, kept at ``into``; pipes, gzip and folders as for ``Corpus.build``."""
-    _refuse_no_encoding(encoding)
-    errors = ANY_BYTES if vocabulary.level == "byte" else "strict"
+    """A text's ids under a vocabulary that stands already, kept at ``into``; pipes, gzip, folders and JSONL as for ``Corpus.build``."""
+    reading = TextSource((path,), encoding=encoding, field=field, documents=documents).reading(cast(Level, vocabulary.level))
     with _Writer(into, vocabulary) as writer, readable([path], into.parent, progress) as paths:
-        _encode(vocabulary, ((0, text) for text in _read(paths, encoding, progress, errors)), [writer])
+        _encode(vocabulary, ((0, *piece) for piece in reading.chunks(paths, progress)), [writer])
         return _open_section(into, vocabulary, writer.close())
 
 
@@ -202,6 +224,12 @@ class _Writer:
         self._vocabulary = vocabulary
         self.tokens = self.characters = self.unknown = 0
         self.unknown_bits = 0.0
+        self._borders = array("q")
+
+    def begin(self) -> None:
+        """A document begins; the one before it has an id at least."""
+        if not self._borders or self._borders[-1] < self.tokens:
+            self._borders.append(self.tokens)
 
     def write(self, text: str, ids: np.ndarray) -> None:
         self._file.write(ids.astype(self._vocabulary.dtype).tobytes())
@@ -220,7 +248,17 @@ class _Writer:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        return {"tokens": self.tokens, "characters": self.characters, "unknown": self.unknown, "unknown_bits": self.unknown_bits}
+        numbers: dict[str, float] = {
+            "tokens": self.tokens,
+            "characters": self.characters,
+            "unknown": self.unknown,
+            "unknown_bits": self.unknown_bits,
+        }
+        self.begin()  # the end is the last border
+        if len(self._borders) < 3:
+            return numbers
+        np.save(borders_file(self.path), np.frombuffer(self._borders, np.int64), allow_pickle=False)
+        return numbers | {"documents": len(self._borders) - 1}
 
 
 def _count(level: Level, chunks: Iterable[str], size: int | None, min_count: int | None) -> AbstractVocabulary:
@@ -243,19 +281,21 @@ def _count(level: Level, chunks: Iterable[str], size: int | None, min_count: int
             return Subwords.count(chunks, most=size, min_count=min_count or 2)
 
 
-def _encode(vocabulary: AbstractVocabulary, texts: Iterator[tuple[int, str]], writers: Sequence[_Writer]) -> None:
-    """Write each section's ids, cut in blocks where the vocabulary lets cut."""
+def _encode(vocabulary: AbstractVocabulary, texts: Iterator[tuple[int, bool, str]], writers: Sequence[_Writer]) -> None:
+    """Write each document's ids into its section, cut in blocks where the vocabulary lets cut."""
     pending = next(texts, None)
     while pending is not None:
         section = pending[0]
+        writers[section].begin()
 
-        def of_this_section(section: int = section) -> Iterator[str]:
+        def of_this_document(section: int = section) -> Iterator[str]:
             nonlocal pending
-            while pending is not None and pending[0] == section:
-                yield pending[1]
-                pending = next(texts, None)
+            first = True
+            while pending is not None and pending[0] == section and (first or not pending[1]):
+                yield pending[2]
+                first, pending = False, next(texts, None)
 
-        for block in vocabulary.blocks(of_this_section()):
+        for block in vocabulary.blocks(of_this_document()):
             writers[section].write(block, vocabulary.encode(block))
 
 
@@ -273,31 +313,45 @@ def _open_section(path: Path, vocabulary: AbstractVocabulary, entry: object) -> 
                     f"{path} has {size:,} bytes; expected {tokens * vocabulary.dtype.itemsize:,} for {tokens:,} tokens: it was cut "
                     "short or changed. Train again with `overwrite`."
                 )
-            bits = others.get("unknown_bits")
-            return Section(Tokens(path, vocabulary.dtype), characters, unknown, float(bits) if isinstance(bits, int | float) else None)
+            bits, documents, ids = others.get("unknown_bits"), others.get("documents"), Tokens(path, vocabulary.dtype)
+            borders = open_borders(ids, documents) if isinstance(documents, int) else None
+            return Section(ids, characters, unknown, float(bits) if isinstance(bits, int | float) else None, borders)
     raise InputError(
         f"the entry for {path} in corpus.json is {entry!r:.80}; expected the numbers of its tokens, characters and unknowns. "
         "Train again with `overwrite`."
     )
 
 
-def _refuse_no_encoding(encoding: str) -> None:
-    try:
-        "a".encode(encoding)
-    except (LookupError, ValueError):
-        raise InputError(
-            f"`encoding` is {encoding!r}, which is no text encoding of Python; expected one such as utf-8 or latin-1."
-        ) from None
-
-
-def _check_text(texts: Iterable[str], paths: Sequence[Path], encoding: str, errors: str) -> int:
-    """How many characters the files have, after a look at each byte of them."""
-    characters = 0
-    for text in texts:
-        if errors == "strict":
-            _refuse_surrogates(text, paths, encoding)
+def _check_text(texts: Chunks, paths: Sequence[Path], reading: Reading) -> array:
+    """The characters up to the end of each document, after a look at each byte."""
+    characters, ends = 0, array("q")
+    for begins, text in texts:
+        if reading.errors == "strict":
+            _refuse_surrogates(text, paths, reading.encoding)
+        if begins and characters:
+            ends.append(characters)
         characters += len(text)
-    return characters
+    ends.append(characters)
+    return ends
+
+
+def _at_borders(bounds: list[int], ends: array) -> list[int]:
+    """Where sections begin among documents: each bound moves to the end of the document that it falls into.
+
+    It stays where a section would have no document then: that document is cut.
+    """
+    whole = [ends[min(bisect_left(ends, bound), len(ends) - 1)] for bound in bounds]
+    edges, moved = [0, *bounds, ends[-1]], [0, *whole, ends[-1]]
+    empty = any(b > a and d <= c for a, b, c, d in zip(edges, edges[1:], moved, moved[1:], strict=False))
+    return bounds if empty else whole
+
+
+def _joined(pieces: Iterable[list[Any]], between: str) -> Iterator[str]:
+    """The text of documents for a vocabulary to count, with what keeps the last word of one and the first of the next apart."""
+    for i, (begins, text) in enumerate(pieces):
+        if begins and i:
+            yield between
+        yield text
 
 
 def _told_at_the_end(chunks: Iterable[str], tell: Callable[[], None]) -> Iterator[str]:
@@ -317,47 +371,10 @@ def _refuse_surrogates(text: str, paths: Sequence[Path], encoding: str) -> None:
         ) from None
 
 
-def _read(paths: Sequence[Path], encoding: str, progress: Callable[[int, int], None], errors: str = "strict") -> Iterator[str]:
-    """The text of files end to end, a chunk at a time; a byte order mark at a file's start is dropped."""
-    total = sum(_size(path) for path in paths)
-    done = 0
-    for path in paths:
-        decoder = codecs.getincrementaldecoder("utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding)(errors)
-        offset = 0
-        for raw, read in raw_chunks(path):
-            yield _decode(decoder, raw, path, offset, encoding, final=False)
-            offset += len(raw)
-            progress(done + read, total)
-        if tail := _decode(decoder, b"", path, offset, encoding, final=True):
-            yield tail
-        done += _size(path)
-
-
-def _decode(decoder: codecs.IncrementalDecoder, raw: bytes, path: Path, offset: int, encoding: str, *, final: bool) -> str:
-    pending = len(decoder.getstate()[0])
-    try:
-        return decoder.decode(raw, final)
-    except UnicodeDecodeError as error:
-        at = offset - pending + error.start
-        raise InputError(
-            f"{path} is not {encoding}: byte {at:,} is 0x{error.object[error.start]:02x} ({error.reason}); expected {encoding} throughout. "
-            "Name the file's own as `encoding`, such as `encoding='latin-1'`."
-        ) from None
-    except UnicodeError as error:
-        raise InputError(f"{path} is not {encoding} ({error}). Name the file's own as `encoding`.") from None
-
-
-def _size(path: Path) -> int:
-    size = path.stat().st_size
-    if size == 0:
-        raise InputError(f"{path} is empty; expected text. Give another file.")
-    return size
-
-
-def _split(chunks: Iterable[str], bounds: Sequence[int], at_line_ends: bool) -> Iterator[tuple[int, str]]:
-    """(section, text) pairs, in order; a section ends at its bound, or at the first line end after it."""
+def _split(chunks: Chunks, bounds: Sequence[int], at_line_ends: bool) -> Iterator[tuple[int, bool, str]]:
+    """(section, whether a document begins, text), in order; a section ends at its bound, or at the first line end after it."""
     section, position, begin = 0, 0, 0  # of the section, in characters
-    for chunk in chunks:
+    for begins, chunk in chunks:
         while section < len(bounds) and position + len(chunk) >= bounds[section]:
             cut = max(bounds[section], begin) - position
             if at_line_ends and bounds[section] > begin:
@@ -365,11 +382,12 @@ def _split(chunks: Iterable[str], bounds: Sequence[int], at_line_ends: bool) -> 
                 cut = chunk.find("\n", max(0, cut - 1), limit) + 1 or limit
                 if cut > len(chunk):
                     break
-            yield section, chunk[:cut]
-            section, position, chunk = section + 1, position + cut, chunk[cut:]
+            if cut:
+                yield section, begins, chunk[:cut]
+            section, position, chunk, begins = section + 1, position + cut, chunk[cut:], True
             begin = position
         if chunk:
-            yield section, chunk
+            yield section, begins, chunk
             position += len(chunk)
 
 

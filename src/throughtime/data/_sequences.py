@@ -23,6 +23,7 @@ class Steps(NamedTuple):
     inputs: np.ndarray  # (T, I)
     targets: np.ndarray  # (T, V), or (T,) indices
     counts: np.ndarray  # (T,) bool: which losses count
+    weights: np.ndarray | None = None  # (T,) of the losses; then ``counts`` says which steps are no padding
 
 
 class AbstractSequences(abc.ABC):
@@ -122,7 +123,7 @@ class SequenceStream(AbstractStream):
         return [rows[i] for i in turn], firsts
 
     def _batch(self, places: list[Place], T: int) -> Batch:
-        inputs, targets, mask = None, None, np.zeros((T, self.batch_size), bool)
+        inputs, targets, mask, weights = None, None, np.zeros((T, self.batch_size), bool), None
         for b, place in enumerate(places):
             if place.stop <= place.start:
                 continue
@@ -132,10 +133,14 @@ class SequenceStream(AbstractStream):
                 targets = np.zeros((T, self.batch_size, *steps.targets.shape[1:]), steps.targets.dtype)
             n = place.stop - place.start
             inputs[:n, b], targets[:n, b], mask[:n, b] = steps.inputs, steps.targets, steps.counts
+            if steps.weights is not None:
+                weights = np.zeros(mask.shape, np.float32) if weights is None else weights  # either all have weights, or none
+                weights[:n, b] = steps.weights
         assert inputs is not None, "a window has a step of the longest sequence of its row"
         assert targets is not None
         fresh = torch.full((self.batch_size,), places[0].start == 0)
-        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), mask=torch.from_numpy(mask), fresh=fresh)
+        weighed = None if weights is None else torch.from_numpy(weights)
+        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), mask=torch.from_numpy(mask), weights=weighed, fresh=fresh)
 
 
 def _rows(order: np.ndarray, size: int) -> list[np.ndarray]:

@@ -7,18 +7,21 @@ since the last known value, NaN where missing.
 N rows · C columns · V targets · K horizon.
 """
 
+import abc
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import final
+from types import MappingProxyType
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
 from .. import _check
 from .._check import InputError
 from ._columns import TableFile
+from ._kept import kept_array
 from ._sequences import AbstractSequences, Steps
 from ._times import Calendar, calendar_of, in_order
 
@@ -69,12 +72,10 @@ class Group:
         return {"train": (self.start, self.valid), "valid": (self.valid, self.test), "test": (self.test, self.end)}[part]
 
 
-@final
-class SeriesTable:
-    """Series in memory-mapped files, as ``write_series`` leaves them in a folder.
+class AbstractSeries(abc.ABC):
+    """Series in equal steps of time, standardised on their training part.
 
     Attributes:
-        values: (N, C) float32, standardised; NaN where missing.
         columns: which they are.
         groups: the series.
         mean: (G, C) of each series' training part.
@@ -82,20 +83,48 @@ class SeriesTable:
         error: (G, V) mean |y_t − y_{t−m}| of the training part, standardised, m the season: what MASE divides by.
         calendar: the step of time.
         season: m.
+        filled: steps that the times leave out.
     """
+
+    def __init__(self, about: dict[str, Any]) -> None:
+        made = about["columns"]
+        self.columns = Columns(tuple(made["target"]), tuple(made["features"]), tuple(made["known"]), made["group"], made["time"])
+        self.groups = [Group(**group) for group in about["groups"]]
+        self.calendar = Calendar(**about["calendar"])
+        self.season, self.filled = int(about["season"]), int(about["filled"])
+        self.mean, self.scale, self.error = (np.array(about[name], np.float64) for name in ("mean", "scale", "error"))
+        G, C, V = len(self.groups), len(self.columns.read), len(self.columns.target)
+        assert (self.mean.shape, self.scale.shape, self.error.shape) == ((G, C), (G, C), (G, V))
+
+    @abc.abstractmethod
+    def open_values(self) -> np.ndarray:
+        """The values (N, C), float32, standardised; NaN where missing."""
+
+    @abc.abstractmethod
+    def open_last(self) -> np.ndarray:
+        """(N, V) the last known value of each target up to each row."""
+
+    def group(self, name: str) -> int:
+        """The number of a series.
+
+        Raises:
+            InputError: the run has not learned from it.
+        """
+        for g, group in enumerate(self.groups):
+            if group.name == name:
+                return g
+        raise InputError(f"the series {name!r} was not among those of training; expected one of them. Leave its rows out, or train again.")
+
+
+@final
+class SeriesTable(AbstractSeries):
+    """Series in memory-mapped files, as ``write_series`` leaves them in a folder."""
 
     def __init__(self, folder: Path) -> None:
         about = _check.json_file(folder / "series.json")
         try:
             assert isinstance(about, dict)
-            made = about["columns"]
-            self.columns = Columns(tuple(made["target"]), tuple(made["features"]), tuple(made["known"]), made["group"], made["time"])
-            self.groups = [Group(**group) for group in about["groups"]]
-            self.calendar = Calendar(**about["calendar"])
-            self.season, self.filled = int(about["season"]), int(about["filled"])
-            self.mean, self.scale, self.error = (np.array(about[name], np.float64) for name in ("mean", "scale", "error"))
-            G, C, V = len(self.groups), len(self.columns.read), len(self.columns.target)
-            assert (self.mean.shape, self.scale.shape, self.error.shape) == ((G, C), (G, C), (G, V))
+            super().__init__(about)
         except (AssertionError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{folder / 'series.json'} is not what throughtime wrote ({error!r:.60}). Restore it, or train again."
@@ -115,29 +144,22 @@ class SeriesTable:
         return self._opened("last.npy", len(self.columns.target))
 
     def _opened(self, name: str, C: int) -> np.ndarray:
-        path, N = self.folder / name, self.groups[-1].stop
-        try:
-            values = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{path} cannot be read ({error!s:.60}); expected the values of {N:,} steps. Train again with --overwrite."
-            ) from None
-        if values.shape != (N, C) or values.dtype != np.float32:
-            raise InputError(
-                f"{path} has {values.dtype} {values.shape}; expected float32 {(N, C)}: it was changed. Train again with --overwrite."
-            )
-        return values
+        return kept_array(self.folder / name, (self.groups[-1].stop, C), np.float32)
 
-    def group(self, name: str) -> int:
-        """The number of a series.
 
-        Raises:
-            InputError: the run has not learned from it.
-        """
-        for g, group in enumerate(self.groups):
-            if group.name == name:
-                return g
-        raise InputError(f"the series {name!r} was not among those of training; expected one of them. Leave its rows out, or train again.")
+@final
+class SeriesArrays(AbstractSeries):
+    """Series in memory, as ``standardised`` makes them."""
+
+    def __init__(self, about: dict[str, Any], values: np.ndarray, last: np.ndarray) -> None:
+        super().__init__(about)
+        self._values, self._last = values, last
+
+    def open_values(self) -> np.ndarray:
+        return self._values
+
+    def open_last(self) -> np.ndarray:
+        return self._last
 
 
 @final
@@ -245,16 +267,52 @@ def write_series(
     told("reading", 0, 2)
     read = read_series(path, columns)
     told("standardising", 1, 2)
-    groups = _groups(path, read, split, shortest)
+    groups = _groups(str(path), read, split, shortest)
+    kept = {} if parent is None else {g.name: (parent.mean[parent.group(g.name)], parent.scale[parent.group(g.name)]) for g in groups}
+    series = standardised(str(path), read, columns, groups, season=season, kept=kept)
+    if parent is None:
+        _refuse_constant(path, columns, series.values, groups)
+    np.save(folder / "series.npy", series.values, allow_pickle=False)
+    np.save(folder / "last.npy", series.last, allow_pickle=False)
+    (folder / "series.json").write_text(json.dumps(series.about))
+    return SeriesTable(folder)
+
+
+class Standardised(NamedTuple):
+    """Series with their scales."""
+
+    about: dict[str, Any]  # in plain values
+    values: np.ndarray  # (N, C) float32
+    last: np.ndarray  # (N, V) float32, the last known value of each target
+
+
+def standardised(
+    place: str,
+    read: Read,
+    columns: Columns,
+    groups: list[Group],
+    *,
+    season: int | None = None,
+    kept: Mapping[str, tuple[np.ndarray, np.ndarray]] = MappingProxyType({}),
+) -> Standardised:
+    """Series brought to a mean of 0 and a standard deviation of 1 on their training part.
+
+    Args:
+        place: where they come from, for messages.
+        read: what was read; its values are changed.
+        columns: which are what.
+        groups: the parts of each series.
+        season: steps; None: what is usual for the step of time.
+        kept: means and scales (C,) by the name of the series, where they are not to be measured.
+
+    Raises:
+        InputError: a column without a value.
+    """
     m = season or read.calendar.season
     means, scales, errors = [], [], []
     for group in groups:
         train = read.values[group.start : group.valid]
-        if parent is None:
-            mean, scale = _scales(path, columns, group, train)
-        else:
-            g = parent.group(group.name)
-            mean, scale = parent.mean[g], parent.scale[g]
+        mean, scale = kept[group.name] if group.name in kept else _scales(place, columns, group, train)
         read.values[group.start : group.stop] = (read.values[group.start : group.stop] - mean) / scale
         y = read.values[group.start : group.valid, : len(columns.target)]
         with np.errstate(invalid="ignore"):
@@ -262,21 +320,16 @@ def write_series(
         errors.append([float(np.nanmean(e)) if np.isfinite(e).any() else 0.0 for e in apart.T])
         means.append(mean.tolist())
         scales.append(scale.tolist())
-    if parent is None:
-        _refuse_constant(path, columns, read.values, groups)
     values = read.values.astype(np.float32)
-    np.save(folder / "series.npy", values, allow_pickle=False)
     last = np.concatenate([carried_on(values[g.start : g.stop, : len(columns.target)]) for g in groups])
-    np.save(folder / "last.npy", last, allow_pickle=False)
     about = {
         "columns": asdict(columns), "groups": [asdict(g) for g in groups], "calendar": asdict(read.calendar), "season": m,
         "filled": read.filled, "mean": means, "scale": scales, "error": errors,
     }  # fmt: skip
-    (folder / "series.json").write_text(json.dumps(about))
-    return SeriesTable(folder)
+    return Standardised(about, values, last)
 
 
-def _groups(path: Path, read: Read, split: Sequence[float], shortest: int) -> list[Group]:
+def _groups(place: str, read: Read, split: Sequence[float], shortest: int) -> list[Group]:
     """Where each series is cut: at the same times for all of them."""
     steps = max(p + int(b - a) for p, a, b in zip(read.places, read.bounds, read.bounds[1:], strict=False))
     ends = np.cumsum(split)
@@ -287,20 +340,20 @@ def _groups(path: Path, read: Read, split: Sequence[float], shortest: int) -> li
         if valid - a < shortest:
             what = f"the series {name!r}" if name else "the table"
             raise InputError(
-                f"{path}: {what} has {b - a:,} steps, {max(0, valid - a):,} of them for training; expected {shortest:,} at least, "
+                f"{place}: {what} has {b - a:,} steps, {max(0, valid - a):,} of them for training; expected {shortest:,} at least, "
                 "--context and --horizon together. Lower these, or give a longer series."
             )
         found.append(Group(name, first, int(a), valid, test, end, int(b)))
     return found
 
 
-def _scales(path: Path, columns: Columns, group: Group, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _scales(place: str, columns: Columns, group: Group, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means and standard deviations over what is known."""
     known = np.isfinite(train)
     if not known.any(0).all():
         name = columns.read[int((~known.any(0)).argmax())]
         of = f" of the series {group.name!r}" if group.name else ""
-        raise InputError(f"{path}: column {name!r}{of} has no value in the training part; expected some. Leave the column out.")
+        raise InputError(f"{place}: column {name!r}{of} has no value in the training part; expected some. Leave the column out.")
     mean = np.nanmean(train, 0)
     scale = np.nanstd(train, 0)
     return mean, np.where(scale > 1e-12 * np.maximum(1, np.abs(mean)), scale, 1.0)
@@ -330,7 +383,7 @@ class Origins(AbstractSequences):
     """
 
     def __init__(
-        self, table: SeriesTable, part: str, *, horizon: int, context: int, pieces: int, relative: bool = True, most: int | None = None
+        self, table: AbstractSeries, part: str, *, horizon: int, context: int, pieces: int, relative: bool = True, most: int | None = None
     ) -> None:
         self.table, self.part, self.horizon, self.context = table, part, horizon, context
         self.relative = relative

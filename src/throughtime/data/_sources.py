@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from .._errors import InputError
+from ._named import perhaps_named
 
 STDIN = Path("-")
 _CHUNK = 1 << 20  # bytes read at a time
@@ -60,7 +61,7 @@ def _mode(path: Path) -> int:
         return path.stat().st_mode
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{path} cannot be read ({reason}); expected a text file. Check the path.") from None
+        raise InputError(f"{path} cannot be read ({reason}); expected a text file. Check the path.{perhaps_named(path)}") from None
 
 
 def _is_pipe(path: Path) -> bool:

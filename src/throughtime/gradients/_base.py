@@ -15,6 +15,7 @@ from .._check import InputError
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
+from ..nn import Bidirectional
 
 
 @final
@@ -138,6 +139,9 @@ def starting_state(model: AbstractModel, state: State | None, fresh: Tensor | No
         fresh: (B,) True for streams that start anew; None: every stream continues.
         batch_size: B.
 
+    Raises:
+        NotImplementedError: a bidirectional model is to go on with a stream.
+
     >>> import throughtime as tt
     >>> model = tt.LanguageModel(9, hidden_size=8)
     >>> (h,) = starting_state(model, (torch.ones(1, 2, 8),), torch.tensor([True, False]), 2)
@@ -146,7 +150,18 @@ def starting_state(model: AbstractModel, state: State | None, fresh: Tensor | No
     """
     if state is None:
         return model.initial_state(batch_size)
+    if isinstance(model.recurrence, Bidirectional):
+        _refuse_to_go_on(fresh)
     if fresh is None or not bool(fresh.any()) or state[0].shape[1] != fresh.shape[0]:
         return state  # the recurrence raises an error for a carry of another batch size
     cut = fresh.view(1, -1, 1)
     return tuple(torch.where(cut, new, old) for new, old in zip(model.initial_state(batch_size), state, strict=True))
+
+
+def _refuse_to_go_on(fresh: Tensor | None) -> None:
+    """A sequence in two directions is read as a whole, or not at all."""
+    if fresh is None or not bool(fresh.all()):
+        raise NotImplementedError(
+            "a bidirectional model is to go on with a sequence that began earlier; its second direction begins at the sequence's end, so "
+            "that whole sequences are needed. Use FullBPTT(), or TruncatedBPTT(k) with k at least as long as the sequences."
+        )

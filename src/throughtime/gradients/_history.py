@@ -61,8 +61,9 @@ class History:
         return cls(batch, torch.cat((kept["inputs"], batch.inputs)), torch.cat((kept["fresh"], fresh)), past_state)
 
     def steps(self, start: int, stop: int) -> Batch:
-        """Rows start..stop−1 as a batch without targets, for station ②, which reads inputs only."""
-        return Batch(self.inputs[start:stop])
+        """Rows start..stop−1 as a batch without targets, for station ②; with their mask, where none of them was kept."""
+        mask = None if self.batch.mask is None or start < self.offset else self.batch.mask[start - self.offset : stop - self.offset]
+        return Batch(self.inputs[start:stop], mask=mask)
 
     def losses_at(self, start: int, stop: int) -> Batch:
         """Rows start..stop−1 as a batch with targets, mask and weights; start is at least ``offset``."""

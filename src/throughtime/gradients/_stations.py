@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
-from ..nn import Recurrence, Rows, Trace
+from ..nn import Bidirectional, Recurrence, Rows, Trace
 from ._base import starting_state
 
 
@@ -121,6 +121,11 @@ def stack_of(model: AbstractModel, method: str) -> Recurrence:
     Raises:
         NotImplementedError: its recurrence is something else, which ``method`` cannot use.
     """
+    if isinstance(model.recurrence, Bidirectional):
+        raise NotImplementedError(
+            f"{method} goes through time step by step in one direction, and a second direction begins at the sequence's end. "
+            "Use FullBPTT(), or TruncatedBPTT(k) with k at least as long as the sequences."
+        )
     if not isinstance(model.recurrence, Recurrence):
         raise NotImplementedError(
             f"{method} needs the cells, sizes and single steps of an nn.Recurrence, which {type(model.recurrence).__name__} does not tell. "

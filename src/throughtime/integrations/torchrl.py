@@ -1,4 +1,4 @@
-"""TorchRL's ``LSTMModule`` and ``GRUModule``: all trajectories of a batch in one call.
+"""TorchRL's ``LSTMModule`` and ``GRUModule``: all trajectories of a batch in one call, and single steps by a shorter way.
 
 In recurrent mode the modules cut each row where ``is_init`` marks a new trajectory, run
 
@@ -7,6 +7,10 @@ In recurrent mode the modules cut each row where ``is_init`` marks a new traject
 and store the last state of each trajectory at its last step, zeros elsewhere. ``reset=`` of this package's layers does the same if the
 given states are zeros, but returns the last state of each row only. Trajectories as sequences of one batch with ``lengths=`` give all of
 them, from any given state; sequences that have ended cost no step.
+
+Otherwise they take one step, of a roll-out:
+
+    (h, c) = LSTM(x, (1 − is_init) · (given h, c))                                                                                     (2)
 """
 
 # pyright: reportMissingImports=false, reportGeneralTypeIssues=false
@@ -68,13 +72,36 @@ def by_trajectory(layer: Any, xs: Tensor, states: tuple[Tensor, ...], is_init: T
     t = every[: int(lengths.max())].unsqueeze(1)
     places = (starts[order] + t).clamp(max=B * T - 1)  # (longest, N) of every step among B·T; what comes after an end is not read
     padded = xs.flatten(0, 1).index_select(0, places.flatten()).unflatten(0, places.shape)
-    begin = tuple(s.flatten(0, 1)[starts[order]].transpose(0, 1).contiguous() for s in states)
-    output, last = layer(padded.transpose(0, 1), begin if len(begin) > 1 else begin[0], lengths=lengths[order])
+    begin = _state(*(s.flatten(0, 1)[starts[order]] for s in states))
+    output, last = layer(padded.transpose(0, 1), begin, lengths=lengths[order])
     number = torch.repeat_interleave(lengths)  # (B·T,) the trajectory of every step
     back = (every - starts[number]) * N + order.argsort()[number]
     output = output.transpose(0, 1).flatten(0, 1).index_select(0, back).unflatten(0, (B, T))
     ends = (starts + lengths - 1)[order]
     return output, tuple(_put(s.transpose(0, 1), ends, B, T) for s in (last if isinstance(last, tuple) else (last,)))
+
+
+def one_step(layer: Any, x: Tensor, states: tuple[Tensor, ...], is_init: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Equation (2).
+
+    Args:
+        layer: with ``batch_first``.
+        x: (B, I).
+        states: (B, L, H) each.
+        is_init: (B, 1) bool.
+
+    Returns:
+        The output (B, H), and the states (B, L, H).
+    """
+    is_init = is_init.unsqueeze(-1)
+    output, last = layer(x.unsqueeze(1), _state(*(s.masked_fill(is_init, 0) for s in states)))
+    return output.squeeze(1), tuple(s.transpose(0, 1) for s in (last if isinstance(last, tuple) else (last,)))
+
+
+def _state(*states: Tensor) -> Any:
+    """The layer's ``hx`` from states (B, L, H)."""
+    layers_first = tuple(s.transpose(0, 1).contiguous() for s in states)
+    return layers_first if len(states) > 1 else layers_first[0]
 
 
 def _trajectories(is_init: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -92,28 +119,44 @@ def _put(values: Tensor, places: Tensor, B: int, T: int) -> Tensor:
 
 
 def _run(module: Any, layer: Any, tensordict: TensorDictBase) -> TensorDictBase | None:
-    """Fill in a module's results, or None where its own way has nothing to cut, or is not ours."""
-    ours = isinstance(layer, Layers) and not layer.bidirectional and module.recurrent_backend in ("auto", "pad")
-    if not (ours and module.recurrent_mode and tensordict.ndim) or torch.compiler.is_compiling():
+    """Fill in a module's results, or None where its own way is not ours, or has a message."""
+    if not isinstance(layer, Layers) or layer.bidirectional or torch.compiler.is_compiling():
         return None
-    shape, T = tensordict.shape, tensordict.shape[-1]
-    is_init = tensordict["is_init"].reshape(-1, T)
-    if not is_init[:, 1:].any():
+    shape, is_init = tensordict.shape, tensordict["is_init"]
+    xs, *given = (tensordict.get(key, None) for key in module.in_keys[: 1 + len(layer.state_sizes())])
+    if xs is None or any(s is None for s in given) != all(s is None for s in given) or is_init.shape != (*shape, 1):
         return None
-    _, lengths, _ = _trajectories(is_init)
-    if int(lengths.max()) * len(lengths) > MOST * is_init.numel():
+    if given[0] is None:
+        given = [xs.new_zeros(*shape, layer.num_layers, size) for size in layer.state_sizes().values()]
+    if not module.recurrent_mode:
+        results = _step(layer, shape, xs, given, is_init)
+    elif module.recurrent_backend in ("auto", "pad") and shape and not _differ(is_init.reshape(-1, shape[-1])):
+        results = _cut(layer, shape, xs, given, is_init)
+    else:
         return None
-    xs = tensordict[module.in_keys[0]].reshape(len(is_init), T, -1)
-    given = [tensordict.get(key, None) for key in module.in_keys[1 : 1 + len(layer.state_sizes())]]
-    if any(s is None for s in given):
-        if not all(s is None for s in given):
-            return None  # their own message
-        given = [xs.new_zeros(*is_init.shape, layer.num_layers, size) for size in layer.state_sizes().values()]
-    states = tuple(s.reshape(*is_init.shape, *s.shape[-2:]) for s in given)
-    output, ends = by_trajectory(layer, xs, states, is_init)
-    for key, result in zip(module.out_keys, (output, *ends), strict=True):
-        tensordict.set(key, result.reshape(*shape, *result.shape[2:]))
+    for key, result in zip(module.out_keys, results, strict=True):
+        tensordict.set(key, result)
     return tensordict
+
+
+def _differ(is_init: Tensor) -> bool:
+    """Whether the trajectories differ so much in length that they are not to be padded."""
+    _, lengths, _ = _trajectories(is_init)
+    return int(lengths.max()) * len(lengths) > MOST * is_init.numel()
+
+
+def _step(layer: Any, shape: torch.Size, x: Tensor, given: list[Tensor], is_init: Tensor) -> list[Tensor]:
+    """Output and states of one step of all environments, shaped as they came."""
+    output, last = one_step(layer, x.reshape(-1, x.shape[-1]), tuple(s.reshape(-1, *s.shape[-2:]) for s in given), is_init.reshape(-1, 1))
+    return [result.reshape(*shape, *result.shape[1:]) for result in (output, *last)]
+
+
+def _cut(layer: Any, shape: torch.Size, xs: Tensor, given: list[Tensor], is_init: Tensor) -> list[Tensor]:
+    """Output and states of whole trajectories, shaped as they came: any number of batch dimensions before time."""
+    rows = is_init.reshape(-1, shape[-1])
+    states = tuple(s.reshape(*rows.shape, *s.shape[-2:]) for s in given)
+    output, ends = by_trajectory(layer, xs.reshape(*rows.shape, -1), states, rows)
+    return [result.reshape(*shape, *result.shape[2:]) for result in (output, *ends)]
 
 
 class _OurLSTMModule(LSTMModule):

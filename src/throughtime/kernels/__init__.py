@@ -8,7 +8,13 @@ from ._choice import (
     set_threads as set_threads,
 )
 from ._cross_entropy import linear_cross_entropy as linear_cross_entropy, logits_memory as logits_memory
-from ._dispatch import backward as backward, forward as forward, states as states
+from ._dispatch import (
+    backward as backward,
+    backward_stack as backward_stack,
+    forward as forward,
+    forward_stack as forward_stack,
+    states as states,
+)
 from ._fast import architecture as architecture, architectures as architectures
 from .generated import (
     cache_about as cache_about,
@@ -32,6 +38,7 @@ from ._types import (
     Parameters as Parameters,
     RecurrentParameters as RecurrentParameters,
     Run as Run,
+    Start as Start,
     Traversal as Traversal,
     flat as flat,
 )

@@ -5,6 +5,7 @@ T time · B batch · I input · H hidden · G gates · S states.
 These functions build no graph. ``_recurrence`` wraps them in a node of autograd; ``nn.Trace`` calls them directly.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -15,7 +16,7 @@ from ..cells import AbstractCell
 from . import _fast, _native, _plain
 from ._choice import get_kernels, get_threads
 from ._table import known
-from ._types import FORWARD, Gradients, LayerParameters, Run, Traversal
+from ._types import FORWARD, Gradients, LayerParameters, Run, Start, Traversal
 
 
 def kernels_for(
@@ -26,6 +27,7 @@ def kernels_for(
         return "plain"
     if _fast.supports(cell, xs) is None:
         return "packed"
+    _fast.tell_once()
     return "native" if xs.device.type != "cpu" and _native.serves(cell, parameters, traversal, clip) else "plain"
 
 
@@ -102,6 +104,63 @@ def backward(
     ends = tuple(run.hs.new_zeros(run.hs.shape[1:]) if s is None else s for s in dlast)
     with torch.no_grad():
         return _plain.backward(cell, xs, parameters, run, dhs, ends, traversal, clip=clip, needs_dxs=needs_dxs)
+
+
+def forward_stack(
+    cell: AbstractCell, xs: Tensor, layers: Sequence[Start], *, clip: float | None = None, keep: _fast.Keep = "fast"
+) -> list[Run]:
+    """Run several layers of one cell, each over the output of the one before; ``xs`` is the first one's. The results are those of
+    ``forward``, layer by layer. With the packed kernels layers take turns in time on several threads, where the batch is small.
+
+    >>> from throughtime.cells import GRU
+    >>> from throughtime.kernels import Parameters, Start
+    >>> weights, xs = [Parameters(torch.randn(3, 5, n), torch.randn(3, 5, 5), None, None) for n in (2, 5)], torch.randn(7, 4, 2)
+    >>> layers = [Start((torch.zeros(4, 5),), w, FORWARD) for w in weights]
+    >>> runs = forward_stack(GRU(), xs, layers)
+    >>> d = backward_stack(GRU(), xs, layers, runs, torch.ones(7, 4, 5), [(None,), (None,)])
+    >>> runs[1].hs.shape, d[0].dxs.shape
+    (torch.Size([7, 4, 5]), torch.Size([7, 4, 2]))
+    """
+    if all(kernels_for(cell, xs, layer.parameters, layer.traversal, clip) == "packed" for layer in layers):
+        return _fast.forward_stack(cell, xs, layers, keep=keep, threads=get_threads())
+    runs = []
+    for state, parameters, traversal in layers:
+        runs.append(forward(cell, runs[-1].hs if runs else xs, state, parameters, traversal, clip=clip, keep=keep))
+    return runs
+
+
+def backward_stack(
+    cell: AbstractCell,
+    xs: Tensor,
+    layers: Sequence[Start],
+    runs: Sequence[Run],
+    dhs: Tensor | None,
+    dlast: Sequence[tuple[Tensor | None, ...]],
+    *,
+    clip: float | None = None,
+    needs_dxs: bool = True,
+    keep: _fast.Keep = "fast",
+) -> list[Gradients]:
+    """The recursions back through ``forward_stack``'s runs, as ``backward`` does them; one result for each layer, the first one's first.
+
+    Args:
+        cell: as in ``forward_stack``; so are ``xs``, ``layers``, ``clip`` and ``keep``.
+        runs: what ``forward_stack`` returned.
+        dhs: the adjoints of the last layer's outputs, (T, B, H); None for zeros.
+        dlast: the adjoint of each layer's last state, S tensors (B, H); None for zeros.
+        needs_dxs: False skips the gradient of ``xs``.
+    """
+    if all(run.kernels == "packed" for run in runs):
+        return _fast.backward_stack(
+            cell, xs, layers, runs, dhs, dlast, clip=clip, needs_dxs=needs_dxs, keep=keep, threads=get_threads()
+        )  # fmt: skip
+    found: list[Gradients] = []
+    for l in reversed(range(len(layers))):
+        below, (_, parameters, traversal) = runs[l - 1].hs if l else xs, layers[l]
+        d = backward(cell, below, parameters, runs[l], dhs, dlast[l], traversal, clip=clip, needs_dxs=l > 0 or needs_dxs, keep=keep)
+        found.insert(0, d)
+        dhs = d.dxs
+    return found
 
 
 def states(

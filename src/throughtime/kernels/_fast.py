@@ -3,6 +3,9 @@
 T time · B batch · I input · H hidden · G gates · S states.
 """
 
+import logging
+from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -13,7 +16,7 @@ from .._shapes import State
 from ..cells import AbstractCell
 from . import generated
 from ._table import known
-from ._types import FORWARD, Gradients, LayerParameters, Run, Traversal, flat
+from ._types import FORWARD, Gradients, LayerParameters, Run, Start, Traversal, flat
 
 _missing: str | None = None  # why there is no extension; every caller checks it first
 _wrong_architecture: str | None = None  # what is wrong with THROUGHTIME_ARCH
@@ -23,7 +26,7 @@ else:
     try:
         import throughtime._kernels as _kernels
     except ImportError as error:  # built without a compiler, or for another machine
-        _missing = f"the extension is not there ({error}); reinstall with a C++20 compiler at hand to have it"
+        _missing = f"the extension is not there ({error}); reinstall with a C++20 compiler (GCC 12, Clang 16 or newer) at hand to have it"
     else:
         try:
             _kernels.architecture()
@@ -49,6 +52,13 @@ def is_there() -> bool:
     """Whether there is an extension, and one that serves this machine."""
     _check_architecture()
     return _missing is None
+
+
+@cache
+def tell_once() -> None:
+    """Where there is no extension, say so at the first use: everything works, and nothing else would tell why it is slow."""
+    if _missing is not None:
+        logging.getLogger("throughtime").warning("throughtime runs the plain loop, which is right and slow: %s.", _missing)
 
 
 def supports(cell: AbstractCell, xs: Tensor) -> str | None:
@@ -81,6 +91,27 @@ def forward(
     ``clean``: residuals that the kernels do not write (padding, finished sequences) are 0, so that residuals can be compared.
     ``threads``: None follows ``torch.get_num_threads()``.
     """
+    call, run = _forward_call(cell, xs, Start(state, parameters, traversal), keep, threads, arch, clean)
+    _kernels.forward(*call)
+    return run
+
+
+def forward_stack(cell: AbstractCell, xs: Tensor, layers: Sequence[Start], *, keep: Keep, threads: int) -> list[Run]:
+    """Step through several layers, each over the output of the one before; they take turns in time where the batch is small."""
+    calls, runs = [], []
+    for layer in layers:
+        call, run = _forward_call(cell, runs[-1].hs if runs else xs, layer, keep, threads)
+        calls.append(call)
+        runs.append(run)
+    _kernels.forward_stack(tuple(calls))
+    return runs
+
+
+def _forward_call(
+    cell: AbstractCell, xs: Tensor, layer: Start, keep: Keep, threads: int | None, arch: str | None = None, clean: bool = False
+) -> tuple[tuple[object, object], Run]:
+    """The extension's arguments, and the run that it will have filled."""
+    state, parameters, traversal = layer
     (T, B), H = xs.shape[:2], state[0].shape[-1]
     xs, state = xs.contiguous(), tuple(s.contiguous() for s in state)
     hs = xs.new_empty(T, B, H)
@@ -88,8 +119,8 @@ def forward(
     new = xs.new_zeros if clean else xs.new_empty
     size = residual_numbers(cell, xs.dtype, (T, B, H), keep, arch)
     residuals = new(size) if size else None  # the simple network's output is enough
-    _kernels.forward(_call(cell, xs, state, parameters, traversal, keep, threads, arch), (hs, last, residuals))
-    return Run(hs, last, state if residuals is None else (*state, residuals), "packed")
+    call = _call(cell, xs, state, parameters, traversal, keep, threads, arch), (hs, last, residuals)
+    return call, Run(hs, last, state if residuals is None else (*state, residuals), "packed")
 
 
 def backward(
@@ -108,6 +139,57 @@ def backward(
     arch: str | None = None,
 ) -> Gradients:
     """The recursion of the plain loop. ``keep`` and ``arch`` must be those of the forward call."""
+    call, d = _backward_call(
+        cell, xs, parameters, run, dhs, dlast, traversal, clip=clip, needs_dxs=needs_dxs, keep=keep, threads=threads, arch=arch
+    )
+    _kernels.backward(*call)
+    return d
+
+
+def backward_stack(
+    cell: AbstractCell,
+    xs: Tensor,
+    layers: Sequence[Start],
+    runs: Sequence[Run],
+    dhs: Tensor | None,
+    dlast: Sequence[tuple[Tensor | None, ...]],
+    *,
+    clip: float | None,
+    needs_dxs: bool,
+    keep: Keep,
+    threads: int,
+) -> list[Gradients]:
+    """The same layers' recursions, from the last layer to the first; the gradients of the first layer come first."""
+    calls, found = [], []
+    for l in reversed(range(len(layers))):
+        below, (_, parameters, traversal) = runs[l - 1].hs if l else xs, layers[l]
+        call, d = _backward_call(
+            cell, below, parameters, runs[l], dhs, dlast[l], traversal,
+            clip=clip, needs_dxs=l > 0 or needs_dxs, keep=keep, threads=threads,
+        )  # fmt: skip
+        calls.append(call)
+        found.insert(0, d)
+        dhs = d.dxs
+    _kernels.backward_stack(tuple(calls))
+    return found
+
+
+def _backward_call(
+    cell: AbstractCell,
+    xs: Tensor,
+    parameters: LayerParameters,
+    run: Run,
+    dhs: Tensor | None,
+    dlast: tuple[Tensor | None, ...] | None,
+    traversal: Traversal,
+    *,
+    clip: float | None,
+    needs_dxs: bool,
+    keep: Keep,
+    threads: int | None,
+    arch: str | None = None,
+) -> tuple[tuple[object, ...], Gradients]:
+    """The extension's arguments, and the gradients that it will have filled."""
     xs = xs.contiguous()
     state, (residuals,) = run.residuals[: cell.states], run.residuals[cell.states :] or (None,)
     dxs = _like(xs) if needs_dxs else None
@@ -115,13 +197,13 @@ def backward(
     drestart = None if traversal.restart is None else tuple(map(_like, traversal.restart))
     d = parameters.map(_like)
     own = _vector_gradients(cell, state[0])
-    _kernels.backward(
+    call = (
         _call(cell, xs, state, parameters, traversal, keep, threads, arch),
         (run.hs, residuals),
         (_contiguous(dhs), None if dlast is None else _dense(dlast), clip),
         (dxs, dstate, (*flat(d), *own), drestart),
     )
-    return Gradients(dxs, dstate, d, drestart, *own)
+    return call, Gradients(dxs, dstate, d, drestart, *own)
 
 
 def _vector_gradients(cell: AbstractCell, like: Tensor) -> tuple[Tensor | None, ...]:

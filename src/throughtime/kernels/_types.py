@@ -95,6 +95,14 @@ class Traversal:
 FORWARD = Traversal()
 
 
+class Start(NamedTuple):
+    """One of several layers, but for its input: the state before the first step, the weights, and how time is traversed."""
+
+    state: State
+    parameters: LayerParameters
+    traversal: Traversal
+
+
 class Run(NamedTuple):
     """The result of a forward pass, as ``forward`` returns it.
 

@@ -25,6 +25,10 @@ from ._regression import (
     Huber as Huber,
     MeanSquaredError as MeanSquaredError,
     Quantiles as Quantiles,
+    Regression as Regression,
+    regression as regression,
 )
 from ._forecaster import Forecaster as Forecaster
+from ._frames import FrameModel as FrameModel
+from ._classifier import SequenceClassifier as SequenceClassifier
 from ._sequence import SequenceModel as SequenceModel

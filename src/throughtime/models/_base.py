@@ -4,7 +4,7 @@ T time · B batch · I input · H hidden · L layers · S states.
 """
 
 import abc
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float, Shaped
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .._shapes import State
 from ..data import Batch
 from ..kernels import get_kernels
-from ..nn import Recurrence, Rows
+from ..nn import Bidirectional, Dropout, Recurrence, Rows
 from ._head import Head
 from ._inputs import AbstractInput, Embedding
 
@@ -47,14 +47,20 @@ class AbstractModel(nn.Module, abc.ABC):
     input: AbstractInput
     recurrence: Recurrence
     head: Head
-    dropout: nn.Dropout
+    dropout: Dropout
     reduction: Literal["mean", "sum"]
 
     def _set_stations(
-        self, input: AbstractInput, recurrence: Recurrence, head: Head, *, dropout: float, reduction: Literal["mean", "sum"]
+        self,
+        input: AbstractInput,
+        recurrence: Recurrence | Bidirectional,
+        head: Head,
+        *,
+        dropout: float,
+        reduction: Literal["mean", "sum"],
     ) -> None:
-        self.input, self.recurrence, self.head = input, recurrence, head
-        self.dropout, self.reduction = nn.Dropout(dropout), reduction
+        self.input, self.recurrence, self.head = input, cast(Any, recurrence), head  # almost every model has one direction
+        self.dropout, self.reduction = Dropout(dropout), reduction
 
     def forward(self, inputs: Shaped[Tensor, "T B *I"], state: State | None = None) -> tuple[Float[Tensor, "T B V"], State]:
         """What the head makes of every step, o = V h + c, and the state to go on from.

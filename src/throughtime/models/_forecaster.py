@@ -9,15 +9,15 @@ from typing import Any, Literal, final
 from torch import Tensor
 
 from .. import _check
-from ..cells import GRU, LSTM, AbstractCell, Elman
+from ..cells import GRU, AbstractCell
 from ..nn import AbstractInitial, AbstractInitialiser, Recurrence, TorchUniform, Zeros
 from ._base import AbstractModel
+from ._config import CELLS, from_plain
 from ._head import Head
 from ._inputs import Vectors
 from ._losses import Linear
 from ._regression import AbsoluteError, AbstractRegression, GaussianLikelihood, Huber, MeanSquaredError, Quantiles
 
-_CELLS: dict[str, AbstractCell] = {"rnn": Elman(), "gru": GRU(), "lstm": LSTM()}
 _LOSSES: dict[str, AbstractRegression] = {
     "squared": MeanSquaredError(),
     "absolute": AbsoluteError(),
@@ -99,15 +99,7 @@ class Forecaster(AbstractModel):
         >>> Forecaster.from_config({"input_size": 3, "cell": "lstm", "loss": "huber", "hidden_size": 8}).regression
         Huber(delta=1.0, factor=1.0)
         """
-        options = dict(config)
-        for name, choices in (("cell", _CELLS), ("loss", _LOSSES)):
-            if name in options:
-                _check.one_of(name, options[name], list(choices))
-                options[name] = choices[options[name]]
-        try:
-            return cls(**options)
-        except TypeError as error:
-            raise _check.InputError(f"config has arguments that do not fit ({error}); expected those of Forecaster. Mend it.") from None
+        return from_plain(cls, config, {"cell": CELLS, "loss": _LOSSES})
 
     def point(self, o: Tensor) -> Tensor:
         """The forecasts (…, K, V) in the head's output o (…, n K V)."""

@@ -13,9 +13,10 @@ T time · B batch · V values.
 
 import abc
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import final
+from typing import Literal, final, get_args
 
 import torch
 from jaxtyping import Float, Shaped
@@ -148,9 +149,12 @@ class GaussianLikelihood(AbstractRegression):
         return ((y - mu) / sigma).square() / 2 + sigma.log() + math.log(2 * math.pi) / 2  # (3)
 
     def interval(self, o: Tensor, level: float) -> tuple[Tensor, Tensor]:
-        mu, spread = self._numbers(o).unbind(-2)
-        reach = NormalDist().inv_cdf((1 + level) / 2) * self._sigma(spread)
+        mu, reach = self.point(o), NormalDist().inv_cdf((1 + level) / 2) * self.deviation(o)
         return mu - reach, mu + reach
+
+    def deviation(self, o: Float[Tensor, "*T N"]) -> Float[Tensor, "*T V"]:
+        """σ of each value."""
+        return self._sigma(self._numbers(o)[..., 1, :])
 
     def _sigma(self, o: Tensor) -> Tensor:
         return functional.softplus(o) + _LEAST_SIGMA
@@ -198,3 +202,32 @@ class Quantiles(AbstractRegression):
     def _sorted(self, o: Tensor) -> Tensor:
         """Quantiles that cross are put in order (Chernozhukov et al. 2010)."""
         return self._numbers(o).sort(-2).values
+
+
+Regression = Literal["squared", "absolute", "huber", "gaussian", "quantiles"]
+
+
+def regression(name: Regression, *, values: int = 1, coverage: float = 0.8) -> AbstractRegression:
+    """A loss by its name, as a mean over the values of a step.
+
+    Args:
+        name: what it is called at the shell.
+        values: V.
+        coverage: for "quantiles", the probability between the outer two of them; the middle one is the median.
+
+    Raises:
+        InputError: another name.
+
+    >>> regression("quantiles", values=2)
+    Quantiles(levels=(0.1, 0.5, 0.9), factor=0.5)
+    """
+    _check.one_of("loss", name, get_args(Regression))
+    low = round((1 - coverage) / 2, 12)
+    losses: dict[str, Callable[[], AbstractRegression]] = {
+        "squared": lambda: MeanSquaredError(1 / values),
+        "absolute": lambda: AbsoluteError(1 / values),
+        "huber": lambda: Huber(1.0, 1 / values),
+        "gaussian": lambda: GaussianLikelihood(1 / values),
+        "quantiles": lambda: Quantiles((low, 0.5, 1 - low), 1 / values),
+    }
+    return losses[name]()

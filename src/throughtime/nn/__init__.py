@@ -3,6 +3,7 @@
 from ._accelerate import Accelerated as Accelerated, accelerate as accelerate, as_torch as as_torch, restore as restore
 from ._timing import Gain as Gain
 from ._cells import GRUCell as GRUCell, LSTMCell as LSTMCell, RNNCell as RNNCell
+from ._dropout import Dropout as Dropout, drawn_mask as drawn_mask
 from ._initial import (
     AbstractInitial as AbstractInitial,
     Given as Given,
@@ -26,7 +27,7 @@ from ._trace import (
     LayerStates as LayerStates,
     Trace as Trace,
     add_to_grads as add_to_grads,
-    drawn_mask as drawn_mask,
 )
 from ._stack import Recurrence as Recurrence
+from ._bidirectional import Bidirectional as Bidirectional, marked as marked
 from ._steps import CalledSteps as CalledSteps, Steps as Steps, first_state as first_state, steps_of as steps_of

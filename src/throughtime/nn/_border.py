@@ -1,32 +1,45 @@
-"""Converts a caller's layout (packed, padded, batch first, or a single sequence) to (T, B, I), and results back.
+"""Converts a caller's layout (padded, batch first, or a single sequence) to (T, B, I), and results back.
 
-T time · B batch · I input · P output: H, or the projection's size · D directions · L layers · S states.
+T time · B batch · N packed rows · I input · P output: H, or the projection's size · D directions · L layers · S states.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 from .. import _check
 from .._check import InputError
 from .._shapes import State
 from .._torch_private import is_batched
-from ..kernels import is_watched
+from ..kernels import Traversal, is_watched
+from ._packed import Part, Run, lengths_of, parts_of, run_parts
+from ._torchs_own import TRACER_READS_LAYERS
+
+A_CALL = 512  # steps of padding whose work is that of one more call, for small layers; each unit adds to it, since a call reads all weights
 
 
 class TimeFirst(NamedTuple):
-    """The arguments of a call with time first, and the layout that they came in."""
+    """The arguments of a call with time first, and the layout that they came in. Packed sequences stay packed, the longest first."""
 
-    xs: Tensor  # (T, B, I)
+    xs: Tensor  # (T, B, I), or the packed rows (N, I)
     state: State | None  # S tensors (L·D, B, P or H)
     lengths: Tensor | None  # (B,)
     reset: Tensor | None  # (B,) or (T, B)
     packed: PackedSequence | None = None
+    parts: list[Part] | None = None  # of packed sequences
     batched: bool = True
+
+    @property
+    def B(self) -> int:
+        return self.xs.shape[1] if self.parts is None else self.parts[0].rows
+
+    def run(self, layer: Run, xs: Tensor, state: State, traversal: Traversal) -> tuple[Tensor, State]:
+        """One layer in one direction over ``xs``, laid out as ``self.xs``."""
+        return layer(xs, state, traversal) if self.parts is None else run_parts(self.parts, layer, xs, state, traversal)
 
 
 def to_time_first(
@@ -37,7 +50,7 @@ def to_time_first(
     _check.tensor("the input", data)
     _check.same_device(data.device, layer.weight_ih_l0.device)
     if isinstance(input, PackedSequence):
-        return _unpacked(layer, input, hx, lengths, reset)
+        return _packed(layer, input, hx, lengths, reset)
     return _time_first(layer, input, hx, lengths, reset)
 
 
@@ -45,9 +58,8 @@ def to_caller_layout(layer: Any, call: TimeFirst, hs: Tensor, last: State) -> tu
     """Convert output and state to the layout of the input."""
     output: Any = hs
     if call.packed is not None:
-        assert call.lengths is not None, "a packed sequence has lengths"
         _, batch_sizes, order, back = call.packed
-        output = PackedSequence(pack_padded_sequence(hs, call.lengths.cpu()).data, batch_sizes, order, back)
+        output = PackedSequence(hs, batch_sizes, order, back)
         last = last if back is None else tuple(s.index_select(1, back) for s in last)
     elif not call.batched:
         output, last = hs.squeeze(1), tuple(s.squeeze(1) for s in last)
@@ -56,15 +68,6 @@ def to_caller_layout(layer: Any, call: TimeFirst, hs: Tensor, last: State) -> tu
     if layer.state_batch_first and call.batched:
         last = tuple(s.transpose(0, 1) for s in last)
     return output, last if isinstance(layer, nn.LSTM) else last[0]
-
-
-def dropped(call: TimeFirst, hs: Tensor, p: float, *, training: bool) -> Tensor:
-    """Dropout between layers. Of packed input it is drawn for the packed steps, as in torch, so that a seed gives torch's masks."""
-    if call.packed is None:
-        return functional.dropout(hs, p, training)
-    assert call.lengths is not None, "a packed sequence has lengths"
-    data, sizes, *_ = pack_padded_sequence(hs, call.lengths.cpu())
-    return pad_packed_sequence(PackedSequence(functional.dropout(data, p, training), sizes))[0]
 
 
 def autocasts(input: Tensor) -> bool:
@@ -97,20 +100,22 @@ def _time_first(layer: Any, input: Tensor, hx: Any, lengths: Any, reset: Tensor 
     return TimeFirst(xs, state, lengths, _given_reset(reset, T, B, xs.device), batched=batched)
 
 
-def _unpacked(layer: Any, packed: PackedSequence, hx: Any, lengths: Any, reset: Tensor | None) -> TimeFirst:
-    """Unpack the sequences in the packed order, longest first, in which sequences that have ended cost nothing."""
+def _packed(layer: Any, packed: PackedSequence, hx: Any, lengths: Any, reset: Tensor | None) -> TimeFirst:
+    """The packed order has the longest sequence first, so that those that have ended cost nothing."""
     if lengths is not None:
         raise InputError("lengths are given with a PackedSequence, which has its own; expected one of the two. Leave lengths away.")
-    data, batch_sizes, order, _ = packed
+    data, sizes, order, _ = packed
     state = _given_state(layer, hx, batched=True)
     if state is not None and order is not None:
         state = tuple(s.index_select(1, order) for s in state)
-    _check_as_torch(layer, data, state, batch_sizes)
-    xs, ends = pad_packed_sequence(PackedSequence(data, batch_sizes))
-    reset = _given_reset(reset, xs.shape[0], xs.shape[1], xs.device)
-    if reset is not None and order is not None:
-        reset = reset.index_select(-1, order)
-    return TimeFirst(xs, state, ends.to(xs.device), reset, packed)
+    _check_as_torch(layer, data, state, sizes)
+    if reset is not None:
+        reset = _given_reset(reset, len(sizes), int(sizes[0]), data.device)
+        reset = reset if order is None else reset.index_select(-1, order)
+    draws = layer.training and (layer.zoneout or layer.recurrent_dropout)  # one mask for all steps of a sequence
+    ends = lengths_of(sizes)
+    parts = parts_of(sizes, ends, math.inf if draws else A_CALL + 2 * (layer.input_size + layer.hidden_size))
+    return TimeFirst(data, state, ends.to(data.device), reset, packed, parts)
 
 
 def _given_state(layer: Any, hx: Any, *, batched: bool) -> State | None:
@@ -130,7 +135,9 @@ def _given_state(layer: Any, hx: Any, *, batched: bool) -> State | None:
 
 
 def _check_as_torch(layer: Any, input: Tensor, state: State | None, batch_sizes: Tensor | None) -> None:
-    """Run torch's own checks, with torch's messages."""
+    """Run torch's own checks, with torch's messages. An old tracer cannot read them; there the operator checks."""
+    if torch.compiler.is_dynamo_compiling() and not TRACER_READS_LAYERS:
+        return
     if state is None:
         layer.check_input(input, batch_sizes)
     else:

@@ -13,10 +13,11 @@ from torch.nn import functional
 from .._shapes import State
 from ..cells import AbstractCell, AbstractPullback, StepDerivative, derivative
 from ..kernels import (
-    Gradients,
+    LayerParameters,
     Parameters,
     RecurrentParameters,
-    Traversal,
+    Run,
+    Start,
     backward,
     forward,
     learned_vectors,
@@ -39,13 +40,14 @@ class LayerTrace:
         weights: W (G, H, I), R (G, H, H), b_ih, b_hh (G, H) or None, without gradient.
         xs: (T, B, I) the layer's input after dropout; or rows of a table with its product.
         mask: (T, B, I) the dropout mask of the input; None: no dropout.
-        start: the state before the first step, S tensors (B, H).
-        traversal: where streams start anew, and from which state.
+        given: the input as the kernels took it: ``xs``, or for rows the input half wx (T, B, G, H).
+        start: the state before the first step, the weights as the kernels took them, and where streams start anew.
+        run: what the kernels made of these: the output, the last state, and what ``backward`` needs.
         keep: what is kept for ``backward``; with "none" only the output and the last state are available.
-        clip: as ``clip_adjoint`` of ``Recurrence.forward``.
 
     Attributes:
         run: the output and the last state.
+        beginning: ``start``, as it was given.
 
     >>> from throughtime import cells, nn
     >>> layer = nn.Recurrence(cells.LSTM(), 3, 5).trace(torch.randn(7, 4, 3)).layers[0]
@@ -61,22 +63,17 @@ class LayerTrace:
         weights: Parameters,
         xs: Tensor | Rows,
         mask: Tensor | None,
-        start: State,
-        traversal: Traversal,
+        given: Tensor,
+        start: Start,
+        run: Run,
         keep: Literal["fast", "lean", "none"],
-        clip: float | None,
     ) -> None:
-        self.cell, self.weights, self.mask, self.start, self.traversal = cell, weights, mask, start, traversal
+        self.cell, self.weights, self.mask = cell, weights, mask
+        self.start, self._given_weights, self.traversal = self.beginning = start
         self._whole = OneStage(cell, weights.R) if cell.late_gates > 0 else cell
         self._R = self._whole.without_late(weights.R) if isinstance(self._whole, OneStage) else weights.R
         self.keep: Literal["fast", "lean", "none"] = keep
-        self.clip = clip
-        self._source = xs
-        if isinstance(xs, Rows):
-            self._given, self._given_weights = xs.input_half(cell.gates), RecurrentParameters(weights.R, weights.b_hh)
-        else:
-            self._given, self._given_weights = xs, weights
-        self.run = forward(cell, self._given, start, self._given_weights, traversal, clip=clip, keep=keep)
+        self._source, self.given, self.run = xs, given, run
 
     @cached_property
     def xs(self) -> Tensor:
@@ -86,7 +83,7 @@ class LayerTrace:
     @cached_property
     def states(self) -> State:
         """S tensors (T + 1, B, H): row t is the state after t steps, before any stream starts anew there."""
-        return states(self.cell, self._given, self.start, self._given_weights, self.traversal, self.run, self.keep)
+        return states(self.cell, self.given, self.start, self._given_weights, self.traversal, self.run, self.keep)
 
     @cached_property
     def before(self) -> State:
@@ -99,7 +96,7 @@ class LayerTrace:
     @cached_property
     def wx(self) -> Tensor:
         """(T, B, G, H) W x_t + b_ih."""
-        return self._given if isinstance(self._source, Rows) else _affine(self.xs, self.weights.W, self.weights.b_ih)
+        return self.given if isinstance(self._source, Rows) else _affine(self.xs, self.weights.W, self.weights.b_ih)
 
     @cached_property
     def rh(self) -> Tensor:
@@ -197,13 +194,6 @@ class LayerTrace:
             dx = torch.mm(dwx, W).mul_(self.mask.flatten(0, 1)[rows])
             into.add_(dx) if add else into.copy_(dx)
 
-    def backward(self, dhs: Tensor | None, dlast: State, *, needs_dxs: bool) -> Gradients:
-        """The recursion over all steps. ``dxs`` is before the mask; for rows of a table it is the adjoint of wx."""
-        return backward(
-            self.cell, self._given, self._given_weights, self.run, dhs, dlast, self.traversal,
-            clip=self.clip, needs_dxs=needs_dxs, keep=self.keep,
-        )  # fmt: skip
-
     def backward_to_wx(self, dhs: Tensor) -> Tensor:
         """The adjoints of wx, (T, B, G, H), from those of every output, by the same recursion."""
         half, run, keep = RecurrentParameters(self.weights.R, self.weights.b_hh), self.run, self.keep
@@ -226,6 +216,13 @@ class LayerTrace:
     @property
     def _R_late(self) -> Tensor:
         return self.weights.R[self._early :]
+
+
+def given_to_kernels(cell: AbstractCell, xs: Tensor | Rows, weights: Parameters) -> tuple[Tensor, LayerParameters]:
+    """A layer's input and weights as the kernels take them: rows of a table as the input half wx (T, B, G, H)."""
+    if isinstance(xs, Rows):
+        return xs.input_half(cell.gates), RecurrentParameters(weights.R, weights.b_hh)
+    return xs, weights
 
 
 def _affine(xs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -18,9 +18,10 @@ from .._shapes import State
 from .._torch_private import let_compile_see
 from ..cells import GRU as GRUStep, LSTM as LSTMStep, AbstractCell
 from ..kernels import Memory, Parameters, Traversal, Variation, recurrence, unrolled
-from ._border import TimeFirst, autocasts, dropped, kind_of, to_caller_layout, to_time_first
+from ._border import TimeFirst, autocasts, kind_of, to_caller_layout, to_time_first
 from ._cells import ACTIVATIONS, elman
 from ._normalised import NormalisedLSTM
+from ._packed import Run
 from ._short import short_call
 from ._torchs_own import Refusals, leaf, torchs_own_answers
 
@@ -143,6 +144,8 @@ class Layers(Refusals, nn.RNNBase, metaclass=abc.ABCMeta):
             return leaf(self, input, hx, {"lengths": lengths, "reset": reset})
         if torchs_own_answers(self, input, lengths, reset):
             return super().forward(input, hx)
+        if isinstance(input, PackedSequence) and torch.compiler.is_compiling():
+            return _untraced(self, input, hx, lengths, reset)
         call = to_time_first(self, input, hx, lengths, reset)
         hs, last = self._run_layers(call)
         return to_caller_layout(self, call, hs, last)
@@ -155,12 +158,12 @@ class Layers(Refusals, nn.RNNBase, metaclass=abc.ABCMeta):
         lasts: list[State] = []
         for k in range(0, len(suffixes), D):
             if k > 0 and self.dropout > 0:
-                below = dropped(call, below, self.dropout, training=self.training)
+                below = functional.dropout(below, self.dropout, self.training)
             outputs = []
             for direction in range(D):
                 one = k + direction
                 traversal = self._traversal(call, one, bool(direction), dtype)
-                hs, last = self._layer(suffixes[one], below, tuple(s[one] for s in state), traversal, dtype)
+                hs, last = call.run(self._layer(suffixes[one], dtype), below, tuple(s[one] for s in state), traversal)
                 outputs.append(hs)
                 lasts.append(last)
             below = outputs[0] if D == 1 else torch.cat(outputs, -1)
@@ -169,7 +172,7 @@ class Layers(Refusals, nn.RNNBase, metaclass=abc.ABCMeta):
         ends = tuple(s[0].unsqueeze(0) if len(s) == 1 else torch.stack(s) for s in zip(*lasts, strict=True))
         return below.to(answer), tuple(s.to(answer) for s in ends)
 
-    def _layer(self, suffix: str, xs: Tensor, state: State, traversal: Traversal, dtype: torch.dtype) -> tuple[Tensor, State]:
+    def _layer(self, suffix: str, dtype: torch.dtype) -> Run:
         """One layer in one direction."""
         cell = self._step()
         W, R, b_ih, b_hh = (self._named(f"{name}_{suffix}", dtype) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
@@ -177,14 +180,14 @@ class Layers(Refusals, nn.RNNBase, metaclass=abc.ABCMeta):
         assert R is not None, "as above"
         stored = Parameters(W, R, b_ih, b_hh)
         if not (self.proj_size or self.layer_norm or self.zoneout or (self.recurrent_dropout and self.training)):
-            return recurrence(cell, xs, state, stored, traversal=traversal, memory=self.memory)
+            return lambda xs, state, way: recurrence(cell, xs, state, stored, traversal=way, memory=self.memory)
         parameters = stored.map(lambda p: p.unflatten(0, (cell.gates, self.hidden_size)))
         if self.layer_norm and isinstance(cell, LSTMStep):
             gain, offset = (self._named(f"{name}_{suffix}", dtype) for name in ("norm_c", "norm_c_bias"))
             assert gain is not None, "it was registered with layer_norm"
             assert offset is not None, "as above"
             cell = NormalisedLSTM(gain, offset)
-        return unrolled(cell, xs, state, parameters, traversal, self._variation(suffix, xs, state, dtype))
+        return lambda xs, state, way: unrolled(cell, xs, state, parameters, way, self._variation(suffix, xs, state, dtype))
 
     def _variation(self, suffix: str, xs: Tensor, state: State, dtype: torch.dtype) -> Variation:
         """The masks and gains of this call."""
@@ -210,7 +213,7 @@ class Layers(Refusals, nn.RNNBase, metaclass=abc.ABCMeta):
 
     def _starting_state(self, call: TimeFirst, dtype: torch.dtype) -> State:
         """S tensors (L·D, B, ·) before the first step."""
-        start = self._start(call.xs.shape[1], call.xs, dtype)
+        start = self._start(call.B, call.xs, dtype)
         if call.state is None:
             return start
         state = tuple(s.to(dtype) for s in call.state)
@@ -235,7 +238,7 @@ class Layers(Refusals, nn.RNNBase, metaclass=abc.ABCMeta):
             reset = torch.cat((reset[1:], torch.zeros_like(reset[:1])))
         restart = None
         if reset is not None and self.learn_h0:
-            restart = tuple(s[one] for s in self._start(call.xs.shape[1], call.xs, dtype))
+            restart = tuple(s[one] for s in self._start(call.B, call.xs, dtype))
         return Traversal(call.lengths, reset, restart, reverse)
 
     def _dtypes(self, call: TimeFirst) -> tuple[torch.dtype, torch.dtype]:
@@ -494,6 +497,12 @@ class LSTM(Layers, nn.LSTM):
             NotImplementedError: an option that torch's lacks, by name.
         """
         return self._to_torch(nn.LSTM, proj_size=self.proj_size)
+
+
+@torch.compiler.disable
+def _untraced(layer: Layers, packed: PackedSequence, hx: Any, lengths: Any, reset: Tensor | None) -> tuple[Any, Any]:
+    """A call with packed sequences within a compiled model: what is to be done depends on their lengths, which a graph does not know."""
+    return layer(packed, hx, lengths=lengths, reset=reset)
 
 
 def _refuse_projection(proj_size: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from .._torch_private import dispatch_mode_is_active, forward_mode_is_active, functorch_is_active, own_parameters
 from ..cells import GRU, LSTM, AbstractCell
@@ -24,17 +25,37 @@ _CELLS: dict[str, AbstractCell] = {"GRU": GRU(), "LSTM": LSTM()}
 
 def short_call(layer: Any, input: Any, hx: Any) -> tuple[Any, Any] | None:
     """Output and last state, as ``forward`` returns them; None if this call needs the ordinary way."""
+    if isinstance(input, PackedSequence):
+        return _of_equal_lengths(layer, input, hx)
+    return _of_array(layer, input, hx, layer.batch_first)
+
+
+def _of_equal_lengths(layer: Any, packed: PackedSequence, hx: Any) -> tuple[Any, Any] | None:
+    """A call with packed sequences that are an array, in the order that they have."""
+    data, sizes, order, back = packed
+    if data.dim() != 2 or sizes[0] != sizes[-1] or (hx is not None and order is not None):
+        return None
+    found = _of_array(layer, data.unflatten(0, (len(sizes), -1)), hx, False)
+    if found is None:
+        return None
+    hs, last = found
+    if back is not None:
+        last = tuple(s.index_select(1, back) for s in last) if isinstance(last, tuple) else last.index_select(1, back)
+    return PackedSequence(hs.flatten(0, 1), sizes, order, back), last
+
+
+def _of_array(layer: Any, input: Any, hx: Any, batch_first: bool) -> tuple[Any, Any] | None:
     if type(input) not in _TENSORS or input.dim() != 3 or not input.is_cpu or input.dtype not in _FLOATS or _torch_transforms():
         return None
     call, weights, state = _call_of(layer), _weights_of(layer), _state_of(layer, hx)
     if call is None or weights is None or state is None:
         return None
-    xs = input.transpose(0, 1).contiguous() if layer.batch_first else input  # the kernels' copy; the caller may then change the input
+    xs = input.transpose(0, 1).contiguous() if batch_first else input  # the kernels' copy; the caller may then change the input
     found: Any = several(call, xs, state if len(state) else None, weights)
     if found is None:
         return None
     hs, last = found
-    return hs.transpose(0, 1) if layer.batch_first else hs, last if len(last) > 1 else last[0]
+    return hs.transpose(0, 1) if batch_first else hs, last if len(last) > 1 else last[0]
 
 
 def _torch_transforms() -> bool:

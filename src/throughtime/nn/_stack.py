@@ -17,6 +17,7 @@ from .._check import InputError
 from .._shapes import State
 from ..cells import AbstractCell
 from ..kernels import LayerParameters, Memory, Parameters, RecurrentParameters, learned_vectors, recurrence
+from ._dropout import drawn_mask
 from ._initial import AbstractInitial, Zeros
 from ._initialisers import AbstractInitialiser, TorchUniform
 from ._rows import Rows
@@ -166,7 +167,8 @@ class Recurrence(nn.Module):
         layers_last = []
         for layer in range(self.num_layers):
             if layer > 0:
-                below, parameters = nn.functional.dropout(below, self.dropout, self.training), self.stored_parameters_of(layer)
+                mask, parameters = drawn_mask(below, self.dropout if self.training else 0.0), self.stored_parameters_of(layer)
+                below = below if mask is None else below * mask
             before = tuple(s[layer] for s in state)
             below, last = recurrence(self.cell_of(layer), below, before, parameters, clip_adjoint=clip_adjoint, memory=self.memory)
             layers_last.append(last)

@@ -14,10 +14,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..kernels import is_watched
 
-_TRACER_READS_LAYERS = tuple(map(int, torch.__version__.split(".")[:2])) >= (
-    2,
-    13,
-)  # that of 2.9 stops at an export with strict=True; an operator passes
+# The tracer of torch 2.9 stops at a method of torch's own layers in an export with strict=True; an operator passes.
+TRACER_READS_LAYERS = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)
 
 
 def torchs_own_answers(layer: Any, input: Any, lengths: Any, reset: Any) -> bool:
@@ -25,13 +23,14 @@ def torchs_own_answers(layer: Any, input: Any, lengths: Any, reset: Any) -> bool
     if lengths is not None or reset is not None:
         return False
     if torch.compiler.is_compiling():
-        readable = _TRACER_READS_LAYERS or not torch.compiler.is_dynamo_compiling()
+        readable = TRACER_READS_LAYERS or not torch.compiler.is_dynamo_compiling()
         return readable and torch.compiler.is_exporting() and not layer.beyond_torch() and _steps_are_fixed(layer, input)
     data = input.data if isinstance(input, PackedSequence) else input
     weight = layer.weight_ih_l0
     if not isinstance(data, Tensor) or data.device != weight.device or layer.beyond_torch():
         return False
-    return (data.ndim in (2, 3) and not data.numel()) or is_watched(data) or is_watched(weight)
+    few = isinstance(input, PackedSequence) and _steps_are_few(layer, len(input.batch_sizes))
+    return few or (data.ndim in (2, 3) and not data.numel()) or is_watched(data) or is_watched(weight)
 
 
 class Refusals:
@@ -51,8 +50,31 @@ class Refusals:
     def qconfig(self, value: Any) -> None:
         raise NotImplementedError(f"torch's quantisation passes over a layer that is not exactly torch's own, and this is {_INSTEAD}...")
 
+    @property
+    def ft_compute_sample_grad(self) -> Any:
+        """Absent: Opacus gives it to every layer for which it has no rule; for a layer with two results it fails later, in backward."""
+        raise AttributeError("ft_compute_sample_grad")
+
+    @ft_compute_sample_grad.setter
+    def ft_compute_sample_grad(self, value: Any) -> None:
+        raise NotImplementedError(
+            "Opacus knows the gradients of single samples of its own recurrent layers alone, and this is one of throughtime's. Expected "
+            "model = opacus.validators.ModuleValidator.fix(model), which exchanges LSTM and GRU for Opacus's; DPRNN has to be put in by hand."
+        )
+
 
 _INSTEAD = "one of throughtime's. Expected torch's: use with throughtime.as_torch(model): "
+
+
+def _steps_are_few(layer: Any, T: int) -> bool:
+    """Whether torch's loop over the steps of packed sequences ends before a call of the kernels has begun: as measured, H 16 to 256.
+
+    A step of torch's takes longer where there are gates, and much longer where a gradient is recorded.
+    """
+    gated = not isinstance(layer, torch.nn.RNN)
+    if torch.is_grad_enabled():
+        return T < (3 if gated else 8)
+    return T < (10 if gated else 20)
 
 
 def _steps_are_fixed(layer: Any, input: Any) -> bool:

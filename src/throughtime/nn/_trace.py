@@ -29,12 +29,23 @@ from typing import Literal, NamedTuple, final
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from .._shapes import State
 from ..cells import AbstractCell
-from ..kernels import FORWARD, Gradients, Parameters, Traversal, flat, learned_vectors
-from ._layer_trace import LayerTrace
+from ..kernels import (
+    FORWARD,
+    Gradients,
+    LayerParameters,
+    Parameters,
+    Start,
+    Traversal,
+    backward_stack,
+    flat,
+    forward_stack,
+    learned_vectors,
+)
+from ._dropout import drawn_mask
+from ._layer_trace import LayerTrace, given_to_kernels
 from ._linearised import LinearisedStack
 from ._rows import Rows, TableProduct
 
@@ -119,25 +130,43 @@ class Trace:
     def _run(
         self, below: Tensor | Rows, mask: Tensor | None, state: State | None, keep: Literal["fast", "lean", "none"]
     ) -> list[LayerTrace]:
-        stack, layers = self.stack, []
-        for l in range(len(stack.weights)):
-            if l > 0:
-                mask = drawn_mask(layers[-1].run.hs, stack.dropout)
+        layers: list[LayerTrace] = []
+        for group in self._groups():
+            if layers:
+                mask = drawn_mask(layers[-1].run.hs, self.stack.dropout)
                 below = layers[-1].run.hs if mask is None else layers[-1].run.hs * mask
-            start, traversal = self._beginning(l, state)
-            layers.append(LayerTrace(stack.cells[l], stack.layer(l), below, mask, start, traversal, keep, self.clip))
+            layers += self._run_group(group, below, mask, state, keep)
         return layers
 
-    def _beginning(self, l: int, state: State | None) -> tuple[State, Traversal]:
+    def _groups(self) -> list[range]:
+        """Layers that are one call of the kernels: all, if they have one cell and no dropout between them."""
+        L, alike = len(self.stack.weights), all(cell is self.stack.cells[0] for cell in self.stack.cells)
+        return [range(L)] if self.stack.dropout == 0 and alike else [range(l, l + 1) for l in range(L)]
+
+    def _run_group(
+        self, group: range, xs: Tensor | Rows, mask: Tensor | None, state: State | None, keep: Literal["fast", "lean", "none"]
+    ) -> list[LayerTrace]:
+        cell, weights = self.stack.cells[group.start], [self.stack.layer(l) for l in group]
+        given, first = given_to_kernels(cell, xs, weights[0])
+        starts = [self._beginning(l, state, w) for l, w in zip(group, [first, *weights[1:]], strict=True)]
+        runs = forward_stack(cell, given, starts, clip=self.clip, keep=keep)
+        layers = [LayerTrace(cell, weights[0], xs, mask, given, starts[0], runs[0], keep)]
+        for w, start, run in zip(weights[1:], starts[1:], runs[1:], strict=True):
+            hs = layers[-1].run.hs
+            layers.append(LayerTrace(cell, w, hs, None, hs, start, run, keep))
+        return layers
+
+    def _beginning(self, l: int, state: State | None, weights: LayerParameters) -> Start:
         """A layer's state before the first step, and the traversal that replaces it later."""
         carried = None if state is None else tuple(s[l].detach() for s in state)
         if self._initial is None or self.fresh is None:
             assert carried is not None, "without a carried state every stream is fresh"
-            return carried, FORWARD
+            return Start(carried, weights, FORWARD)
         initial = tuple(s[l].detach().contiguous() for s in self._initial)
         first = self.fresh[0].unsqueeze(1)
         start = initial if carried is None else tuple(torch.where(first, new, old) for new, old in zip(initial, carried, strict=True))
-        return start, Traversal(reset=self.fresh, restart=initial) if self._fresh_steps - {0} else FORWARD
+        traversal = Traversal(reset=self.fresh, restart=initial) if self._fresh_steps - {0} else FORWARD
+        return Start(start, weights, traversal)
 
     def state_after(self, t: int) -> State:
         """The state after t steps, S tensors (L, B, H), before any stream starts anew at step t."""
@@ -170,11 +199,17 @@ class Trace:
             The adjoint of the state that was carried in, S tensors (L, B, H): zero for streams that started anew.
         """
         found: list[Gradients] = []
-        for l in reversed(range(len(self.layers))):
-            layer = self.layers[l]
-            ends = tuple(torch.zeros_like(s) for s in layer.start) if dlast is None else tuple(s[l] for s in dlast)
-            found.insert(0, layer.backward(dhs, ends, needs_dxs=l > 0 or self._wants_dxs))
-            dhs = found[0].dxs if layer.mask is None or found[0].dxs is None else found[0].dxs * layer.mask
+        for group in reversed(self._groups()):
+            layers = [self.layers[l] for l in group]
+            ends = [
+                tuple(map(torch.zeros_like, y.start)) if dlast is None else tuple(s[l] for s in dlast)
+                for l, y in zip(group, layers, strict=True)
+            ]
+            found[:0] = backward_stack(
+                self.stack.cells[group.start], layers[0].given, [y.beginning for y in layers], [y.run for y in layers], dhs, ends,
+                clip=self.clip, needs_dxs=group.start > 0 or self._wants_dxs, keep=layers[0].keep,
+            )  # fmt: skip
+            dhs = found[0].dxs if layers[0].mask is None or found[0].dxs is None else found[0].dxs * layers[0].mask
         if dhs is not None:
             self._gather(dhs)
         self._add_weights([flat(d.parameters) for d in found])
@@ -315,15 +350,6 @@ def _add_to_vectors(cell: AbstractCell, gradients: Tensor | None) -> None:
     if gradients is not None:
         vectors = learned_vectors(cell)
         add_to_grads(vectors, (g.sum_to_size(p.shape) for p, g in zip(vectors, gradients, strict=True)))
-
-
-def drawn_mask(xs: Tensor, p: float) -> Tensor | None:
-    """The mask by which dropout in training would multiply ``xs``, from the same random draws; None if p is 0.
-
-    >>> drawn_mask(torch.ones(2, 3), 0.0) is None
-    True
-    """
-    return functional.dropout(torch.ones_like(xs), p) if p > 0 else None
 
 
 def clip_rows(adjoint: State, limit: float) -> None:

@@ -20,6 +20,7 @@ from ..data import Origins, SequenceStream
 from ..models import Forecaster
 from ._score import AbstractScore
 from ._unit import number
+from ._walk import walk
 
 _STREAMS = 64
 LAST, SEASONAL, MEAN = "last value", "seasonal naive", "mean of training"
@@ -155,41 +156,31 @@ def backtest(
     season = table.season if table.season > 1 else None
     ways = ["model", LAST, *([SEASONAL] if season else []), MEAN]
     errors = {way: Errors(V) for way in ways}
-    total, steps, inside, valued, state = 0.0, 0, 0, 0, None
+    total, steps, inside, valued = 0.0, 0, 0, 0
     stream = SequenceStream(origins, batch_size=min(_STREAMS, len(origins.pieces)), window=window)
-    device, was_training = model.head.weight.device, model.training
-    model.eval()
-    try:
-        for i in range(len(stream)):
-            places, _ = stream.layout(i)
-            batch = stream[i].to(device)
-            fresh = places[0].start == 0
-            hs, state = model.recurrence(model.enter(batch), None if fresh else state)
-            total, steps = total + float(model.losses(hs, batch).double().sum()), steps + batch.counted()
-            o = model.head(hs)
-            point = model.point(o).double().cpu().numpy()
-            y = batch.known_targets().unflatten(-1, (K, V)).double().cpu().numpy()
-            counts = batch.counts().cpu().numpy()
-            ends = model.interval(o, level)
-            if ends is not None:
-                low, high = (end.double().cpu().numpy() for end in ends)
-                known = counts[..., None, None] & np.isfinite(y)
-                inside, valued = inside + int(((y >= low) & (y <= high) & known).sum()), valued + int(known.sum())
-            for b, place in enumerate(places):
-                n = place.stop - place.start
-                here = counts[:n, b] if n > 0 else np.zeros(0, bool)
-                if not here.any():
-                    continue
-                g, begin, _, _ = origins.pieces[place.sequence]
-                at = begin + place.start + np.flatnonzero(here)
-                since = origins.last[at][:, None].astype(np.float64) if origins.relative else 0.0
-                truth, q, scale = y[:n, b][here] + since, table.error[g], table.scale[g, :V]
-                errors["model"].add(truth - since - point[:n, b][here], scale, q)
-                for way in ways[1:]:
-                    errors[way].add(truth - _without_a_model(way, origins, g, at, season), scale, q)
-            progress(i + 1, len(stream))
-    finally:
-        model.train(was_training)
+    for places, batch, hs in walk(model, stream, progress):
+        total, steps = total + float(model.losses(hs, batch).double().sum()), steps + batch.counted()
+        o = model.head(hs)
+        point = model.point(o).double().cpu().numpy()
+        y = batch.known_targets().unflatten(-1, (K, V)).double().cpu().numpy()
+        counts = batch.counts().cpu().numpy()
+        ends = model.interval(o, level)
+        if ends is not None:
+            low, high = (end.double().cpu().numpy() for end in ends)
+            known = counts[..., None, None] & np.isfinite(y)
+            inside, valued = inside + int(((y >= low) & (y <= high) & known).sum()), valued + int(known.sum())
+        for b, place in enumerate(places):
+            n = place.stop - place.start
+            here = counts[:n, b] if n > 0 else np.zeros(0, bool)
+            if not here.any():
+                continue
+            g, begin, _, _ = origins.pieces[place.sequence]
+            at = begin + place.start + np.flatnonzero(here)
+            since = origins.last[at][:, None].astype(np.float64) if origins.relative else 0.0
+            truth, q, scale = y[:n, b][here] + since, table.error[g], table.scale[g, :V]
+            errors["model"].add(truth - since - point[:n, b][here], scale, q)
+            for way in ways[1:]:
+                errors[way].add(truth - _without_a_model(way, origins, g, at, season), scale, q)
     covered = inside / valued if valued else None
     return Backtest(total / max(1, steps), steps, errors, covered, level, table.columns.target, table.season)
 

@@ -106,7 +106,8 @@ def check_memory(build: Callable[[], AbstractModel], loop: LoopOptions, remedy: 
         model = build()
     weights = 4 * sum(p.numel() for p in model.parameters())
     r, outputs = model.recurrence, model.head.weight.shape[0]
-    kept_a_step = r.num_layers * r.hidden_size * (2 * r.cell.gates + 3) + 2 * outputs
+    directions = 2 if isinstance(r, nn.Bidirectional) else 1
+    kept_a_step = directions * r.num_layers * r.hidden_size * (2 * r.cell.gates + 3) + 2 * outputs
     _check.memory(
         4 * weights + 4 * kept_a_step * loop.batch_size * loop.bptt,
         f"training {weights // 4:,} weights with {loop.batch_size} streams of {loop.bptt} steps",

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
 import torch
 
 from .._check import InputError
-from ..data import Section, TokenStream
+from ..data import AbstractStream, Documents, Section, SequenceStream, TokenStream
 from ..models import LanguageModel
 from ._score import AbstractScore
 from ._unit import number
@@ -21,11 +22,12 @@ class Score(AbstractScore):
 
     Attributes:
         nats: per symbol, −mean ln p.
-        tokens: symbols predicted: all but the first.
+        tokens: symbols predicted: all but the first of each document.
         characters: of the text that was read; an estimate where only a part of it was.
         unknown: symbols read as <unk>, with the same reserve.
         streams: side by side, each from the initial state.
         unknown_bits: that spell what <unk> stands for; None: unknown too.
+        documents: each one's first symbol is not predicted.
     """
 
     nats: float
@@ -34,6 +36,7 @@ class Score(AbstractScore):
     unknown: int
     streams: int
     unknown_bits: float | None = None
+    documents: int = 1
 
     @property
     def loss(self) -> float:
@@ -45,13 +48,13 @@ class Score(AbstractScore):
 
     @property
     def bits_per_character(self) -> float | None:
-        """The text's bits over its characters, the first symbol counted at the mean of the others, and what <unk> stands for spelled out.
+        """The text's bits over its characters, the first symbols counted at the mean of the others, and what <unk> stands for spelled out.
 
         None where that is not known: a model that calls every word unknown would have the best figure of all.
         """
         if self.unknown and self.unknown_bits is None:
             return None
-        return (self.bits_per_token * (self.tokens + 1) + (self.unknown_bits or 0.0)) / max(1, self.characters)
+        return (self.bits_per_token * (self.tokens + self.documents) + (self.unknown_bits or 0.0)) / max(1, self.characters)
 
     @property
     def perplexity(self) -> float:
@@ -97,7 +100,7 @@ def evaluate(
     most: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Score:
-    """Predict every symbol of a section but its first, the state carried from window to window.
+    """Predict every symbol of a section but the first of each document, the state carried from window to window.
 
     Args:
         model: put in evaluation mode meanwhile.
@@ -118,19 +121,31 @@ def evaluate(
     if streams is not None and streams > size - 1:
         raise InputError(f"`streams` is {streams:,} and the text has {size:,} symbols; expected {size - 1:,} streams at most. Give fewer.")
     B = streams or streams_for(size)
-    source = section.tokens if size == len(section.tokens) else section.tokens.read(0, size)
-    stream = TokenStream(source, batch_size=B, window=window, whole=True)
+    stream, predicted = _stream(section, size, B, window)
     device = model.head.weight.device
     total, state, was_training = 0.0, None, model.training
     model.eval()
     try:
-        for i, batch in enumerate(stream):
-            batch = batch.to(device)
-            hs, state = model.recurrence(model.enter(batch), state)
+        for i in range(len(stream)):
+            batch = stream[i].to(device)
+            anew = batch.fresh is not None and bool(batch.fresh.all())  # the streams of a window begin together, or go on together
+            hs, state = model.recurrence(model.enter(batch), None if anew else state)
             total += float(model.losses(hs, batch).double().sum())
             progress(i + 1, len(stream))
     finally:
         model.train(was_training)
     characters, unknown = (round(n * size / len(section.tokens)) for n in (section.characters, section.unknown))
     bits = None if section.unknown_bits is None else section.unknown_bits * size / len(section.tokens)
-    return Score(total / (size - 1), size - 1, characters, unknown, stream.batch_size, bits)
+    return Score(total / predicted, predicted, characters, unknown, B, bits, size - predicted)
+
+
+def _stream(section: Section, size: int, B: int, window: int) -> tuple[AbstractStream, int]:
+    """The first ``size`` symbols as B streams, and how many of them are predicted."""
+    tokens = section.tokens if size == len(section.tokens) else section.tokens.read(0, size)
+    if section.borders is None:
+        return TokenStream(tokens, batch_size=B, window=window, whole=True), size - 1
+    borders = np.append(section.borders[: np.searchsorted(section.borders, size)], size)
+    documents = Documents(tokens, borders, -(-size // B))
+    if not len(documents.lengths):
+        raise InputError("every document of the text to evaluate is a single symbol; expected longer ones, to predict one. Give others.")
+    return SequenceStream(documents, batch_size=B, window=window), int(documents.lengths.sum())

@@ -70,6 +70,9 @@ class RunFolder:
             InputError: no run is there, or one of another format.
         """
         if not (path / "config.json").is_file():
+            if several := seed_runs(path):
+                names = ", ".join(run.name for run in several)
+                raise InputError(f"{path} holds a run for each of several seeds ({names}); expected one of them. Name it: {several[0]}")
             raise InputError(f"{path} is no run folder: it has no config.json; expected one that 'throughtime train' made. Check the path.")
         about = _check.json_file(path / "config.json")
         match about:
@@ -110,7 +113,7 @@ class RunFolder:
                 f"{path} is there already; expected a new folder. Go on with `resume`, replace it with `overwrite`, or name another "
                 "one as `out`."
             )
-        if not (path / "config.json").is_file():
+        if not (path / "config.json").is_file() and not seed_runs(path):
             raise InputError(
                 f"{path} is there and is no run folder; expected a run, the only thing that `overwrite` replaces. "
                 "Name another folder as `out`."
@@ -197,6 +200,12 @@ class RunFolder:
         model = task.build_model(self.config.network)
         load_parameters(self.model, model, tensors)
         return model.to(device).eval()
+
+
+def seed_runs(path: Path) -> list[Path]:
+    """The runs of a folder that has one for each of several seeds, in the order of the seeds; none in any other folder."""
+    found = [config.parent for config in path.glob("seed-*/config.json") if config.parent.name.removeprefix("seed-").isdecimal()]
+    return sorted(found, key=lambda run: int(run.name.removeprefix("seed-")))
 
 
 def _make_or_take(aside: Path) -> None:

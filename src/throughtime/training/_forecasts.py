@@ -1,6 +1,6 @@
 """A trained forecaster from Python: what comes after the end of a table, step by step, with intervals and times.
 
-T time · C columns · K horizon · V targets.
+C columns · K horizon · V targets.
 """
 
 import csv
@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-import torch
 
 from .. import _check
 from .._check import InputError
-from .._shapes import State
-from ..data import Origins, Read, SeriesTable, carried_on, inputs_of, read_series
+from ..data import Origins, Read, SeriesTable, read_series
 from ..models import Forecaster
 from ._backtest import Backtest, backtest
+from ._face import AbstractTrained
 from ._files import write_text
+from ._roll import roll
+from ._series_stream import SeriesStream
 from .options import SeriesRun
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Forecast:
 
 @final
 @dataclass(frozen=True, eq=False)
-class TrainedForecaster:
+class TrainedForecaster(AbstractTrained[Forecaster]):
     """What ``throughtime train series`` has made; ``load`` opens it.
 
     Attributes:
@@ -106,6 +107,9 @@ class TrainedForecaster:
         metrics: the rows of metrics.jsonl, a dict a row.
         folder: where it is.
     """
+
+    kind = "a forecaster of a table"
+    instead = "forecast(), stream() or evaluate()"
 
     model: Forecaster
     table: SeriesTable
@@ -134,19 +138,22 @@ class TrainedForecaster:
         asked = options.interval if level is None else level
         read = None if data is None else read_series(Path(data), columns)
         rows = [self._series(g, read) for g in range(len(self.table.groups if read is None else read.names))]
-        found = [self._roll(values, known, N, asked, name) for name, values, known, _, _ in rows]
+        found = [
+            roll(self.model, columns, values, known, N, level=asked, relative=options.relative, name=name)
+            for name, values, known, _, _ in rows
+        ]
         V = len(columns.target)
         scale = np.concatenate([np.repeat(self.table.scale[self.table.group(name), None, :V], N, 0) for name, *_ in rows])
         mean = np.concatenate([np.repeat(self.table.mean[self.table.group(name), None, :V], N, 0) for name, *_ in rows])
         calendar = self.table.calendar if read is None else read.calendar
-        lows, highs = ([end for _, low, high in found if (end := (low, high)[i]) is not None] for i in (0, 1))
+        lows, highs = ([end for one in found if (end := one[i]) is not None] for i in (1, 2))
         low, high = (np.concatenate(ends) * scale + mean if ends else None for ends in (lows, highs))
         shown = max(2 * N, 48)
         return Forecast(
             [name for name, *_ in rows for _ in range(N)],
             [calendar.at(first, size + k) for _, values, _, first, size in rows for k in range(N)],
             columns.target,
-            np.concatenate([f[0] for f in found]) * scale + mean,
+            np.concatenate([one.point for one in found]) * scale + mean,
             low,
             high,
             asked,
@@ -155,6 +162,24 @@ class TrainedForecaster:
                 for name, values, *_ in rows
             },
         )
+
+    def stream(self, streams: int = 1, *, group: str | None = None) -> SeriesStream:
+        """One row at a time: ``push(row)`` takes the values of a step in the table's units, and gives the forecast of the next K steps.
+
+        Args:
+            streams: 1; a series is one stream.
+            group: which series' means and scales to use; None: those of the only one.
+
+        Raises:
+            InputError: another number of streams, a series that the run has not learned from, or none named where there are several.
+        """
+        if streams != 1:
+            raise InputError(f"streams is {streams}; expected 1, since every series has scales of its own. Open a stream for each series.")
+        names = [g.name for g in self.table.groups]
+        if group is None and len(names) > 1:
+            raise InputError(f"the run has {len(names):,} series; expected the name of one, such as group={names[0]!r}. Name it.")
+        g = self.table.group(names[0] if group is None else group)
+        return SeriesStream(self.model, self.table, g, relative=self.options.series.relative)
 
     def _series(self, g: int, read: Read | None) -> tuple[str, np.ndarray, np.ndarray, float, int]:
         """A series: its name, its values standardised, what is known of the time after them, its first time, and its steps."""
@@ -179,59 +204,6 @@ class TrainedForecaster:
                 "least, the run's --context. Give more of its past."
             )
         return name, values[:size], values[size:, -N:] if N else values[:0, :0], first, size
-
-    @torch.no_grad()
-    def _roll(
-        self, values: np.ndarray, known: np.ndarray, N: int, level: float, name: str
-    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-        """Forecasts (N, V) and the ends of their intervals, standardised."""
-        K, V, n = self.options.series.horizon, len(self.table.columns.target), len(self.table.columns.known)
-        blocks = -(-N // K)
-        told = int(np.cumprod(np.isfinite(known).all(1)).sum())  # steps without a gap
-        if n and told < N:
-            raise InputError(
-                f"{', '.join(self.table.columns.known)}: {told:,} steps are known after the last target{f' of {name!r}' if name else ''}; "
-                f"expected {N:,}. Give rows with these columns and no target, or lower --steps."
-            )
-        ahead = np.full((blocks * K, values.shape[1]), np.nan, np.float32)
-        if n:
-            ahead[: min(len(known), len(ahead)), -n:] = known[: len(ahead)]
-        rows = np.concatenate([values, ahead])
-        point = np.full((blocks * K, V), np.nan)
-        low, high = np.full((blocks * K, V), np.nan), np.full((blocks * K, V), np.nan)
-        state, done, intervals = None, 0, False
-        for block in range(blocks):
-            at = len(values) + block * K
-            o, state = self._read(rows[: at + K], done, at - done, state)
-            done = at
-            since = carried_on(rows[:at, :V])[-1].astype(np.float64) if self.options.series.relative else 0.0
-            point[block * K : (block + 1) * K] = self.model.point(o)[0].double().cpu().numpy() + since
-            rows[at : at + K, :V] = point[block * K : (block + 1) * K]
-            ends = self.model.interval(o, level)
-            if ends is not None and block == 0:
-                low[:K], high[:K], intervals = *(end[0].double().cpu().numpy() + since for end in ends), True
-        return point[:N], low[:N] if intervals else None, high[:N] if intervals else None
-
-    def _read(self, rows: np.ndarray, first: int, steps: int, state: State | None) -> tuple[torch.Tensor, State]:
-        """The head's output (1, ·) at the last of ``steps`` rows from ``first`` on, and the state after it; read in windows."""
-        device, K, o = self.model.head.weight.device, self.options.series.horizon, None
-        window = 4096
-        for start in range(0, steps, window):
-            n = min(window, steps - start)
-            at = first + start
-            inputs = inputs_of(
-                rows[at : at + n + K],
-                n,
-                K,
-                self.table.columns,
-                relative=self.options.series.relative,
-                before=rows[at - 1] if at else None,
-            )
-            hs, state = self.model.recurrence(torch.from_numpy(inputs).unsqueeze(1).to(device), state)
-            o = self.model.head(hs[-1])
-        assert o is not None, "a block has K ≥ 1 steps, and the first the context"
-        assert state is not None
-        return o, state
 
     def evaluate(
         self, part: str = "test", *, most: int | None = None, progress: Callable[[int, int], None] = lambda done, total: None

@@ -6,10 +6,13 @@ from ._build import device as device_of
 from ._folder import RunFolder
 from ._forecasts import TrainedForecaster
 from ._rows import read_rows
+from ._stream import Stream as Stream
 from ._trained import Trained
+from ._trained_frames import TrainedFrames
+from ._trained_labels import TrainedClassifier
 
 
-def load(path: Path | str, *, device: str = "cpu") -> Trained | TrainedForecaster:
+def load(path: Path | str, *, device: str = "cpu") -> Trained | TrainedForecaster | TrainedFrames | TrainedClassifier:
     """A run folder, ready to use: ``tt.load("runs/book").generate("The ")``.
 
     Args:
@@ -23,3 +26,6 @@ def load(path: Path | str, *, device: str = "cpu") -> Trained | TrainedForecaste
     task = folder.task()
     model = folder.load_model(task, device_of(device))
     return task.face(model, folder.config, read_rows(folder.metrics, folder.unit.drawn), folder.path)
+
+
+Stream.opened = staticmethod(load)

@@ -16,6 +16,8 @@ def build_optimizer(options: OptimiserOptions, model: nn.Module) -> torch.optim.
             return torch.optim.Adam(parameters, lr, weight_decay=decay, fused=True)
         case "adamw":
             return torch.optim.AdamW(parameters, lr, weight_decay=decay, fused=True)
+        case "nadam":
+            return torch.optim.NAdam(parameters, lr, weight_decay=decay)
         case "rmsprop":
             return torch.optim.RMSprop(parameters, lr, alpha=0.95, momentum=options.momentum, weight_decay=decay)
         case "adagrad":

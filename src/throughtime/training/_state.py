@@ -29,8 +29,8 @@ class Since:
     steps: int = 0
 
     def add(self, done: Step, tokens: int, seconds: float) -> None:
-        """One step more."""
-        self.loss, self.norm, self.steps = self.loss + done.loss, self.norm + done.norm, self.steps + 1
+        """One step more; a window that no loss stands in counts for its time alone."""
+        self.loss, self.norm, self.steps = self.loss + done.loss, self.norm + done.norm, self.steps + (tokens > 0)
         self.tokens, self.seconds = self.tokens + tokens, self.seconds + seconds
 
 

@@ -46,5 +46,6 @@ def step(
     for clip in clips:
         clip(parameters, clipped)
         clipped = global_norm(parameters)
-    optimizer.step()
+    if norm > 0 or batch.counted():  # a window without a loss, long before a sequence's only label, carries the state on and no more
+        optimizer.step()
     return Step(float(loss), float(norm), bool(clipped < norm), carry_next)

@@ -4,10 +4,10 @@ B streams side by side · I input · H hidden · V outputs · S states · L laye
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -19,8 +19,6 @@ from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel, Embedding, Vectors
 from ..nn import Recurrence, first_state, steps_of
-from ._load import load
-from ._trained import Trained
 
 
 @final
@@ -52,9 +50,11 @@ class Stream:
     True
     """
 
+    opened: ClassVar[Callable[[Path | str], Any]]  # opens a run folder; set by _load.py, whose runs have streams themselves
+
     def __init__(self, model: Any, streams: int = 1) -> None:
         self.streams = _check.positive("streams", streams)
-        self._source = _source(model)
+        self._source = _source(Stream.opened(model) if isinstance(model, (str, Path)) else model)
         self._take_weights()
 
     def _take_weights(self) -> None:
@@ -156,9 +156,7 @@ class Stream:
 
 def _source(model: Any) -> AbstractModel | Recurrence | nn.RNNBase:
     """The module that computes."""
-    if isinstance(model, (str, Path)):
-        model = load(model)
-    module = model.model if isinstance(model, Trained) else model
+    module = model if isinstance(model, nn.Module) else getattr(model, "model", model)
     if isinstance(module, (AbstractModel, Recurrence, nn.RNNBase)):
         return _ordinary(module)
     raise InputError(

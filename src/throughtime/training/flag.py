@@ -19,6 +19,7 @@ class Flag:
         show: from the value to a word; None: ``str``.
         wanted: what ``read`` takes, in words.
         name: as typed, if it is not the field's.
+        hidden: it is no flag; whoever makes the options gives it.
         offered: words that a shell completes, where the type does not say them.
     """
 
@@ -30,4 +31,5 @@ class Flag:
     show: Callable[[Any], str] | None = None
     wanted: str = ""
     name: str = ""
+    hidden: bool = False
     offered: tuple[str, ...] = ()

@@ -10,11 +10,12 @@ import hashlib
 import os
 import shutil
 import stat
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from ..._user_cache import user_cache
 
 MOST_BYTES = 256 * 2**20
 _SUM = 64  # bytes of a sum in hexadecimal
@@ -24,9 +25,7 @@ def folder() -> Path:
     """Where compiled cells are kept: ``THROUGHTIME_CACHE``, or throughtime in the user's cache folder."""
     if given := os.environ.get("THROUGHTIME_CACHE"):
         return Path(given).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "throughtime"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "throughtime"
+    return user_cache()
 
 
 def entries() -> list[Path]:

@@ -94,7 +94,7 @@ class AbstractTask(abc.ABC):
     @property
     @abc.abstractmethod
     def guess(self) -> float:
-        """The loss of a model that knows how often each answer comes, and nothing more; a training that ends far above it has failed."""
+        """The loss of a model that has learned nothing of the order of things; a training that ends far above it has failed."""
 
     def written(self, model: AbstractModel, generator: torch.Generator) -> str | None:
         """A line that the model writes, if it writes."""

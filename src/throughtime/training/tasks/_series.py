@@ -8,16 +8,7 @@ import torch
 
 from ..._check import InputError
 from ...data import Columns, Origins, SequenceStream, SeriesTable, input_size, write_series
-from ...models import (
-    AbsoluteError,
-    AbstractModel,
-    AbstractRegression,
-    Forecaster,
-    GaussianLikelihood,
-    Huber,
-    MeanSquaredError,
-    Quantiles,
-)
+from ...models import AbstractModel, AbstractRegression, Forecaster, regression
 from .._backtest import Backtest, backtest
 from .._build import build_cell, check_memory, initial, initialisers
 from .._forecasts import TrainedForecaster
@@ -120,18 +111,7 @@ def columns_of(options: SeriesOptions) -> Columns:
 
 def _loss(options: SeriesOptions, values: int) -> AbstractRegression:
     """The loss, as a mean over the values of a step."""
-    low = (1 - options.interval) / 2
-    match options.loss:
-        case "squared":
-            return MeanSquaredError(1 / values)
-        case "absolute":
-            return AbsoluteError(1 / values)
-        case "huber":
-            return Huber(1.0, 1 / values)
-        case "gaussian":
-            return GaussianLikelihood(1 / values)
-        case "quantiles":
-            return Quantiles((low, 0.5, 1 - low), 1 / values)
+    return regression(options.loss, values=values, coverage=options.interval)
 
 
 def _model(network: StackOptions, options: SeriesOptions, inputs: int) -> Forecaster:

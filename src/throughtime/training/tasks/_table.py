@@ -1,14 +1,18 @@
 """The tasks by name, as config.json and the command call them."""
 
 from .._build import device, gradient_of
-from ..options import AnyRun, SeriesRun, TextRun
+from ..options import AnyRun, FramesRun, LabelsRun, SeriesRun, TextRun
 from ._base import AbstractTask
+from ._frames import FramesTask
+from ._labels import LabelsTask
 from ._series import SeriesTask
 from ._text import TextTask
 
 TASKS: dict[str, tuple[type[AnyRun], type[AbstractTask]]] = {
     "text": (TextRun, TextTask),
     "series": (SeriesRun, SeriesTask),
+    "frames": (FramesRun, FramesTask),
+    "labels": (LabelsRun, LabelsTask),
 }
 
 

@@ -8,16 +8,27 @@ from typing import Any, final
 import torch
 
 from ..._check import InputError
-from ...data import AbstractVocabulary, Corpus, Section, TextSource, TokenStream, read_vocabulary
+from ...data import (
+    AbstractStream,
+    AbstractVocabulary,
+    Corpus,
+    Documents,
+    Section,
+    SequenceStream,
+    TextSource,
+    TokenStream,
+    read_vocabulary,
+)
 from ...models import AbstractModel, LanguageModel
 from .._build import build_cell, check_memory, initial, initialisers
 from .._evaluate import Score, evaluate
-from .._trained import Trained
+from .._trained import Trained, start_of
 from .._unit import BITS
 from ..options import LoopOptions, NetworkOptions, TextOptions, TextRun
 from ._base import AbstractTask, Told, ToldWhat
 
 _LINE = 80  # symbols that are written now and then
+_PARTS = 4  # of a stream: a document that is longer is cut, so that streams side by side end at about the same time
 
 
 @final
@@ -65,12 +76,14 @@ class TextTask(AbstractTask):
 
     def about(self) -> str:
         sizes = "  ".join(f"{name} {len(s.tokens):,}" for name, s in self.corpus().sections.items() if len(s.tokens))
-        return f"{self.vocabulary.size:,} symbols at level {self.vocabulary.level}; {sizes}"
+        documents = sum(len(s.borders) - 1 for s in self.corpus().sections.values() if s.borders is not None)
+        apart = f" in {documents:,} documents" if documents else ""
+        return f"{self.vocabulary.size:,} symbols at level {self.vocabulary.level}{apart}; {sizes}"
 
     def build_model(self, network: NetworkOptions) -> LanguageModel:
         return build_model(network, self.vocabulary.size)
 
-    def stream(self, loop: LoopOptions) -> TokenStream:
+    def stream(self, loop: LoopOptions) -> AbstractStream:
         return training_stream(self.corpus(), loop)
 
     def held_out(self) -> tuple[str, ...]:
@@ -80,7 +93,7 @@ class TextTask(AbstractTask):
         assert isinstance(model, LanguageModel), "build_model makes it"
         return evaluate(model, self.corpus().sections[name], window=window, most=most, progress=progress)
 
-    def windows(self, part: str | None, *, streams: int, window: int) -> tuple[str, TokenStream]:
+    def windows(self, part: str | None, *, streams: int, window: int) -> tuple[str, AbstractStream]:
         sections = self.corpus().sections
         if part is None:
             part = "valid" if len(sections["valid"].tokens) >= 2 else max(sections, key=lambda name: len(sections[name].tokens))
@@ -96,7 +109,8 @@ class TextTask(AbstractTask):
     def written(self, model: AbstractModel, generator: torch.Generator) -> str:
         assert isinstance(model, LanguageModel), "build_model makes it"
         never = () if self.vocabulary.unknown is None else (self.vocabulary.unknown,)
-        ids = model.sample(self.vocabulary.start(), _LINE, temperature=0.8, generator=generator, never=never)
+        start = start_of(self.vocabulary, self.corpus().sections["train"], generator)
+        ids = model.sample(start, _LINE, temperature=0.8, generator=generator, never=never)
         return self.vocabulary.decode(ids)
 
     def face(self, model: AbstractModel, options: TextRun, metrics: list[dict[str, Any]], folder: Path) -> Trained:
@@ -104,16 +118,19 @@ class TextTask(AbstractTask):
         return Trained(model, self.vocabulary, options, metrics, folder)
 
 
-def text_windows(section: Section, name: str, *, streams: int, window: int) -> TokenStream:
+def text_windows(section: Section, name: str, *, streams: int, window: int) -> AbstractStream:
     """At most so many streams of a text, with two windows or more in each where the text has them."""
     if (size := len(section.tokens)) < 2:
         raise InputError(f"{name} has {size} symbols; expected at least 2, to predict one. Give a longer text as `data`.")
-    return TokenStream(section.tokens, batch_size=max(1, min(streams, (size - 1) // (2 * window))), window=window)
+    B = max(1, min(streams, (size - 1) // (2 * window)))
+    if section.borders is None:
+        return TokenStream(section.tokens, batch_size=B, window=window)
+    return SequenceStream(Documents(section.tokens, section.borders, -(-size // B)), batch_size=B, window=window)
 
 
 def text_source(text: TextOptions) -> TextSource:
     """The files and how they are cut."""
-    return TextSource(text.files, text.valid, text.test, text.split, text.encoding)
+    return TextSource(text.files, text.valid, text.test, text.split, text.encoding, text.field, text.documents)
 
 
 def build_model(network: NetworkOptions, vocabulary_size: int) -> LanguageModel:
@@ -135,17 +152,25 @@ def build_model(network: NetworkOptions, vocabulary_size: int) -> LanguageModel:
         raise InputError(str(error)) from None
 
 
-def training_stream(corpus: Corpus, loop: LoopOptions) -> TokenStream:
-    """The training text as streams.
+def training_stream(corpus: Corpus, loop: LoopOptions) -> AbstractStream:
+    """The training text as streams; documents in an order that each pass has of its own.
 
     Raises:
         InputError: a stream of it is shorter than one window.
     """
-    tokens = corpus.sections["train"].tokens
+    section = corpus.sections["train"]
+    tokens = section.tokens
     if (steps := (len(tokens) - 1) // loop.batch_size) < loop.bptt:
         raise InputError(
             f"the training text has {len(tokens):,} symbols, {max(0, steps):,} for each of {loop.batch_size} streams; expected at "
             f"least one window of {loop.bptt}, so {loop.batch_size * loop.bptt + 1:,}. Lower `batch_size` or `bptt`, or give a "
             "longer text."
         )
-    return TokenStream(tokens, batch_size=loop.batch_size, window=loop.bptt)
+    if section.borders is None:
+        return TokenStream(tokens, batch_size=loop.batch_size, window=loop.bptt)
+    documents = Documents(tokens, section.borders, max(loop.bptt, steps // _PARTS))
+    if not len(documents.lengths):
+        raise InputError(
+            "every document of the training text is a single symbol; expected longer ones. Join them with --no-documents, or give others."
+        )
+    return SequenceStream(documents, batch_size=loop.batch_size, window=loop.bptt, seed=loop.seed)

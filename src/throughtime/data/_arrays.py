@@ -1,0 +1,150 @@
+"""Arrays of a file: npy, npz and MATLAB's mat, of plain numbers and words. Nothing in such a file can run code."""
+
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._check import InputError
+from ._columns import listed
+from ._kept import DAMAGED
+
+ENDINGS = (".npy", ".npz", ".mat")
+
+
+def is_array_file(path: Path) -> bool:
+    """Whether the name is that of a file of arrays."""
+    return path.suffix.lower() in ENDINGS
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file by name; that of an npy file has no name.
+
+    A mat file's cells are arrays of objects, each of which is an array. In npy and npz there are no objects, since numpy reads them by
+    pickle, which can run code.
+
+    Raises:
+        InputError: the file is missing, damaged, empty or of another kind, or it has Python objects in it.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(Path(folder, "rolls.npz"), train=np.zeros((3, 8, 88)), test=np.ones((1, 8, 88)))
+    ...     {name: array.shape for name, array in read_arrays(Path(folder, "rolls.npz")).items()}
+    {'train': (3, 8, 88), 'test': (1, 8, 88)}
+    """
+    if not path.is_file():
+        raise InputError(f"{path} cannot be read (no such file); expected {', '.join(ENDINGS)}. Check the path.")
+    if not is_array_file(path):
+        raise InputError(f"{path} ends in {path.suffix or 'nothing'!r}; expected arrays in {', '.join(ENDINGS)}. Name such a file.")
+    found = _matlab(path) if path.suffix.lower() == ".mat" else _numpy(path)
+    if not any(array.size for array in found.values()):
+        raise InputError(f"{path} has no number in it; expected arrays. Give a file with data.")
+    return found
+
+
+def _numpy(path: Path) -> dict[str, np.ndarray]:
+    name = ""
+    try:
+        with path.open("rb") as file:
+            opened = np.load(file, allow_pickle=False)
+            if isinstance(opened, np.ndarray):
+                return {"": opened}
+            arrays = {}
+            for name in opened.files:
+                arrays[name] = opened[name]
+            return arrays
+    except MemoryError:
+        raise
+    except (*DAMAGED, KeyError, zipfile.BadZipFile, _zlib_error()) as error:
+        which = f", array {name!r}," if name else ""
+        if "pickle" in str(error).lower():
+            raise InputError(
+                f"{path}{which} has Python objects in it, which are read by pickle and could run code; expected plain numbers. Save one "
+                "array a piece, or a padded array and its lengths."
+            ) from None
+        raise InputError(
+            f"{path}{which} is damaged or no file of numpy's ({str(error) or type(error).__name__:.80}); expected what numpy.save or "
+            "numpy.savez wrote. Write it again."
+        ) from None
+
+
+def _zlib_error() -> type[Exception]:
+    import zlib
+
+    return zlib.error
+
+
+def _matlab(path: Path) -> dict[str, np.ndarray]:
+    try:
+        from scipy.io import loadmat
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "scipy":
+            raise
+        raise InputError(
+            "the package scipy is not installed; expected it, as mat files are read with it. Install it with: pip install "
+            "'throughtime[mat]'."
+        ) from None
+    try:
+        found: Mapping[str, Any] = loadmat(path)
+    except MemoryError:
+        raise
+    except NotImplementedError:
+        raise InputError(f"{path} is a mat file of version 7.3; expected version 5 to 7. Save it in MATLAB with '-v7'.") from None
+    except Exception as error:  # scipy's reader of a damaged file raises what its bytes lead it to
+        raise InputError(
+            f"{path} is damaged or no mat file ({str(error) or type(error).__name__:.80}); expected what MATLAB or scipy.io.savemat wrote."
+        ) from None
+    return {name: array for name, array in found.items() if isinstance(array, np.ndarray) and not re.fullmatch("__.*__", name)}
+
+
+def choose(path: Path, arrays: Mapping[str, np.ndarray], flag: str, name: str) -> np.ndarray:
+    """One of a file's arrays by name.
+
+    Raises:
+        InputError: it is not there.
+    """
+    import difflib
+
+    if name not in arrays:
+        near = difflib.get_close_matches(name, arrays, 1, 0.6)
+        told = f"; perhaps {near[0]!r}" if near else ""
+        raise InputError(f"{flag} is {name!r}, which is no array of {path}; expected one of {listed(list(arrays))}{told}.")
+    return arrays[name]
+
+
+def as_numbers(path: Path, name: str, array: np.ndarray) -> np.ndarray:
+    """An array as float64.
+
+    Raises:
+        InputError: it has text, complex numbers or objects in it, or a number that is not finite.
+    """
+    of = f"array {name!r}" if name else "the array"
+    if array.dtype.kind not in "biuf":
+        kind = {"U": "text", "S": "text", "c": "complex numbers", "O": "objects"}.get(array.dtype.kind, str(array.dtype))
+        raise InputError(f"{path}: {of} has {kind} in it; expected numbers. Leave it out, or write its numbers.")
+    numbers = array.astype(np.float64)
+    if not (fine := np.isfinite(numbers)).all():
+        where = tuple(int(i) for i in np.argwhere(~fine)[0])
+        place = ", ".join(map(str, where))
+        raise InputError(f"{path}: {of} has {numbers[where]} at [{place}]; expected finite numbers. Fill it in, or leave that piece out.")
+    return numbers
+
+
+def as_lengths(path: Path, name: str, array: np.ndarray, count: int, steps: int) -> np.ndarray:
+    """The steps of each of ``count`` sequences that are padded to ``steps``.
+
+    Raises:
+        InputError: another number of them, fractions, below 1, or more than the arrays have.
+    """
+    flat = array.reshape(-1)
+    if flat.dtype.kind not in "iuf" or len(flat) != count or (flat != np.floor(flat)).any():
+        raise InputError(f"{path}: array {name!r} is {array.dtype} {array.shape}; expected {count:,} whole numbers, one a sequence.")
+    if count and (flat.min() < 1 or flat.max() > steps):
+        worst = int(flat.max()) if flat.max() > steps else int(flat.min())
+        raise InputError(
+            f"{path}: array {name!r} has the length {worst:,}; expected 1 to {steps:,}, the steps that the arrays have. Mend the lengths."
+        )
+    return flat.astype(np.int64)

@@ -1,0 +1,97 @@
+"""The pictures of the documents: `make figures`. Each is made from measurements that are made here, in half a minute on one core.
+
+flow.png        a character model's flow report, after 300 steps of training on the language reference that Python carries
+readme.png      two panels of it
+mended.png      how far the gradient of an LSTM reaches before and after the advice of its report
+"""
+
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any
+
+import torch
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from PIL import Image
+
+import throughtime as tt
+
+ROOT = Path(__file__).parents[1]
+FIGURES = ROOT / "docs" / "figures"
+sys.path.insert(0, str(ROOT / "examples"))
+import why_does_it_not_learn as mended  # noqa: E402  an example is no package
+
+
+def trained(steps: int = 300) -> tt.flow.Flow:
+    """The flow of a small GRU that has learned a little of a text."""
+    torch.manual_seed(0)
+    text = "".join(topics.values())
+    vocabulary = tt.data.Chars.count([text])
+    ids = vocabulary.encode(text)
+    stream = tt.TokenStream(ids, batch_size=16, window=64)
+    model = tt.LanguageModel(vocabulary.size, cell=tt.cells.GRU(), hidden_size=64)
+    optimizer, method, carry = torch.optim.Adam(model.parameters(), 5e-3), tt.gradients.TruncatedBPTT(64), None
+    for step in range(steps):
+        optimizer.zero_grad()
+        _, carry = method.accumulate(model, stream.at(step), carry)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return tt.gradient_flow(model, tt.TokenStream(ids, batch_size=16, window=128)[steps // 2], carry=carry)
+
+
+def before_and_after(length: int = 50) -> Figure:
+    """The profile of an untrained LSTM on temporal order, with torch's start and with the one that the report advises."""
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes: Any = figure.subplots()
+    starts = {"as torch starts it": (), f"Chrono({length}), as advised": (mended.Chrono(length),)}
+    for name, start in starts.items():
+        flow = mended.diagnose(mended.network(mended.TorchUniform(), *start), length)
+        axes.semilogy(flow.adjoint.profile, label=name)
+    axes.set(xlabel="lag k", ylabel="‖∂L$_t$/∂s$_{t−k}$‖", title="how far back the gradient reaches")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def two_panels(flow: tt.flow.Flow) -> Figure:
+    """Which past each loss leans on, and what training in windows would miss of the gradient."""
+    bias = flow.bias
+    assert bias is not None and bias.chunked is not None and bias.overlapping is not None, "they are measured unless told otherwise"  # noqa: PT018
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    values = flow.adjoint.joint.T.nan_to_num(0)
+    shown = left.imshow(
+        values.where(values > 0, torch.nan), origin="lower", aspect="auto", norm=LogNorm(float(values.max()) * 1e-4, float(values.max()))
+    )
+    figure.colorbar(shown, ax=left, label="‖∂L$_t$/∂h$_{t−k}$‖")
+    left.set(xlabel="step t", ylabel="steps back k", title="which past each loss leans on")
+    right.loglog(bias.windows, bias.bias, label="every loss sees K lags")
+    right.loglog(bias.chunked.windows, bias.chunked.bias, "o-", label="chunks of K steps, the usual form")
+    right.loglog(bias.overlapping.windows, bias.overlapping.bias, "s-", label="windows of 2 K, a new one every K")
+    right.set(xlabel="K", title="the part of the gradient that a window misses", ylim=(1e-4, 1.5))
+    right.legend(frameon=False)
+    right.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def save(name: str, figure: Figure, dpi: int = 80) -> None:
+    """A small file: a palette of 128 colours is enough for lines and words."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=dpi, facecolor="white")
+    Image.open(drawn).convert("RGB").quantize(128).save(FIGURES / f"{name}.png", optimize=True)
+
+
+def main(say: Callable[[str], object] = print) -> None:
+    FIGURES.mkdir(exist_ok=True)
+    flow = trained()
+    say(flow.verdict.sentence)
+    save("flow", flow.plot())
+    save("readme", two_panels(flow))
+    save("mended", before_and_after())
+
+
+if __name__ == "__main__":
+    main()
