@@ -1,15 +1,22 @@
-"""Cells of one's own against the built-in cell with as many gates, the loop that their owner would write, and that under torch.compile.
+"""Cells of one's own against the built-in cell with as many gates, a loop by hand, that loop under torch.compile, and JAX.
 
 One thread, float32, forward and backward with all gradients. Every round times each candidate once, in turn, so that a busy moment meets
-all alike; a number is the median of a candidate's times.
+all alike; a number is the median of a candidate's times. JAX runs jit(grad(scan)) in a process of its own, by the Python that ``--jax``
+names, for the cells of ``JAX_STEPS``.
 
-    OMP_NUM_THREADS=1 python benchmarks/own_cells.py --seconds 60 --cells mgu cfc --compiled
+    OMP_NUM_THREADS=1 python benchmarks/own_cells.py --seconds 60 --cells mgu cfc --compiled --jax python --json rows.json
 """
 
 import argparse
+import json
+import os
+import platform
 import statistics
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +30,72 @@ SIZES = (
 )  # fmt: skip
 LARGE = 4e9  # multiply-adds of a pass: beyond it a candidate takes seconds
 
-Run = Callable[[], None]
+Run = Callable[[], float | None]  # the seconds, where the candidate measures itself
+
+JAX_STEPS = {
+    "mgu": "f = sig(wx[:, 0] + rh[:, 0]); h = (1 - f) * s[0] + f * jnp.tanh(wx[:, 1] + f * rh[:, 1]); s = (h,)",
+    "ugrnn": "g, c = sig(wx[:, 0] + rh[:, 0]), jnp.tanh(wx[:, 1] + rh[:, 1]); s = (g * s[0] + (1 - g) * c,)",
+    "coupled-lstm": "a = wx + rh; f = sig(a[:, 0]); c = f * s[1] + (1 - f) * jnp.tanh(a[:, 1]); s = (sig(a[:, 2]) * jnp.tanh(c), c)",
+    "cfc": "a = wx + rh; t = sig(a[:, 2]); s = ((1 - t) * jnp.tanh(a[:, 0]) + t * jnp.tanh(a[:, 1]),)",
+    "ctrnn": "a = sig(v[0]); s = ((1 - a) * s[0] + a * jnp.tanh(wx[:, 0] + rh[:, 0]),)",
+    "indrnn": "s = (jax.nn.relu(wx[:, 0] + v[0] * s[0]),)",
+    "mingru": "z = sig(wx[:, 0]); s = ((1 - z) * s[0] + z * wx[:, 1],)",
+    "minlstm": "f, i = sig(wx[:, 0]), sig(wx[:, 1]); s = ((f * s[0] + i * wx[:, 2]) / (f + i),)",
+    "elstm": "f = sig(wx[:, 0] + v[0] * s[1]); c = f * s[1] + (1 - f) * jnp.tanh(wx[:, 1] + v[1] * s[1]); "
+    "s = (sig(wx[:, 2] + v[2] * c) * c, c)",
+}
+JAX = """
+import sys, time, jax, jax.numpy as jnp, numpy as np
+a, S, sig = np.load(sys.argv[1]), int(sys.argv[2]), jax.nn.sigmoid
+xs, dhs, p = a["xs"], a["dhs"], tuple(a[k] for k in ("W", "R", "b_ih", "b_hh", "v"))
+def run(xs, p):
+    W, R, b_ih, b_hh, v = p
+    wxs = jnp.einsum("tbi,ghi->tbgh", xs, W) + b_ih
+    def step(s, wx):
+        rh = jnp.einsum("bk,ghk->bgh", s[0], R) + b_hh
+        STEP
+        return s, s[0]
+    zero = jnp.zeros(dhs.shape[1:], jnp.float32)
+    return jax.lax.scan(step, (zero,) * S, wxs)[1]
+both = jax.jit(jax.grad(lambda xs, p: (run(xs, p) * dhs).sum(), (0, 1)))
+xs, p = jax.device_put(xs), jax.device_put(p)
+jax.block_until_ready(both(xs, p))
+for _ in sys.stdin:
+    start = time.perf_counter()
+    jax.block_until_ready(both(xs, p))
+    print(time.perf_counter() - start, flush=True)
+"""
+
+
+class Jax:
+    """jit(grad(scan)) in a process bound to one core."""
+
+    def __init__(self, python: str, name: str, cell: AbstractCell, xs: Tensor, parameters: Parameters, dhs: Tensor) -> None:
+        import numpy as np
+
+        self.folder = tempfile.TemporaryDirectory()
+        file = Path(self.folder.name) / "arrays.npz"
+        vectors = torch.stack(own(cell)) if own(cell) else torch.zeros(0, dhs.shape[2])
+        arrays = {"xs": xs, "dhs": dhs, "v": vectors} | parameters._asdict()
+        np.savez(file, **{key: value.detach().numpy() for key, value in arrays.items()})
+        core = {min(os.sched_getaffinity(0))}
+        self.process = subprocess.Popen(
+            [python, "-W", "ignore", "-c", JAX.replace("STEP", JAX_STEPS[name]), str(file), str(cell.states)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            preexec_fn=lambda: os.sched_setaffinity(0, core),
+        )  # fmt: skip
+
+    def run(self) -> float:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
 
 
 def built_in(gates: int) -> AbstractCell:
@@ -33,20 +105,25 @@ def built_in(gates: int) -> AbstractCell:
 
 def weights(cell: AbstractCell, I: int, H: int) -> Parameters:
     """Weights that want gradients."""
-    G = cell.gates
-    drawn = torch.randn(G, H, I) * I**-0.5, torch.randn(G, H, H) * 0.7 * H**-0.5, torch.zeros(G, H), torch.zeros(G, H)
+    G, rows = cell.gates, cell.rh_gates
+    drawn = torch.randn(G, H, I) * I**-0.5, torch.randn(rows, H, H) * 0.7 * H**-0.5, torch.zeros(G, H), torch.zeros(rows, H)
     return Parameters(*(w.requires_grad_() for w in drawn))
 
 
 def by_kernel(cell: AbstractCell, xs: Tensor, parameters: Parameters, dhs: Tensor) -> Run:
     """The package."""
     state = tuple(xs.new_zeros(xs.shape[1], dhs.shape[2]) for _ in range(cell.states))
-    leaves = [xs, *parameters, *own(cell)]
+    leaves = leaves_of(cell, xs, parameters)
 
     def run() -> None:
         torch.autograd.grad(recurrence(cell, xs, state, parameters)[0], leaves, dhs)
 
     return run
+
+
+def leaves_of(cell: AbstractCell, xs: Tensor, parameters: Parameters) -> list[Tensor]:
+    """What wants gradients; R only where there is one."""
+    return [xs, *(p for p in parameters if p is not None and p.numel()), *own(cell)]
 
 
 def own(cell: AbstractCell) -> list[Tensor]:
@@ -56,15 +133,19 @@ def own(cell: AbstractCell) -> list[Tensor]:
 
 def by_hand(cell: AbstractCell, xs: Tensor, parameters: Parameters, dhs: Tensor, *, compiled: bool = False) -> Run:
     """A careful loop: one product for all inputs, flat weights, the step's own operations."""
-    G, H = cell.gates, dhs.shape[2]
+    G, rows, early, H = cell.gates, cell.rh_gates, cell.rh_gates - cell.late_gates, dhs.shape[2]
     state = tuple(xs.new_zeros(xs.shape[1], H) for _ in range(cell.states))
-    leaves = [xs, *parameters, *own(cell)]
+    leaves = leaves_of(cell, xs, parameters)
 
     def loop(xs: Tensor, W: Tensor, R: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
         wxs = nn.functional.linear(xs, W.flatten(0, 1), b_ih.flatten()).unflatten(2, (G, H))
         flat, bias, s, hs = R.flatten(0, 1), b_hh.flatten(), state, []
+        first, last, b_first, b_last = flat[: early * H], flat[early * H :], bias[: early * H], bias[early * H :]
         for wx in wxs.unbind(0):
-            s = cell.step(wx, nn.functional.linear(s[0], flat, bias).unflatten(1, (G, H)), s)
+            rh = wx[:, :0] if rows == 0 else nn.functional.linear(s[0], first, b_first).unflatten(1, (early, H))
+            if early < rows:
+                rh = torch.cat((rh, nn.functional.linear(cell.between(wx, rh, s), last, b_last).unflatten(1, (rows - early, H))), 1)
+            s = cell.step(wx, rh, s)
             hs.append(s[0])
         return torch.stack(hs)
 
@@ -88,13 +169,13 @@ def measure(runs: dict[str, Run], seconds: float) -> dict[str, float]:
             order.reverse()
         for name, run in order:
             start = time.perf_counter()
-            run()
-            times[name].append(1e3 * (time.perf_counter() - start))
+            by_itself = run()
+            times[name].append(1e3 * (time.perf_counter() - start if by_itself is None else by_itself))
     return {name: statistics.median(each) for name, each in times.items()}
 
 
-def candidates(cell: AbstractCell, sizes: tuple[int, ...], compiled: bool) -> dict[str, Run]:
-    """What is timed at one size."""
+def candidates(name: str, cell: AbstractCell, sizes: tuple[int, ...], chosen: argparse.Namespace) -> tuple[dict[str, Run], Jax | None]:
+    """What is timed at one size, and the process to close after it."""
     T, B, I, H = sizes
     xs, dhs = torch.randn(T, B, I, requires_grad=True), torch.randn(T, B, H)
     parameters, peer = weights(cell, I, H), built_in(cell.gates)
@@ -103,7 +184,9 @@ def candidates(cell: AbstractCell, sizes: tuple[int, ...], compiled: bool) -> di
         "built in": by_kernel(peer, xs, weights(peer, I, H), dhs),
         "by hand": by_hand(cell, xs, parameters, dhs),
     }
-    return runs | ({"compiled": by_hand(cell, xs, parameters, dhs, compiled=True)} if compiled else {})
+    runs |= {"compiled": by_hand(cell, xs, parameters, dhs, compiled=True)} if chosen.compiled else {}
+    jax = Jax(chosen.jax, name, cell, xs, parameters, dhs) if chosen.jax and name in JAX_STEPS else None
+    return runs | ({} if jax is None else {"JAX": jax.run}), jax
 
 
 def main() -> None:
@@ -111,6 +194,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="for all of it, about")
     parser.add_argument("--cells", nargs="*", default=list(zoo.NAMES))
     parser.add_argument("--compiled", action="store_true", help="also the loop under torch.compile, which takes minutes to compile")
+    parser.add_argument("--jax", metavar="PYTHON", help="also JAX, by a Python that has it")
+    parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--large", action="store_true", help="also the sizes at which a loop by hand takes seconds")
     chosen = parser.parse_args()
     torch.manual_seed(0)
@@ -119,13 +204,18 @@ def main() -> None:
     sizes = [s for s in SIZES if chosen.large or 6 * s[0] * s[1] * s[3] * (s[2] + s[3]) < LARGE]
     each = chosen.seconds / (len(sizes) * len(chosen.cells))
     against: dict[str, list[float]] = {}
+    rows: list[dict[str, object]] = []
     for name in chosen.cells:
         for T, B, I, H in sizes:
             kind = zoo.NAMES[name]
             cell = kind(H) if issubclass(kind, nn.Module) else kind()
             if (why := serves(cell)) != "fast":
                 print(f"{name}: {why}")
-            ms = measure(candidates(cell, (T, B, I, H), chosen.compiled), each)
+            runs, jax = candidates(name, cell, (T, B, I, H), chosen)
+            ms = measure(runs, each)
+            if jax is not None:
+                jax.close()
+            rows.append({"cell": name, "T,B,I,H": [T, B, I, H], "ms": ms})
             ratios = {peer: took / ms["own"] for peer, took in ms.items() if peer != "own"}
             for peer, ratio in ratios.items():
                 against.setdefault(peer, []).append(ratio)
@@ -133,6 +223,9 @@ def main() -> None:
             print(f"{name:14} {T},{B},{I},{H}: {ms['own']:.3f} ms; times as long: {shown}", flush=True)
     for peer, ratios in against.items():
         print(f"{peer}: worst {min(ratios):.2f}, geometric mean {statistics.geometric_mean(ratios):.2f}, best {max(ratios):.2f}")
+    if chosen.json:
+        about = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": 1}
+        chosen.json.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

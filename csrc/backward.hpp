@@ -21,14 +21,14 @@ struct BackwardWeights {
   int rh_gate[max_gates], wx_gate[max_gates];  // the gate whose gradient lives in each slot of a half
 
   BackwardWeights(const Shape<T, Arch>& n, Workspace& w) {
-    R = w.take<T>(n.backward_panels() * n.backward_width() * n.gate_units());
+    R = w.take<T>(n.has_R ? n.backward_panels() * n.backward_width() * n.gate_units() : 0);
     W = w.take<T>(n.dx_panels() * n.dx_width() * n.gate_units());
     for (int g = 0; g < n.gates; ++g) rh_gate[n.rh_slot[g]] = g, wx_gate[n.wx_slot[g] - (n.slots - n.gates)] = g;
   }
   void pack(const BackwardCall<T>& c, const Shape<T, Arch>& n, int part, int parts) const {
     if (n.few) return;
     const Span of_R = part_of(n.backward_panels(), part, parts), of_W = part_of(n.dx_panels(), part, parts);
-    if (n.T_ > 1 || reaches_start(c)) pack_inputs<T, Arch>(recurrent_weights(c), rh_gate, n.nv_backward, of_R, R);
+    if (n.has_R && (n.T_ > 1 || reaches_start(c))) pack_inputs<T, Arch>(recurrent_weights(c), rh_gate, n.nv_backward, of_R, R);
     if (c.dxs) pack_inputs<T, Arch>(input_weights(c), wx_gate, n.nv_dx, of_W, W);
   }
 };
@@ -75,7 +75,7 @@ template <class T>
 struct BackwardTile {
   Index ub, r0;
   int rows;
-  const T* product;    // (rows, NV, W) Rᵀ d(rh) of the step after
+  const T* product;    // (rows, NV, W) Rᵀ d(rh) of the step after; null: zeros, where the cell has no R
 };
 
 // One member on its way back.
@@ -126,7 +126,7 @@ struct BackwardTraversal {
 
   // Rᵀ d(rh) of the step after, for `rows` rows from r and one panel.
   THROUGHTIME_INLINE void recurrent_product(const BackwardStep<T>& at, Index p, Index r, int rows, T* out) const {
-    if (n.few && at.after >= 0) {
+    if (n.few && n.has_R && at.after >= 0) {
       for (Index j = 0; j < rows; ++j)
         gradients_times_weights<T, Arch>(recurrent_weights(call), weights.rh_gate, n.nv_backward, p * n.backward_width(),
                                          {s.d_next + (r + j) * W, n.tile_stride()}, out + j * n.backward_width());
@@ -134,7 +134,7 @@ struct BackwardTraversal {
     }
     const auto product = n.B == 1 && at.step % 2 ? tiles.row_backward : tiles.times_panel[rows];
     const Index K = n.gate_units();
-    product(at.after >= 0 ? K : 0, {s.d_next + r * W, n.tile_stride()}, weights.R + p * K * n.backward_width(), nullptr, out);
+    product(n.has_R && at.after >= 0 ? K : 0, {s.d_next + r * W, n.tile_stride()}, weights.R + p * K * n.backward_width(), nullptr, out);
   }
 
   // The squares of row r's adjoint in one block of units, added to `squares`. `product` is its Rᵀ d(rh).
@@ -192,6 +192,7 @@ struct BackwardTraversal {
     }
     alignas(64) T out[most_vectors * W];
     each_panel(share.of(n.backward_panels()), at.step, [&](Index p) {
+      if (!n.has_R) return tile(*this, at, {p * n.nv_backward, 0, static_cast<int>(touched), nullptr});
       each_tile(touched, tiles.most, [&](Index r, int rows) {
         const T* product = s.adjoint + (p * n.R + r) * n.backward_width();
         if (!clipped) {
@@ -362,7 +363,7 @@ struct BackwardWalk {
       gates_again(chunk);
     }
     share.pack_inputs(chunk, way.s.x);
-    way.pack_h_prev(chunk);
+    if (pass.n.reads_h_prev) way.pack_h_prev(chunk);
     share.meet();
     way.walk(chunk);
     if (call.dxs) way.input_gradients(chunk);

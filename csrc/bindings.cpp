@@ -256,8 +256,10 @@ std::vector<std::int64_t> check_layer(Layer<T>& c, const LayerArguments& a) {
   const auto [T_, B, I, H] = c.n;
   const Index G = c.kernel->gates;
   if (const Index P = c.kernel->parameters) c.parameters = required<T>(a.parameters, "parameters", {{P, H}, "(P, H)"});
-  c.R = required<T>(a.R, "R", {{G, H, H}, "(G, H, H)"});
-  c.b_hh = input<T>(a.b_hh, "b_hh", {{G, H}, "(G, H)"});
+  if (c.kernel->has_R) {
+    c.R = required<T>(a.R, "R", {{G, H, H}, "(G, H, H)"});
+    c.b_hh = input<T>(a.b_hh, "b_hh", {{G, H}, "(G, H)"});
+  }
   if (a.state.is_none()) raise_type("state is None; expected a tuple of S arrays (B, H).");
   read_states(a.state, {"state, a tuple of S arrays", {"state[0]", "state[1]", "state[2]", "state[3]"}}, c, required<T>, c.state);
   read_states(a.restart, {"restart, a tuple of S arrays or None", {"restart[0]", "restart[1]", "restart[2]", "restart[3]"}}, c, input<T>, c.restart);
@@ -310,8 +312,10 @@ template <class T>
 void weight_gradients(BackwardCall<T>& c, const BackwardArguments& a) {
   const auto [T_, B, I, H] = c.n;
   const Index G = c.kernel->gates;
-  c.dR = required_output<T>(a.dR, "dR", {{G, H, H}, "(G, H, H)"});
-  c.db_hh = output<T>(a.db_hh, "db_hh", {{G, H}, "(G, H)"});
+  if (c.kernel->has_R) {
+    c.dR = required_output<T>(a.dR, "dR", {{G, H, H}, "(G, H, H)"});
+    c.db_hh = output<T>(a.db_hh, "db_hh", {{G, H}, "(G, H)"});
+  }
   if (const Index L = c.kernel->learned) c.dparameters = required_output<T>(a.dparameters, "dparameters", {{L, H}, "(L, H)"});
   if (c.wx) {
     c.dwx = output<T>(a.dxs, "dxs", {{T_, B, G, H}, "(T, B, G, H)"});

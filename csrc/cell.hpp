@@ -8,6 +8,7 @@
 //   wx_slot(g), rh_slot(g)   the slot of the gradient of each half: see slots_fit
 //   direct_h       whether h' depends on h other than through rh, so that ds_prev[0] of backward is not zero
 //   needs_h_prev, needs_h    whether backward reads h before, and after, the step
+//   has_R          false: R multiplies nothing, rh is not read and d_rh not written; a cell with R may leave it away
 //   parameters, learned      vectors (H) of the cell's own, and how many of them, the first, have gradients; a cell without any may
 //                            leave both away, and gets no `p` and `d_p`
 #pragma once
@@ -28,8 +29,14 @@ consteval bool is_range(int gates, int first, Slot slot) {
 
 // The slots of the rh halves are 0 … G−1, those of the wx halves slots−G … slots−1, each in any order.
 template <class Cell>
+consteval bool has_R() {
+  if constexpr (requires { Cell::has_R; }) return Cell::has_R;
+  return true;
+}
+
+template <class Cell>
 consteval bool slots_fit() {
-  return is_range(Cell::gates, 0, [](int g) { return Cell::rh_slot(g); }) &&
+  return (!has_R<Cell>() || is_range(Cell::gates, 0, [](int g) { return Cell::rh_slot(g); })) &&
          is_range(Cell::gates, Cell::slots - Cell::gates, [](int g) { return Cell::wx_slot(g); });
 }
 
@@ -73,7 +80,7 @@ concept CellOf = requires {
 template <class Cell>
 consteval Form form_of() {
   static_assert(slots_fit<Cell>(), "the gradients of each half must fill one range of slots: rh 0 … G-1, wx slots-G … slots-1");
-  Form f{Cell::gates, Cell::states, Cell::residuals, Cell::slots, {}, {}, parameters_of<Cell>(), learned_of<Cell>()};
+  Form f{Cell::gates, Cell::states, Cell::residuals, Cell::slots, {}, {}, parameters_of<Cell>(), learned_of<Cell>(), Cell::needs_h_prev || has_R<Cell>(), has_R<Cell>()};
   for (int g = 0; g < Cell::gates; ++g) f.wx_slot[g] = Cell::wx_slot(g), f.rh_slot[g] = Cell::rh_slot(g);
   return f;
 }

@@ -14,6 +14,7 @@ struct CellTiles {
   using V = Vec<T, Arch>;
   using Back = BackwardTraversal<T, Arch>;
   static constexpr int W = V::width, G = Cell::gates, S = Cell::states, C = Cell::residuals, slots = Cell::slots;
+  static constexpr bool R = has_R<Cell>();
   static constexpr int P = parameters_of<Cell>(), L = learned_of<Cell>();
 
   THROUGHTIME_INLINE static void load_parameters(const Share<T, Arch>& share, Index ub, V* p) {
@@ -32,7 +33,10 @@ struct CellTiles {
         for (int k = 0; k < S; ++k) s_prev[k] = s_next[k] = V::load(f.s.s_prev + k * state + place);
         if (live) {
           const int column = (i * nv + v) * G * W;
-          for (int g = 0; g < G; ++g) wx[g] = V::load(tile.wx + column + g * W), rh[g] = V::load(tile.rh + column + g * W);
+          for (int g = 0; g < G; ++g) {
+            wx[g] = V::load(tile.wx + column + g * W);
+            if constexpr (R) rh[g] = V::load(tile.rh + column + g * W);
+          }
           if constexpr (P > 0) {
             V p[P];
             load_parameters(f.share, ub, p);
@@ -63,7 +67,7 @@ struct CellTiles {
     if (b.is_cut(at, r)) hand_to_restart(b, ub, r, ds);
     if (!b.is_frozen(at, r)) return false;
     for (int k = 0; k < S; ++k) ds[k].store(b.s.carry + n.in_tile(k, ub) + r * W);
-    for (int g = 0; g < G; ++g) V::zero().store(b.s.d_now + n.in_tile(g, ub) + r * W);
+    for (int g = 0; R && g < G; ++g) V::zero().store(b.s.d_now + n.in_tile(g, ub) + r * W);
     if (r < at.live)
       for (int g = 0; g < slots + L; ++g) V::zero().store(b.s.D + n.in_chunk(g, ub) + (at.base + r) * W);
     return true;
@@ -96,7 +100,8 @@ struct CellTiles {
     } else {
       Cell::backward(residuals, h_prev, h, ds, d_wx, d_rh, ds_prev);
     }
-    for (int g = 0; g < G; ++g) {
+    for (int g = 0; !R && g < G; ++g) d_wx[g].store(b.s.D + n.in_chunk(Cell::wx_slot(g), ub) + chunk_row);
+    for (int g = 0; R && g < G; ++g) {
       d_rh[g].store(b.s.d_now + n.in_tile(Cell::rh_slot(g), ub) + r * W);
       d_rh[g].store(b.s.D + n.in_chunk(Cell::rh_slot(g), ub) + chunk_row);
       if (Cell::wx_slot(g) != Cell::rh_slot(g)) d_wx[g].store(b.s.D + n.in_chunk(Cell::wx_slot(g), ub) + chunk_row);
@@ -116,7 +121,7 @@ struct CellTiles {
         T* const carry = b.s.carry + n.in_tile(0, ub) + r * W;
         const Index state = n.in_tile(1, 0);
         V ds[S];
-        ds[0] = V::load(tile.product + (i * nv + v) * W);
+        if constexpr (R) ds[0] = V::load(tile.product + (i * nv + v) * W); else ds[0] = V::zero();
         if (carried) ds[0] += V::load(carry);
         for (int k = 1; k < S; ++k) ds[k] = V::load(carry + k * state);
         if (at.ahead) prefetch_next(b, at, ub, r);

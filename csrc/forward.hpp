@@ -13,17 +13,17 @@ struct ForwardWeights {
   ForwardWeights(const Shape<T, Arch>& n, Workspace& w) {
     const Index width = n.forward_panels() * n.forward_width();
     W = w.take<T>(width * n.I);
-    R = w.take<T>(width * n.H);
+    R = w.take<T>(n.has_R ? width * n.H : 0);
     b_ih = w.take<T>(width);
     b_hh = w.take<T>(width);
   }
   void pack(const Layer<T>& c, const Shape<T, Arch>& n, int part, int parts) const {
     const Span panels = part_of(n.forward_panels(), part, parts);
     if (c.W && !n.few) pack_units<T, Arch>(input_weights(c), n.nv_forward, panels, W);
-    if (!n.few && !n.from_zeros) pack_units<T, Arch>(recurrent_weights(c), n.nv_forward, panels, R);
+    if (n.has_R && !n.few && !n.from_zeros) pack_units<T, Arch>(recurrent_weights(c), n.nv_forward, panels, R);
     if (part > 0) return;
     pack_bias<T, Arch>(bias(c, c.b_ih), n.nv_forward, b_ih);
-    pack_bias<T, Arch>(bias(c, c.b_hh), n.nv_forward, b_hh);
+    if (n.has_R) pack_bias<T, Arch>(bias(c, c.b_hh), n.nv_forward, b_hh);
   }
 };
 
@@ -126,6 +126,7 @@ struct ForwardTraversal {
     const Index K = n.from_zeros ? 0 : n.H;
     alignas(64) T rh[most_vectors * W];
     each_panel(share.of(n.forward_panels()), at.step, [&](Index p) {
+      if (!n.has_R) return tile(*this, at, {p * n.nv_forward, 0, static_cast<int>(live), wx + p * n.rows * width, nullptr});
       each_tile(live, tiles.most, [&](Index r, int rows) {
         if (n.few && !n.from_zeros) few_rows(recurrent_weights(share.call), p, {s.s_prev + r * W, n.tile_stride()}, rows, weights.b_hh, rh);
         else (rows == 1 ? one_row : tiles.times_panel[rows])(K, {s.s_prev + r * W, n.tile_stride()}, weights.R + p * n.H * width,

@@ -20,6 +20,8 @@ struct Form {
   int gates, states, residuals, slots;
   int wx_slot[max_gates], rh_slot[max_gates];
   int parameters, learned;  // vectors (H) of the cell's own; the first `learned` of them have gradients
+  bool reads_h_prev;        // whether backward needs h before the step, for the cell or for dR
+  bool has_R;               // false: no gate has a half rh; R and b_hh are null, and every unit goes its own way
 };
 
 struct Sizes { Index T, B, I, H; };
@@ -51,7 +53,7 @@ struct Layer {
   const T* wx;                  // (T, B, G, H): W x + b_ih already made, in place of xs, W and b_ih, which are null, and I 0; or null
   const T* state[max_states];   // (B, H) each, or null for zeros: the state before the first step
   const T* W;                   // (G, H, I), or null
-  const T* R;                   // (G, H, H)
+  const T* R;                   // (G, H, H), or null where the cell has no R
   const T* b_ih;                // (G, H) or null
   const T* b_hh;                // (G, H) or null
   const T* parameters;          // (P, H): the cell's own vectors; null where it has none
@@ -82,7 +84,7 @@ struct BackwardCall : Layer<T> {
   T* dxs;                       // (T, B, I) out, or null: not wanted
   T* dwx;                       // (T, B, G, H) out where wx is given, or null: not wanted
   T* dW;                        // (G, H, I) out, or null where W is
-  T* dR;                        // (G, H, H) out
+  T* dR;                        // (G, H, H) out, or null where R is
   T* db_ih;                     // (G, H) out, or null
   T* db_hh;                     // (G, H) out, or null
   T* dparameters;               // (L, H) out: of the cell's learned vectors; null where it has none

@@ -15,8 +15,8 @@ struct Sums {
 
   static Sums scratch(const BackwardCall<T>& c, Workspace& w) {
     const auto take = [&](Index count) { return w.take<T>(c.kernel->gates * c.n.H * count); };
-    T *dW = take(c.n.I), *dR = take(c.n.H), *db_ih = take(1), *db_hh = take(1), *dp = w.take<T>(c.kernel->learned * c.n.H);
-    return {dW, dR, c.db_ih ? db_ih : nullptr, c.db_hh ? db_hh : nullptr, c.dparameters ? dp : nullptr};
+    T *dW = take(c.n.I), *dR = take(c.kernel->has_R ? c.n.H : 0), *db_ih = take(1), *db_hh = take(1), *dp = w.take<T>(c.kernel->learned * c.n.H);
+    return {dW, c.dR ? dR : nullptr, c.db_ih ? db_ih : nullptr, c.db_hh ? db_hh : nullptr, c.dparameters ? dp : nullptr};
   }
 };
 
@@ -34,7 +34,7 @@ template <class T, class Arch>
 void add_group(const BackwardCall<T>& c, const Sums<T>& from) {
   const Index units = c.kernel->gates * c.n.H;
   add_array<T, Arch>(from.dW, units * c.n.I, c.dW);
-  add_array<T, Arch>(from.dR, units * c.n.H, c.dR);
+  if (c.dR) add_array<T, Arch>(from.dR, units * c.n.H, c.dR);
   if (c.db_ih) add_array<T, Arch>(from.db_ih, units, c.db_ih);
   if (c.db_hh) add_array<T, Arch>(from.db_hh, units, c.db_hh);
   if (c.dparameters) add_array<T, Arch>(from.dparameters, c.kernel->learned * c.n.H, c.dparameters);
@@ -46,7 +46,7 @@ struct Half {
   const int* slot;   // (G) where each gate's gradient lives in D
   const T* X;        // blocked, chunk rows of `cols` columns: what the weights were multiplied by; null: zeros, once
   Index cols;
-  T *dW, *db;        // (G, H, cols); (G, H) or null
+  T *dW, *db;        // (G, H, cols) or null where there are no weights; (G, H) or null
 };
 
 // One member's share of the units.
@@ -73,6 +73,7 @@ struct WeightGradients {
  private:
   // dW[g][u][c] (+)= Σ_rows D[slot[g]][row][u] · X[row][c].
   void add_matrix(const Half<T>& half, Index rows) const {
+    if (!half.dW) return;
     if (!half.X) return set_zeros(half);
     const Index blocks = ceil_div(half.cols, W);
     for (Index block = 0; block < blocks;) {

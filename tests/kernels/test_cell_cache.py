@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from _problems import arrays, assert_close, by_kernels, by_plain, problem, rounding
+from torch import nn
 
 import throughtime as tt
 from throughtime.cells import AbstractCell
 from throughtime.kernels import generated, serves
 from throughtime.kernels.generated import _cache, _compiler, _own
+from throughtime.kernels.generated._identity import identity
 
 if generated.compiler_about().startswith("there is no"):
     pytest.skip(generated.compiler_about(), allow_module_level=True)
@@ -218,3 +220,67 @@ def test_two_processes_at_once(fresh):
     assert [p.suffix for p in fresh.iterdir()] == [".cell"]
     p = problem(Squared(), (4, 3, 5, 7))
     assert_close(arrays(*by_kernels(p)), arrays(*by_plain(p)), rounding((4, 3, 5, 7)))
+
+
+# The trace of an earlier process.
+
+RATE = 0.5
+
+
+def made_of(step) -> AbstractCell:
+    return type("Given", (AbstractCell,), {"gates": 1, "states": 1, "step": step})()
+
+
+def helper(a):
+    return torch.tanh(a) * RATE
+
+
+def test_a_trace_is_used_again_only_where_nothing_has_changed(monkeypatch):
+    def cell(factor: float = 0.5) -> AbstractCell:
+        return made_of(lambda self, wx, rh, state: (factor * helper(wx + rh)[:, 0],))
+
+    first = identity(cell())
+    assert first is not None
+    assert first == identity(cell())
+    assert first != identity(cell(0.25))  # a closure
+    assert first != identity(made_of(lambda self, wx, rh, state: (0.5 * helper(wx - rh)[:, 0],)))  # other code
+    monkeypatch.setitem(globals(), "RATE", 0.75)  # a global of a function that the step calls
+    assert first != identity(cell())
+    assert identity(Squared()) != identity(Squared(0.25))  # a field
+    monkeypatch.setitem(globals(), "RATE", object())  # whose changes nobody can see
+    assert identity(cell()) is None
+
+
+def test_learned_and_fixed_vectors_are_other_cells():
+    class Scaled(AbstractCell, nn.Module):
+        gates = states = 1
+
+        def __init__(self, start: float) -> None:
+            super().__init__()
+            self.rho = nn.Parameter(torch.full((3,), start))
+
+        def step(self, wx, rh, state):
+            return (self.rho * (wx + rh)[:, 0],)
+
+    cell = Scaled(1.0)
+    learned = identity(cell)
+    assert learned is not None
+    assert learned == identity(Scaled(2.0))  # the numbers are given to the kernel at each call
+    cell.rho.requires_grad_(False)
+    assert identity(cell) not in (None, learned)
+    cell.register_forward_hook(lambda *_: None)
+    assert identity(cell) is None
+
+
+def test_a_new_process_does_not_trace_again(fresh, monkeypatch):
+    source = _own._source(Squared())
+    (kept,) = fresh.iterdir()
+    assert kept.suffix == ".step"
+    monkeypatch.setattr(_own, "read", lambda cell: pytest.fail("traced"))
+    assert _own._source(Squared()) == source
+    monkeypatch.undo()
+    monkeypatch.setenv("THROUGHTIME_CACHE", str(fresh))
+    kept.write_bytes(kept.read_bytes().replace(b"tanh", b"sinh"))
+    assert _own._source(Squared()) == source  # a damaged file is not believed
+    assert _cache.clear_cache() == 0
+    assert not any(fresh.iterdir())

@@ -13,6 +13,15 @@ from throughtime.cells import AbstractCell
 from throughtime.kernels import _fast, _plain
 from throughtime.kernels._types import Gradients, Parameters, Run, Traversal
 
+WALKS = [
+    {},
+    {"arrives": "last", "bias": False},
+    {"lengths": True, "reverse": True, "clip": 0.3},
+    {"reset": True, "lengths": True, "clip": 0.5},
+    {"reset": True, "restart": False, "reverse": True},
+]
+"""Options of ``problem`` that meet every way through time."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -62,7 +71,7 @@ def problem(
 ) -> Problem:
     """A random problem of ``sizes`` (T, B, I, H); the weights are small enough that no gate saturates."""
     T, B, I, H = sizes
-    G, S = cell.gates, cell.states
+    G, rows, S = cell.gates, cell.rh_gates, cell.states
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int, scale: float = 1.0) -> Tensor:
@@ -76,9 +85,9 @@ def problem(
         tuple(normal(B, H) for _ in range(S)),
         Parameters(
             normal(G, H, I, scale=0.5 * I**-0.5),
-            normal(G, H, H, scale=0.7 * H**-0.5),
+            normal(rows, H, H, scale=0.7 * H**-0.5),
             normal(G, H, scale=0.3) if bias else None,
-            normal(G, H, scale=0.3) if bias else None,
+            normal(rows, H, scale=0.3) if bias else None,
         ),
         Traversal(
             ends if lengths else None,

@@ -14,6 +14,7 @@ from ._activations import (
 from ._derivative import StepDerivative as StepDerivative
 from ._pullback import AbstractPullback as AbstractPullback
 from ._base import AbstractCell as AbstractCell, Gate as Gate, derivative as derivative
+from ._constraints import Dale as Dale, Masked as Masked
 from ._elman import Elman as Elman
 from ._gru import GRU as GRU
 from ._leaky import Leaky as Leaky

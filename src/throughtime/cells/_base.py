@@ -1,15 +1,16 @@
 """The interface of a cell: one time step of elementwise mathematics, forward and backward.
 
-B batch · G gates · H hidden · S states.
+B batch · G gates · E gates that have a half rh (G but for special structures of R) · H hidden · S states.
 """
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from .._shapes import State
 from .._torch_private import functorch_is_active
@@ -49,6 +50,10 @@ class AbstractCell(abc.ABC):
     members describe the cell: ``gradient_flow`` reports how open and how saturated its ``named_gates`` are, and ``nn.ForgetBias``
     and ``nn.Chrono`` set the bias of its ``memory_gate``.
 
+    R has one row of blocks for each gate, unless the cell says otherwise by ``recurrent_gates``: 0 of them leave R out, and each unit
+    then depends on its own past alone. The last ``late_gates`` of them multiply not h but ``between(...)``, which the other gates decide,
+    such as r ⊙ h. What restricts the entries of R, such as a mask or a sign, is ``constraint``.
+
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True)
     ... class Minimal(AbstractCell):  # h' = (1 − f) tanh(wx_n + rh_n) + f h,  f = σ(wx_f)
@@ -71,55 +76,81 @@ class AbstractCell(abc.ABC):
     input_gate: ClassVar[int | None] = None  # the gate that scales what enters the memory, if it is not the memory gate itself
     elementwise: bool = False  # True: unit j of the new state depends on unit j of wx, rh and state alone; derivatives are then cheaper
     adds_halves: ClassVar[bool] = False  # True: the step depends on wx + rh alone, so that dL/dwx = dL/drh
+    recurrent_gates: ClassVar[int | None] = None  # rows of R per hidden unit; None: gates; 0: there is no R, and rh is empty
+    late_gates: ClassVar[int] = 0  # of the recurrent gates the last ones, whose R multiplies ``between``
+
+    @property
+    def rh_gates(self) -> int:
+        """How many gates have a half rh: the rows of R per hidden unit."""
+        return self.gates if self.recurrent_gates is None else self.recurrent_gates
 
     @property
     def named_gates(self) -> tuple[Gate, ...]:
         """The G gates, in the order of the weights' rows."""
         return tuple(Gate(str(g)) for g in range(self.gates))
 
-    def gate_values(self, wx: Float[Tensor, "N G H"], rh: Float[Tensor, "N G H"]) -> tuple[Float[Tensor, "N H"], ...]:
+    def gate_values(self, wx: Float[Tensor, "N G H"], rh: Float[Tensor, "N E H"]) -> tuple[Float[Tensor, "N H"], ...]:
         """Each gate's value, in the order of ``named_gates``; empty unless the cell defines it."""
         return ()
 
     @abc.abstractmethod
-    def step(self, wx: Float[Tensor, "B G H"], rh: Float[Tensor, "B G H"], state: State) -> State:
+    def step(self, wx: Float[Tensor, "B G H"], rh: Float[Tensor, "B E H"], state: State) -> State:
         """The state after one step, S tensors (B, H), from the state before it."""
+
+    def between(self, wx: Float[Tensor, "B G H"], rh: Float[Tensor, "B E H"], state: State) -> Float[Tensor, "B H"]:
+        """What R multiplies for the ``late_gates``, from the E = ``rh_gates`` − ``late_gates`` halves rh that come before them."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has late_gates = {self.late_gates} and no `between` that says what they multiply."
+        )
+
+    def constraint(self, hidden_size: int) -> nn.Module | None:
+        """A function of R as it is stored, (rows · H, H), that gives R as it is used; None: R is free. ``nn.Recurrence`` registers it."""
+        return None
 
     def step_vjp(
         self,
         wx: Float[Tensor, "B G H"],
-        rh: Float[Tensor, "B G H"],
+        rh: Float[Tensor, "B E H"],
         state: State,
         state_next: State,
         dstate: State,
-    ) -> tuple[Float[Tensor, "B G H"], Float[Tensor, "B G H"], State]:
+    ) -> tuple[Float[Tensor, "B G H"], Float[Tensor, "B E H"], State]:
         """The gradients of ``wx``, ``rh`` and the elementwise part of ``state``, given those of ``state_next``.
 
         The path of dL/dh_prev through ``R`` is not included: the time loop adds ``Rᵀ drh``.
         """
-        given = (wx, rh, *state)
-        if functorch_is_active() or (torch.is_grad_enabled() and any(x.requires_grad for x in (*given, *dstate))):
-            dwx, drh, dprev = torch.func.vjp(self.step, wx, rh, state)[1](dstate)
-            return dwx, drh, dprev
-        with torch.enable_grad():  # a third of the time of torch.func's
-            leaves = [x.detach().requires_grad_() for x in given]
-            after = self.step(leaves[0], leaves[1], tuple(leaves[2:]))
-            graded = [(s, d) for s, d in zip(after, dstate, strict=True) if s.requires_grad]
-            found = torch.autograd.grad([s for s, _ in graded], leaves, [d for _, d in graded], materialize_grads=True, allow_unused=True)
-        return found[0], found[1], found[2:]
+        return _vjp(self.step, wx, rh, state, dstate)
 
-    def derivative(self, wx: Float[Tensor, "N G H"], rh: Float[Tensor, "N G H"], state: State) -> StepDerivative:
+    def between_vjp(self, wx: Tensor, rh: Tensor, state: State, dbetween: Tensor) -> tuple[Tensor, Tensor, State]:
+        """The gradients of the arguments of ``between``, given that of its result."""
+        return _vjp(lambda *given: (self.between(*given),), wx, rh, state, (dbetween,))
+
+    def derivative(self, wx: Float[Tensor, "N G H"], rh: Float[Tensor, "N E H"], state: State) -> StepDerivative:
         """Linearise one step at N points; ``state`` S tensors (N, H)."""
         after = self.step(wx, rh, state)
         rows = [_row(self, wx, rh, state, after, p) for p in range(self.states)]
         by_wx, by_rh, by_state = (torch.stack(parts) for parts in zip(*rows, strict=True))
         return StepDerivative(by_wx, by_rh, by_state, self.elementwise)
 
-    def pullback(self, wx: Float[Tensor, "N G H"], rh: Float[Tensor, "N G H"], state: State) -> AbstractPullback:
+    def pullback(self, wx: Float[Tensor, "N G H"], rh: Float[Tensor, "N E H"], state: State) -> AbstractPullback:
         """The transposed derivative at N points, prepared once and applied to many adjoints; ``state`` S tensors (N, H)."""
         if self.elementwise:
             return DiagonalPullback(self.derivative(wx, rh, state))
         return WholePullback(self.step_vjp, wx, rh, state, self.step(wx, rh, state))
+
+
+def _vjp(function: Callable[..., State], wx: Tensor, rh: Tensor, state: State, arriving: State) -> tuple[Tensor, Tensor, State]:
+    """The gradients of wx, rh and the states, given those of the function's results."""
+    given = (wx, rh, *state)
+    if functorch_is_active() or (torch.is_grad_enabled() and any(x.requires_grad for x in (*given, *arriving))):
+        dwx, drh, dprev = torch.func.vjp(function, wx, rh, state)[1](arriving)
+        return dwx, drh, dprev
+    with torch.enable_grad():  # a third of the time of torch.func's
+        leaves = [x.detach().requires_grad_() for x in given]
+        after = function(leaves[0], leaves[1], tuple(leaves[2:]))
+        graded = [(s, d) for s, d in zip(after, arriving, strict=True) if s.requires_grad]
+        found = torch.autograd.grad([s for s, _ in graded], leaves, [d for _, d in graded], materialize_grads=True, allow_unused=True)
+    return found[0], found[1], found[2:]
 
 
 def derivative(cell: AbstractCell, wx: Tensor, rh: Tensor, state: State) -> StepDerivative:

@@ -48,13 +48,17 @@ class StepDerivative:
     def push(self, dwx: Tensor, drh: Tensor, dstate: Tensor) -> Tensor:
         """(1): tangents of s', (S, *K, N, H), from those of wx and rh, (G, *K, N, H), and of s, (S, *K, N, H); any axes K."""
         parts = [(self.by_wx, dwx), (self.by_rh, drh), (self.by_state, dstate)]
+        parts = [(block, d) for block, d in parts if block.shape[1] > 0]  # a cell may have no gate with a half rh
         return torch.stack([_sum(self._times(block[p], d, transposed=False) for block, d in parts) for p in range(len(self.by_state))])
 
     def pull(self, adjoint: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(2): adjoints of wx, rh (G, *K, N, H) and s (S, *K, N, H), from those of s', (S, *K, N, H); any axes K."""
         blocks = (self.by_wx, self.by_rh, self.by_state)
         wx, rh, state = (
-            torch.stack([self._times(block[:, g], adjoint, transposed=True) for g in range(block.shape[1])]) for block in blocks
+            torch.stack([self._times(block[:, g], adjoint, transposed=True) for g in range(block.shape[1])])
+            if block.shape[1] > 0
+            else adjoint.new_zeros(0, *adjoint.shape[1:])
+            for block in blocks
         )
         return wx, rh, state
 

@@ -69,7 +69,7 @@ class DiagonalPullback(AbstractPullback):
         S = len(self.E)
         self.D = [[(p, linear.by_state[p, q]) for p in range(S) if linear.by_state[p, q].any()] for q in range(S)]
         self.drh = torch.empty_like(self.E[0])
-        self.dwx = self.drh if self.A is None else torch.empty_like(self.drh)
+        self.dwx = self.drh if self.A is None else torch.empty_like(self.A[0])
 
     def apply(self, rows: slice, adjoint: State, into: State, *, wants_dwx: bool) -> bool:
         by_gate = [d.unsqueeze(1) for d in adjoint]  # (n, 1, H)

@@ -100,6 +100,7 @@ def _advanced(influence: Influence, m: int, T: int) -> Tensor:
         M[:, :, : columns.upto[l]].baddbmm_(_of_layer(back.at_entry[l]), influence.M[l])  # Φ(b, a) M_a
         M[:, :, columns.wx[l]] += _summed(back.wx[l], layer.W_inputs, K)
         M[:, :, columns.rh[l]] += _summed(back.rh[l], layer.R_inputs, K)
+        M[:, :, columns.own[l]] += _summed(back.own[l], torch.ones_like(layer.W_inputs[:, :, :1]), K)
     if table is not None:
         of_table = _summed(back.x, table.share(slice(0, T)), K)
         M[:, :, columns.table] += of_table.unflatten(2, (-1, len(table.rows))).transpose(2, 3).flatten(2)
@@ -112,6 +113,7 @@ class _Adjoints(NamedTuple):
     at_entry: list[Tensor]  # (S, K, B, H) for each layer
     wx: list[list[Tensor]]  # G·H each
     rh: list[list[Tensor]]  # G·H each
+    own: list[list[Tensor]]  # V·H each
     x: list[Tensor]  # I each, at what the input station gave
 
 
@@ -120,7 +122,8 @@ def _back(influence: Influence, m: int, T: int) -> _Adjoints:
     S, _, B, H = influence.run.sizes
     layers, like = influence.run.layers[: m + 1], influence.M[m]
     one = torch.eye(S * H, dtype=like.dtype, device=like.device).view(S * H, S, 1, H).transpose(0, 1)
-    back = _Adjoints([one.new_zeros(S, S * H, B, H) for _ in layers], [[] for _ in layers], [[] for _ in layers], [])
+    wx, rh, own = ([[] for _ in layers] for _ in range(3))
+    back = _Adjoints([one.new_zeros(S, S * H, B, H) for _ in layers], wx, rh, own, [])
     back.at_entry[m] = one.expand(S, S * H, B, H)
     for t in reversed(range(T)):
         below = torch.zeros(())
@@ -132,6 +135,7 @@ def _back(influence: Influence, m: int, T: int) -> _Adjoints:
             back.at_entry[l], below = pulled.before, pulled.below
             back.wx[l].append(pulled.wx.permute(2, 1, 0, 3).flatten(1))
             back.rh[l].append(pulled.rh.permute(2, 1, 0, 3).flatten(1))
+            back.own[l].append(pulled.own.permute(2, 1, 0, 3).flatten(1))
         back.x.append(below.transpose(0, 1).flatten(1))
     return back
 

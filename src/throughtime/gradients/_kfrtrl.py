@@ -26,6 +26,7 @@ from torch import Tensor
 
 from .._shapes import State
 from ..data import Batch
+from ..kernels import learned_vectors
 from ..models import AbstractModel
 from ._base import AbstractGradient, Carry, Outcome
 from ._stations import stack_of
@@ -61,7 +62,13 @@ class KFRTRL(AbstractGradient):
     agrees = "in expectation"
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
-        layers = stack_of(model, repr(self)).num_layers
+        stack = stack_of(model, repr(self))
+        layers, cell = stack.num_layers, stack.cell
+        if learned_vectors(cell) or cell.rh_gates != cell.gates:
+            raise NotImplementedError(
+                f"{self} factors the influence of W and R, one block of each for every gate; {type(cell).__name__} has learned vectors of "
+                "its own, or no R for some gate. UORO(seed) is as unbiased, RTRL() and BlockRTRL(block) are exact."
+            )
         if layers > 1:
             raise NotImplementedError(
                 f"{self} needs an immediate influence that is a Kronecker product, which that of {layers} stacked layers is "

@@ -33,7 +33,7 @@ from .._shapes import State
 from ..cells import AbstractActivation, AbstractCell, Elman
 from ..data import Batch
 from ..models import AbstractModel
-from ..nn import LayerTrace
+from ..nn import LayerTrace, add_to_grads
 from ._base import AbstractGradient, Carry, Outcome, carried_state
 from ._stations import run_with_steps, stack_of
 
@@ -90,10 +90,7 @@ class WithOmega(AbstractGradient):
         found = omega(model, batch, carried_state(carry, self.carry_owner))
         outcome = self.method.accumulate(model, batch, carry)
         for layer, gradient in enumerate(found.gradients):
-            stored = model.recurrence.get_parameter(f"weight_hh_l{layer}")
-            if stored.requires_grad:
-                extra = self.weight * gradient
-                stored.grad = extra if stored.grad is None else stored.grad + extra
+            add_to_grads([model.recurrence.stored_parameters_of(layer).R], [self.weight * gradient])
         return outcome
 
     def logged(self, carry: Carry) -> Mapping[str, float]:

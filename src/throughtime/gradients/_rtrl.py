@@ -12,9 +12,12 @@ import torch
 
 from .._shapes import State
 from ..data import Batch
-from ..models import AbstractModel
+from ..models import AbstractModel, Embedding
 from ._base import AbstractGradient, Carry, Outcome
+from ._stations import stack_of
+from .forward._feedback import Symmetric
 from .forward._influence import Influence
+from .forward._local import accumulate_local
 from .forward._run import enter, run_forward
 
 
@@ -28,6 +31,9 @@ class RTRL(AbstractGradient):
 
     It takes O(n²P) time per step and O(nP) memory for every stream, with n = S·L·H states and P = O(n²) parameters. Use it for small
     networks. For larger ones use ``BlockRTRL``, which is exact too and O(n) times faster, or the approximations.
+
+    A cell without R (``recurrent_gates = 0``) has units that do not see one another. In one layer of it M has entries for a unit's own
+    parameters only, and RTRL is as cheap as a step of backpropagation: O(P) time and memory for every stream (Irie et al. 2024, §3).
 
     It works with any cell, activation and number of layers, and with dropout, whose mask is part of the step. Several layers are one
     stacked state, whose Jacobian is block lower triangular within the step (``_influence``). An embedding's rows take part once they have
@@ -49,12 +55,17 @@ class RTRL(AbstractGradient):
     >>> torch.allclose(found, model.recurrence.weight_hh_l0.grad, atol=1e-5)
     True
 
-    References: Williams & Zipser, *A learning algorithm for continually running fully recurrent neural networks*, 1989.
+    References: Williams & Zipser, *A learning algorithm for continually running fully recurrent neural networks*, 1989. Irie,
+    Gopalakrishnan & Schmidhuber, *Exploring the promise and limits of real-time recurrent learning*, 2024 (arXiv:2305.19044).
     """
 
     agrees = "exactly"
 
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:
+        if _stays_in_its_unit(model, repr(self)):
+            return accumulate_local(
+                repr(self), model, batch, carry, feedback=Symmetric(), passed_on=lambda layer: layer.derivative.by_state
+            )
         entry = enter(model, batch, carry, repr(self))
         run = run_forward(model, batch, entry, repr(self))
         influence = Influence(model, run, entry, repr(self))
@@ -66,3 +77,10 @@ class RTRL(AbstractGradient):
                 g += influence.times(c[t])  # (2)
             influence.columns.add(model, run, g)
         return Outcome(loss, Carry(run.trace.last, influence.kept(), repr(self)))
+
+
+def _stays_in_its_unit(model: AbstractModel, method: str) -> bool:
+    """Whether no parameter reaches another unit than its own, neither through R nor through a layer above."""
+    stack = stack_of(model, method)
+    table_changes = isinstance(model.input, Embedding) and model.training and model.dropout.p > 0  # see forward._columns.unit_inputs
+    return stack.num_layers == 1 and stack.cell.elementwise and stack.cell.rh_gates == 0 and not table_changes

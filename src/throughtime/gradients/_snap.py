@@ -124,6 +124,7 @@ def _origins(run: ForwardRun, columns: Columns) -> Tensor:
         units = I + l * H + torch.arange(H)
         for at, inputs in ((columns.wx[l], layer.W_inputs), (columns.rh[l], layer.R_inputs)):
             found[at].view(-1, H, inputs.shape[2])[:] = units.unsqueeze(1)
+        found[columns.own[l]].view(-1, H)[:] = units
         found[columns.initial[l]].view(-1, H)[:] = units
     return found
 

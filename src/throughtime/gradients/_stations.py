@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from .._shapes import State
 from ..data import Batch
-from ..kernels import learned_vectors
 from ..models import AbstractModel
 from ..nn import Bidirectional, Recurrence, Rows, Trace
 from ._base import starting_state
@@ -131,11 +130,6 @@ def stack_of(model: AbstractModel, method: str) -> Recurrence:
         raise NotImplementedError(
             f"{method} needs the cells, sizes and single steps of an nn.Recurrence, which {type(model.recurrence).__name__} does not tell. "
             "Build the model on nn.Recurrence(cell, ...), or use FullBPTT() or TruncatedBPTT(k1, k2)."
-        )
-    if learned_vectors(model.recurrence.cell):
-        raise NotImplementedError(
-            f"{method} knows the gradients of W, R and the biases alone, and {type(model.recurrence.cell).__name__} has learned vectors of "
-            "its own. Use FullBPTT(), TruncatedBPTT(k1, k2) or CheckpointedBPTT(...), which have theirs too."
         )
     return model.recurrence
 

@@ -110,7 +110,7 @@ class _RankOne:
         """‖I_tᵀ ν_t‖ (B,): the norm of an outer product is the product of the norms."""
         squares = torch.zeros_like(self.row[:, 0])
         for layer, p in zip(self.run.layers, own, strict=True):
-            for at, x in ((p.wx, layer.W_inputs[t]), (p.rh, layer.R_inputs[t])):
+            for at, x in ((p.wx, layer.W_inputs[t]), (p.rh, layer.R_inputs[t]), (p.own, torch.ones_like(layer.W_inputs[t, :, :1]))):
                 squares += at.square().sum((0, 2)) * x.square().sum(1)
         if self.run.table is not None:
             squares += own[0].below.square().sum(1) * self.run.table.share(slice(t, t + 1))[0].square().sum(1)
@@ -122,7 +122,12 @@ class _RankOne:
         if table is not None:
             _add_outer(self.row[:, columns.table], table.share(slice(t, t + 1))[0] * scale.unsqueeze(1), own[0].below)
         for l, (layer, p) in enumerate(zip(self.run.layers, own, strict=True)):
-            for at, adjoint, x in ((columns.wx[l], p.wx, layer.W_inputs[t]), (columns.rh[l], p.rh, layer.R_inputs[t])):
+            places = (
+                (columns.wx[l], p.wx, layer.W_inputs[t]),
+                (columns.rh[l], p.rh, layer.R_inputs[t]),
+                (columns.own[l], p.own, torch.ones_like(layer.W_inputs[t, :, :1])),
+            )
+            for at, adjoint, x in places:
                 _add_outer(self.row[:, at], (adjoint * scale.unsqueeze(1)).transpose(0, 1).flatten(1), x)
 
     def _grown(self, entry: Entry) -> Tensor:

@@ -22,6 +22,8 @@ from .generated import (
     compile_cell as compile_cell,
     compiler_about as compiler_about,
     learned_vectors as learned_vectors,
+    vector_derivatives as vector_derivatives,
+    vector_gradients as vector_gradients,
 )
 from ._memory import MemoryUse as MemoryUse, memory_use as memory_use
 from ._table import TABLE as TABLE, OnnxOperator as OnnxOperator, known as known

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .._shapes import State
 from ..cells import AbstractCell
-from . import _fast, _native, _plain, generated
+from . import _fast, _native, _plain
 from ._choice import get_kernels, get_threads
 from ._table import known
 from ._types import FORWARD, Gradients, LayerParameters, Run, Start, Traversal
@@ -68,7 +68,8 @@ def forward(
         return _fast.forward(cell, xs, state, parameters, traversal, keep=keep, threads=get_threads())
     if kernels == "native":
         return _native.forward(cell, xs, state, parameters, traversal.reverse)
-    return _plain.forward(cell, xs, state, parameters, traversal)
+    with torch.no_grad():  # a cell's own vectors may want gradients
+        return _plain.forward(cell, xs, state, parameters, traversal)
 
 
 def backward(
@@ -100,13 +101,9 @@ def backward(
         return _fast.backward(
             cell, xs, parameters, run, dhs, dlast, traversal, clip=clip, needs_dxs=needs_dxs, keep=keep, threads=get_threads()
         )
-    if generated.learned_vectors(cell):
-        raise NotImplementedError(
-            f"{type(cell).__name__} has learned vectors of its own and no kernel here ({_fast.supports(cell, xs) or 'plain asked for'}); "
-            "the plain loop finds their gradient by autograd alone. Use FullBPTT() without clip_adjoint."
-        )
     ends = tuple(run.hs.new_zeros(run.hs.shape[1:]) if s is None else s for s in dlast)
-    return _plain.backward(cell, xs, parameters, run, dhs, ends, traversal, clip=clip, needs_dxs=needs_dxs)
+    with torch.no_grad():
+        return _plain.backward(cell, xs, parameters, run, dhs, ends, traversal, clip=clip, needs_dxs=needs_dxs)
 
 
 def forward_stack(
@@ -181,4 +178,5 @@ def states(
         if keep != "fast":
             run = _fast.forward(cell, xs, state, parameters, traversal, keep="fast", threads=get_threads())
         return _fast.states(cell, state, run)
-    return _plain.forward(cell, xs, state, parameters, traversal).residuals[2:]
+    with torch.no_grad():
+        return _plain.forward(cell, xs, state, parameters, traversal).residuals[2:]

@@ -71,8 +71,7 @@ def recurrence(
     if _is_graph(cell, xs, clip_adjoint):
         return unrolled(cell, xs, state, _with_gate_axis(cell, *flat(parameters)), traversal)
     restart, keep = traversal.restart or (), memory if torch.is_grad_enabled() else "none"
-    own = known(cell) is None and get_kernels() == "fast" and _fast.supports(cell, xs) is None
-    vectors = generated.known_learned(cell) if own else ()
+    vectors = () if known(cell) is not None else generated.learned_vectors(cell)
     inputs = (xs, *state, *flat(parameters), *restart, *vectors)
     hs, *last = _Recurrence.apply(cell, traversal, clip_adjoint, keep, len(state), *inputs)  # type: ignore[misc]
     return hs, tuple(last)
@@ -83,10 +82,9 @@ def _is_graph(cell: AbstractCell, xs: Tensor, clip: float | None) -> bool:
     way back would differentiate the cell anew."""
     if known(cell) is not None or (get_kernels() == "fast" and _fast.supports(cell, xs) is None):
         return False
-    if generated.learned_vectors(cell):
-        refuse_clipped_vectors(cell, clip)
-        return True
-    return get_kernels() == "fast" and clip is None and not generated.differentiated_by_hand(cell)
+    if clip is not None:
+        return False
+    return bool(generated.learned_vectors(cell)) or (get_kernels() == "fast" and not generated.differentiated_by_hand(cell))
 
 
 def is_watched(xs: Tensor) -> bool:
@@ -174,32 +172,13 @@ class _Recurrence(torch.autograd.Function):
         traversal = replace(ctx.traversal, restart=restart) if restarts else ctx.traversal
         parameters, needs_dxs = _with_gate_axis(ctx.cell, *stored), ctx.needs_input_grad[5]
         if torch.is_grad_enabled() or any(map(is_batched, (dhs, *dlast))):  # create_graph: this gradient is to be differentiated itself
-            refuse_gradient_of_vectors(ctx.cell, vectors)
-            d = _differentiable(ctx.cell, xs, state, parameters, traversal, ctx.clip, dhs, dlast)
+            d, own = _differentiable(ctx.cell, xs, state, parameters, traversal, vectors, ctx.clip, dhs, dlast)
         else:
             with generated.with_learned(ctx.cell, vectors) if vectors else nullcontext(ctx.cell) as cell:
                 d = backward(cell, xs, parameters, run, dhs, dlast, traversal, clip=ctx.clip, needs_dxs=needs_dxs, keep=ctx.keep)
+            own = () if d.vectors is None else tuple(g.sum_to_size(p.shape) for p, g in zip(vectors, d.vectors, strict=True))
         weights = (None if g is None else g.view(p.shape) for p, g in zip(stored, flat(d.parameters), strict=True))
-        own = (g.sum_to_size(p.shape) for p, g in zip(vectors, () if d.vectors is None else d.vectors, strict=True))
         return None, None, None, None, None, d.dxs, *d.dstate, *weights, *(d.drestart or ()), *own
-
-
-def refuse_clipped_vectors(cell: AbstractCell, clip: float | None) -> None:
-    """Refuse to clip adjoints where the plain loop serves a cell with learned vectors."""
-    if clip is not None:
-        raise NotImplementedError(
-            f"clip_adjoint is {clip}, for {type(cell).__name__}, which has learned vectors of its own: without a kernel, their "
-            "gradient is autograd's, which clips nothing at each step. Leave clip_adjoint away; compile_cell says what is missing."
-        )
-
-
-def refuse_gradient_of_vectors(cell: AbstractCell, vectors: Sequence[Tensor]) -> None:
-    """Refuse the gradient of a gradient where a cell has learned vectors."""
-    if vectors:
-        raise NotImplementedError(
-            f"a gradient of the gradient was asked of {type(cell).__name__}, which has learned vectors of its own; its kernel has the "
-            "first gradient alone. Use throughtime.set_kernels('plain') for it."
-        )
 
 
 def _differentiable(
@@ -208,26 +187,28 @@ def _differentiable(
     state: State,
     parameters: LayerParameters,
     traversal: Traversal,
+    vectors: Sequence[Tensor],
     clip: float | None,
     dhs: Tensor | None,
     dlast: tuple[Tensor | None, ...],
-) -> Gradients:
-    """The same gradients as a differentiable function of everything they depend on."""
+) -> tuple[Gradients, tuple[Tensor, ...]]:
+    """The same gradients, and those of the cell's own vectors, as a differentiable function of everything they depend on."""
     refuse_clipped_adjoint(clip)
-    found = pulled_back(cell, named_leaves(xs, state, parameters, traversal.restart), traversal, dhs, dlast).get
+    found = pulled_back(cell, named_leaves(xs, state, parameters, traversal.restart, vectors), traversal, dhs, dlast).get
     weights = from_flat(*map(found, Parameters._fields))  # type: ignore[arg-type]
     dstate, drestart = (
         tuple(found(f"{name}.{k}") for k in range(len(s or ()))) for name, s in (("state", state), ("restart", traversal.restart))
     )
-    return Gradients(found("xs"), dstate, weights, drestart or None)  # type: ignore[arg-type]
+    own = tuple(found(f"vector.{k}") for k in range(len(vectors)))
+    return Gradients(found("xs"), dstate, weights, drestart or None), own  # type: ignore[arg-type, return-value]
 
 
 def _with_gate_axis(cell: AbstractCell, W: Tensor | None, R: Tensor, b_ih: Tensor | None, b_hh: Tensor | None) -> LayerParameters:
     """Views (G, H, ·) of weights that may be stored as (G·H, ·). Inside the autograd function they add no nodes to the graph."""
-    G, H = cell.gates, R.shape[-1]
+    G, rows, H = cell.gates, cell.rh_gates, R.shape[-1]
     return from_flat(
         None if W is None else W.view(G, H, -1),
-        R.view(G, H, H),
+        R.view(rows, H, H),
         None if b_ih is None else b_ih.view(G, H),
-        None if b_hh is None else b_hh.view(G, H),
+        None if b_hh is None else b_hh.view(rows, H),
     )

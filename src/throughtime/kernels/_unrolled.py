@@ -11,7 +11,7 @@ gradients of gradients work. It also has the options that the kernels lack (``Va
     s_t = k_t ⊙ s_{t−1} + (1 − k_t) ⊙ s̃_t       (4)     zoneout, k_t ∈ {0, 1}, or its mean (Krueger et al. 2017)
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -21,7 +21,9 @@ from torch.nn import functional
 
 from .._shapes import State
 from ..cells import AbstractCell
+from ._plain import between
 from ._types import FORWARD, LayerParameters, Parameters, RecurrentParameters, Traversal, from_flat
+from .generated import with_learned
 
 Normalise = Callable[[Tensor], Tensor]
 
@@ -58,14 +60,13 @@ def unrolled(
     if traversal.lengths is not None:  # padding may hold anything, NaN too, and must not reach a gradient
         active_steps = torch.arange(T, device=xs.device).unsqueeze(1) < traversal.lengths.to(xs.device)  # (T, B)
         xs = torch.where(active_steps.view(*active_steps.shape, *[1] * (xs.ndim - 2)), xs, 0)
-    wxs = _input_half(xs, parameters, variation).unbind(0)  # the gradient of wxs[t] would be as long as all of them
-    gates, rows = R.shape[:2], R.flatten(0, 1)
+    wxs = _input_half(cell, xs, parameters, variation).unbind(0)  # the gradient of wxs[t] would be as long as all of them
+    halves = _recurrent_halves(cell, R, parameters.b_hh, variation)
     hs: list[Tensor] = [xs] * T
     for t in reversed(range(T)) if traversal.reverse else range(T):
         active = None if active_steps is None else active_steps[t].unsqueeze(1)  # (B, 1)
         before = state if traversal.reset is None else _restarted(state, traversal, t)
-        rh = _recurrent_half(before[0], rows, parameters.b_hh, variation).unflatten(-1, gates)
-        after = cell.step(wxs[t], rh, before)
+        after = cell.step(wxs[t], halves(wxs[t], before), before)
         after = after if variation.projection is None else (after[0] @ variation.projection.T, *after[1:])  # (3)
         if variation.zoneout is not None:
             kept = (k if len(k) == 1 else k[t : t + 1] for k in variation.zoneout)
@@ -90,17 +91,22 @@ def pulled_back(
     return pull(cotangents)[0]
 
 
-def named_leaves(xs: Tensor, state: State, parameters: LayerParameters, restart: State | None) -> dict[str, Tensor]:
-    """The tensors that have gradients, by name."""
+def named_leaves(
+    xs: Tensor, state: State, parameters: LayerParameters, restart: State | None, vectors: Sequence[Tensor] = ()
+) -> dict[str, Tensor]:
+    """The tensors that have gradients, by name. ``vectors``: the cell's own learned ones."""
     weights = {name: p for name, p in parameters._asdict().items() if p is not None}
-    return {"xs": xs} | _numbered("state", state) | weights | _numbered("restart", restart or ())
+    return {"xs": xs} | _numbered("state", state) | weights | _numbered("restart", restart or ()) | _numbered("vector", tuple(vectors))
 
 
 def _run(cell: AbstractCell, leaves: Mapping[str, Tensor], traversal: Traversal) -> list[Tensor]:
     """[hs, *last], from ``named_leaves``."""
     parameters = from_flat(*(leaves.get(name) for name in Parameters._fields))  # type: ignore[arg-type]
-    state, restart = (tuple(s for name, s in leaves.items() if name.startswith(kind)) for kind in ("state.", "restart."))
-    hs, last = unrolled(cell, leaves["xs"], state, parameters, replace(traversal, restart=restart or None))
+    state, restart, vectors = (
+        tuple(s for name, s in leaves.items() if name.startswith(kind)) for kind in ("state.", "restart.", "vector.")
+    )
+    with with_learned(cell, vectors) as own:
+        hs, last = unrolled(own, leaves["xs"], state, parameters, replace(traversal, restart=restart or None))
     return [hs, *last]
 
 
@@ -108,12 +114,28 @@ def _numbered(name: str, state: State) -> dict[str, Tensor]:
     return {f"{name}.{k}": s for k, s in enumerate(state)}
 
 
-def _input_half(xs: Tensor, parameters: LayerParameters, variation: Variation) -> Tensor:
+def _input_half(cell: AbstractCell, xs: Tensor, parameters: LayerParameters, variation: Variation) -> Tensor:
     """wx (T, B, G, H) of all steps at once."""
     if isinstance(parameters, RecurrentParameters):
         return xs
-    W, R, b_ih, _ = parameters
-    return _affine(xs, W.flatten(0, 1), b_ih, variation.normalise_wx).unflatten(-1, R.shape[:2])
+    W, _, b_ih, _ = parameters
+    return _affine(xs, W.flatten(0, 1), b_ih, variation.normalise_wx).unflatten(-1, (cell.gates, W.shape[1]))
+
+
+def _recurrent_halves(cell: AbstractCell, R: Tensor, b_hh: Tensor | None, variation: Variation) -> Callable[[Tensor, State], Tensor]:
+    """The function from wx and the state before to rh (B, rows of R, H). The weights are prepared once for all steps."""
+    gates, early = R.shape[:2], cell.rh_gates - cell.late_gates
+    if cell.late_gates == 0:
+        rows = R.flatten(0, 1)
+        return lambda wx, state: _recurrent_half(state[0], rows, b_hh, variation).unflatten(-1, gates)
+    blocks, biases = [R[:early].flatten(0, 1), R[early:].flatten(0, 1)], [None, None] if b_hh is None else [b_hh[:early], b_hh[early:]]
+
+    def both(wx: Tensor, state: State) -> Tensor:
+        rh = _recurrent_half(state[0], blocks[0], biases[0], variation).unflatten(-1, (early, -1) if early else (0, wx.shape[-1]))
+        late = _affine(between(cell, wx, rh, state), blocks[1], biases[1], None)
+        return torch.cat((rh, late.unflatten(-1, (cell.late_gates, -1))), 1)
+
+    return both
 
 
 def _recurrent_half(h: Tensor, rows: Tensor, b_hh: Tensor | None, variation: Variation) -> Tensor:

@@ -83,6 +83,8 @@ class Bidirectional(nn.Module):
                 f"{type(cell).__name__} has learned vectors of its own, which both directions would share; expected a cell without. Use "
                 "Recurrence, which has one direction."
             )
+        if cell.constraint(self.hidden_size) is not None:
+            raise InputError(f"{type(cell).__name__} restricts R, which Recurrence alone does; expected a cell whose R is free. Use Recurrence.")
         for suffix, _ in self._passes():
             self._add_parameters(suffix, input_size if suffix.startswith("l0") else 2 * hidden_size)
         if initial.learnable:
@@ -141,12 +143,12 @@ class Bidirectional(nn.Module):
             yield Pass(f"l{layer}_reverse", True)
 
     def _add_parameters(self, suffix: str, columns: int) -> None:
-        rows = self.cell.gates * self.hidden_size
+        rows, recurrent_rows = self.cell.gates * self.hidden_size, self.cell.rh_gates * self.hidden_size
         self.register_parameter(f"weight_ih_{suffix}", nn.Parameter(torch.empty(rows, columns)))
-        self.register_parameter(f"weight_hh_{suffix}", nn.Parameter(torch.empty(rows, self.hidden_size)))
+        self.register_parameter(f"weight_hh_{suffix}", nn.Parameter(torch.empty(recurrent_rows, self.hidden_size)))
         if self.bias:
             self.register_parameter(f"bias_ih_{suffix}", nn.Parameter(torch.empty(rows)))
-            self.register_parameter(f"bias_hh_{suffix}", nn.Parameter(torch.empty(rows)))
+            self.register_parameter(f"bias_hh_{suffix}", nn.Parameter(torch.empty(recurrent_rows)))
 
     def _parameters_of(self, suffix: str) -> Parameters:
         """As they are stored, (G·H, ·)."""
@@ -156,7 +158,7 @@ class Bidirectional(nn.Module):
 
     def _with_gates(self, p: Tensor) -> Tensor:
         """A view (G, H, ·) without gradient."""
-        return p.detach().view(self.cell.gates, self.hidden_size, *p.shape[1:])
+        return p.detach().view(len(p) // self.hidden_size, self.hidden_size, *p.shape[1:])
 
     def extra_repr(self) -> str:
         return f"{self.cell}, {self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, ends={self.ends}"

@@ -12,8 +12,21 @@ from torch.nn import functional
 
 from .._shapes import State
 from ..cells import AbstractCell, AbstractPullback, StepDerivative, derivative
-from ..kernels import LayerParameters, Parameters, RecurrentParameters, Run, Start, backward, forward, states
+from ..kernels import (
+    LayerParameters,
+    Parameters,
+    RecurrentParameters,
+    Run,
+    Start,
+    backward,
+    forward,
+    learned_vectors,
+    states,
+    vector_derivatives,
+    vector_gradients,
+)
 from ._linearised import LinearisedStep
+from ._one_stage import OneStage
 from ._rows import Rows
 from ._weight_gradients import WeightGradients
 
@@ -57,6 +70,8 @@ class LayerTrace:
     ) -> None:
         self.cell, self.weights, self.mask = cell, weights, mask
         self.start, self._given_weights, self.traversal = self.beginning = start
+        self._whole = OneStage(cell, weights.R) if cell.late_gates > 0 else cell
+        self._R = self._whole.without_late(weights.R) if isinstance(self._whole, OneStage) else weights.R
         self.keep: Literal["fast", "lean", "none"] = keep
         self._source, self.given, self.run = xs, given, run
 
@@ -85,8 +100,21 @@ class LayerTrace:
 
     @cached_property
     def rh(self) -> Tensor:
-        """(T, B, G, H) R h_{t−1} + b_hh, all steps in one product."""
-        return _affine(self.before[0], self.weights.R, self.weights.b_hh)
+        """(T, B, rows of R, H) R h_{t−1} + b_hh, all steps in one product; of late gates R q_t + b_hh."""
+        early, late = self._rh_from_h.split((self._early, self.cell.late_gates), 2)
+        return self._rh_from_h if self.cell.late_gates == 0 else torch.cat((early, late + _affine(self.between, self._R_late, None)), 2)
+
+    @cached_property
+    def between(self) -> Tensor:
+        """(T, B, H) q_t, what R multiplies for the late gates."""
+        wx, rh, before = self._points()
+        with torch.no_grad():
+            return self.cell.between(wx, rh[:, : self._early], before).unflatten(0, self.run.hs.shape[:2])
+
+    @cached_property
+    def _rh_from_h(self) -> Tensor:
+        """(T, B, rows of R, H) R₀ h_{t−1} + b_hh (``_one_stage``)."""
+        return _affine(self.before[0], self._R, self.weights.b_hh)
 
     @cached_property
     def W_inputs(self) -> Tensor:
@@ -101,41 +129,61 @@ class LayerTrace:
     @cached_property
     def derivative(self) -> StepDerivative:
         """The cell's derivative at all T·B points, time first."""
-        return derivative(self.cell, *self._points())
+        return derivative(self._whole, *self._points())
+
+    @cached_property
+    def by_own(self) -> Tensor | None:
+        """(S, V, T·B, H) the derivative of an elementwise cell's step by its own learned vectors; None if it has none."""
+        return vector_derivatives(self.cell, *self._points()) if self.cell.elementwise and learned_vectors(self.cell) else None
 
     def everywhere(self) -> LinearisedStep:
         """All steps as one linear map of T·B points."""
         mask = None if self.mask is None else self.mask.flatten(0, 1)
-        return LinearisedStep(self.weights.W, self.weights.R, self.derivative, mask)
+        return LinearisedStep(self.weights.W, self._R, self.derivative, mask, self.by_own)
 
     def at(self, t: int) -> LinearisedStep:
         """Step t as a linear map of B points."""
+        mask = None if self.mask is None else self.mask[t]
+        if not self._whole.elementwise:  # matrices, too many to have at all steps
+            d = derivative(self._whole, self.wx[t], self._rh_from_h[t], tuple(s[t] for s in self.before))
+            return LinearisedStep(self.weights.W, self._R, d, mask)
         B, d = self.run.hs.shape[1], self.derivative
         by_wx, by_rh, by_state = (x.narrow(2, t * B, B) for x in (d.by_wx, d.by_rh, d.by_state))
-        mask = None if self.mask is None else self.mask[t]
-        return LinearisedStep(self.weights.W, self.weights.R, StepDerivative(by_wx, by_rh, by_state, d.elementwise), mask)
+        by_own = None if self.by_own is None else self.by_own.narrow(2, t * B, B)
+        return LinearisedStep(self.weights.W, self._R, StepDerivative(by_wx, by_rh, by_state, d.elementwise), mask, by_own)
 
     def at_points(self, t: Tensor, b: Tensor) -> LinearisedStep:
         """The steps at N pairs (t, b) as a linear map in float64."""
-        wx, rh, before = self.wx[t, b].double(), self.rh[t, b].double(), tuple(s[t, b].double() for s in self.before)
+        wx, rh, before = self.wx[t, b].double(), self._rh_from_h[t, b].double(), tuple(s[t, b].double() for s in self.before)
         mask = None if self.mask is None else self.mask[t, b].double()
-        return LinearisedStep(self.weights.W.double(), self.weights.R.double(), derivative(self.cell, wx, rh, before), mask)
+        whole = OneStage(self.cell, self.weights.R.double()) if self.cell.late_gates > 0 else self.cell
+        return LinearisedStep(self.weights.W.double(), self._R.double(), derivative(whole, wx, rh, before), mask)
 
     @cached_property
     def pullback(self) -> AbstractPullback:
         """(4), with everything that does not depend on the adjoint computed once."""
-        return self.cell.pullback(*self._points())
+        return self._whole.pullback(*self._points())
 
     @cached_property
     def weight_gradients(self) -> WeightGradients:
         """(6) for the result of the last ``pull``, in buffers allocated once."""
-        return WeightGradients(self.weights, self.xs, self.before[0], self.pullback)
+        found = WeightGradients(self.weights, self.xs, self.before[0], self.pullback)
+        return found if self.cell.late_gates == 0 else found.with_late(self._early * self.run.hs.shape[2], self.between)
+
+    def vector_gradients(self, rows: slice, adjoint: State) -> Tensor | None:
+        """The gradients of the cell's own learned vectors, (V, H), after ``pull`` of ``adjoint``, ā, at some rows; None if it has none."""
+        if not learned_vectors(self.cell):
+            return None
+        wx, _, before = self._points()
+        late = self.pullback.drh[rows, self._early :].flatten(1)
+        dbetween = None if self.cell.late_gates == 0 else late @ self._R_late.flatten(0, 1)
+        return vector_gradients(self.cell, wx[rows], self.rh.flatten(0, 1)[rows], tuple(s[rows] for s in before), adjoint, dbetween)
 
     def pull(self, rows: slice, adjoint: State, into: State, *, wants_dwx: bool) -> None:
         """(4), (5) for some rows, from ā; ``into`` receives S tensors (n, H)."""
         beta = int(self.pullback.apply(rows, adjoint, into, wants_dwx=wants_dwx))
         drh = self.pullback.drh[rows].flatten(1)
-        torch.addmm(into[0], drh, self.weights.R.flatten(0, 1), beta=beta, out=into[0])  # (5)
+        torch.addmm(into[0], drh, self._R.flatten(0, 1), beta=beta, out=into[0])  # (5)
 
     def pull_input(self, rows: slice, into: Tensor, *, add: bool) -> None:
         """Write m ⊙ Wᵀ dwx of the last pulled rows to ``into`` (n, I), or add it."""
@@ -158,7 +206,16 @@ class LayerTrace:
 
     def _points(self) -> tuple[Tensor, Tensor, State]:
         """wx, rh (T·B, G, H) and the states before, S of (T·B, H)."""
-        return self.wx.flatten(0, 1), self.rh.flatten(0, 1), tuple(s.flatten(0, 1) for s in self.before)
+        return self.wx.flatten(0, 1), self._rh_from_h.flatten(0, 1), tuple(s.flatten(0, 1) for s in self.before)
+
+    @property
+    def _early(self) -> int:
+        """How many of R's gates multiply h."""
+        return self.cell.rh_gates - self.cell.late_gates
+
+    @property
+    def _R_late(self) -> Tensor:
+        return self.weights.R[self._early :]
 
 
 def given_to_kernels(cell: AbstractCell, xs: Tensor | Rows, weights: Parameters) -> tuple[Tensor, LayerParameters]:

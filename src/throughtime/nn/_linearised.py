@@ -32,7 +32,8 @@ class StepAdjoints:
     """
 
     wx: Tensor  # (G, *K, N, H)
-    rh: Tensor  # (G, *K, N, H)
+    rh: Tensor  # (rows of R, *K, N, H)
+    own: Tensor  # (V, *K, N, H) of the cell's own learned vectors, of which each unit has an entry
     before: Tensor  # (S, *K, N, H) of the state before the step, with the path through R
     step: "LinearisedStep"
 
@@ -50,9 +51,10 @@ class LinearisedStep:
 
     Attributes:
         W: (G, H, I).
-        R: (G, H, H).
+        R: (G, H, H), a block for each gate that has one.
         derivative: the derivative of the cell.
         mask: (N, I) the dropout mask of the layer's input; None: no dropout.
+        by_own: (S, V, N, H) the derivative by the cell's own V learned vectors; None: it has none, or they were not asked for.
 
     >>> from throughtime import cells, nn
     >>> stack = nn.Recurrence(cells.Elman(cells.Identity()), 3, 5)
@@ -65,6 +67,7 @@ class LinearisedStep:
     R: Tensor
     derivative: StepDerivative
     mask: Tensor | None
+    by_own: Tensor | None = None
 
     def jacobian(self) -> Tensor:
         """(1), (N, S·H, S·H); rows and columns run over (S, H)."""
@@ -94,7 +97,7 @@ class LinearisedStep:
         """
         drh = torch.einsum("...j,gij->g...i", dstate[0], self.R)
         if dbelow is None:
-            return self.derivative.push(torch.zeros_like(drh), drh, dstate)
+            return self.derivative.push(drh.new_zeros(len(self.W), *drh.shape[1:]), drh, dstate)
         dx = dbelow if self.mask is None else dbelow * self.mask
         return self.derivative.push(torch.einsum("...j,gij->g...i", dx, self.W), drh, dstate)
 
@@ -102,7 +105,10 @@ class LinearisedStep:
         """The adjoints that follow from an adjoint of the state after the step, (S, *K, N, H)."""
         wx, rh, before = self.derivative.pull(adjoint)
         before[0] += torch.einsum("g...i,gij->...j", rh, self.R)
-        return StepAdjoints(wx, rh, before, self)
+        own = adjoint.new_zeros(0, *adjoint.shape[1:])
+        if self.by_own is not None:
+            own = torch.einsum("pvni,p...ni->v...ni", self.by_own, adjoint)
+        return StepAdjoints(wx, rh, own, before, self)
 
 
 @final

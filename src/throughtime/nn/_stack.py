@@ -3,12 +3,14 @@
 T time · B batch · I input · H hidden · G gates · S states · L layers.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Literal, final
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from .. import _check
 from .._check import InputError
@@ -67,46 +69,71 @@ class Recurrence(nn.Module):
         super().__init__()
         _check.instance("cell", cell, AbstractCell, "cells.GRU(), cells.LSTM() or cells.Elman()")
         _check.one_of("memory", memory, ("fast", "lean"))
+        if not 0 <= cell.late_gates <= cell.rh_gates:
+            raise InputError(
+                f"{type(cell).__name__} has recurrent_gates = {cell.rh_gates} and late_gates = {cell.late_gates}; expected 0 or more, "
+                "and no more late ones than recurrent ones."
+            )
         self.cell, self.bias, self.initial_rule = cell, bias, initial
         self.memory: Memory = memory
         self.input_size = _check.positive("input_size", input_size)
         self.hidden_size = _check.positive("hidden_size", hidden_size)
         self.num_layers = _check.positive("num_layers", num_layers)
         self.dropout = _check.fraction("dropout", dropout)
-        if learned_vectors(cell) and num_layers > 1:
-            raise InputError(
-                f"num_layers is {num_layers}, and {type(cell).__name__} has learned vectors of its own, which all layers would share; "
-                "expected 1. Stack Recurrences of one layer, each with a cell of its own."
-            )
-        rows = cell.gates * hidden_size
+        for layer in range(1, num_layers):
+            self._give_cell(layer)
+        rows, recurrent_rows = cell.gates * hidden_size, cell.rh_gates * hidden_size
         for layer in range(num_layers):
             columns = input_size if layer == 0 else hidden_size
             self.register_parameter(f"weight_ih_l{layer}", nn.Parameter(torch.empty(rows, columns)))
-            self.register_parameter(f"weight_hh_l{layer}", nn.Parameter(torch.empty(rows, hidden_size)))
+            self.register_parameter(f"weight_hh_l{layer}", nn.Parameter(torch.empty(recurrent_rows, hidden_size)))
             if bias:
                 self.register_parameter(f"bias_ih_l{layer}", nn.Parameter(torch.empty(rows)))
-                self.register_parameter(f"bias_hh_l{layer}", nn.Parameter(torch.empty(rows)))
+                self.register_parameter(f"bias_hh_l{layer}", nn.Parameter(torch.empty(recurrent_rows)))
         if initial.learnable:
             self.initial = nn.Parameter(torch.zeros(cell.states, num_layers, hidden_size))
         layers = [self.parameters_of(k).map(Tensor.detach) for k in range(num_layers)]
         for rule in from_torchs(initialisers):
             rule(cell, layers)
+        for layer in range(num_layers):
+            if (constraint := cell.constraint(hidden_size)) is not None:
+                parametrize.register_parametrization(self, f"weight_hh_l{layer}", constraint)
+
+    def _give_cell(self, layer: int) -> None:
+        """A cell of the layer's own, where layers would otherwise share learned vectors.
+
+        Raises:
+            InputError: the cell is no module, so that nobody would find the vectors of its copies.
+        """
+        if not learned_vectors(self.cell):
+            return
+        if not isinstance(self.cell, nn.Module):
+            raise InputError(
+                f"num_layers is {self.num_layers}, and {type(self.cell).__name__} has learned vectors of its own and is no nn.Module, "
+                "whose copies would be parameters of their layers; expected 1, or a cell that is a module."
+            )
+        setattr(self, f"cell_l{layer}", copy.deepcopy(self.cell))
+
+    def cell_of(self, layer: int) -> AbstractCell:
+        """One layer's cell: ``cell``, or where that has learned vectors, the layer's copy of it."""
+        return getattr(self, f"cell_l{layer}", self.cell)
 
     def parameters_of(self, layer: int) -> Parameters:
-        """One layer's weights, views with the gate axis: W (G, H, I), R (G, H, H), b_ih, b_hh (G, H) or None."""
-        gates = (self.cell.gates, self.hidden_size)
-        return self.stored_parameters_of(layer).map(lambda p: p.view(*gates, *p.shape[1:]))
+        """One layer's weights as they are used, views with the gate axis: W (G, H, I), R (G, H, H), b_ih, b_hh (G, H) or None."""
+        H = self.hidden_size
+        return self.stored_parameters_of(layer).map(lambda p: p.view(len(p) // H, H, *p.shape[1:]))
 
     def stored_parameters_of(self, layer: int) -> Parameters:
-        """One layer's weights as they are stored, (G·H, ·)."""
-        weights = (self.get_parameter(f"{name}_l{layer}") for name in ("weight_ih", "weight_hh"))
-        biases = (self.get_parameter(f"{name}_l{layer}") if self.bias else None for name in ("bias_ih", "bias_hh"))
-        return Parameters(*weights, *biases)
+        """One layer's weights as torch stores them, (G·H, ·). One that torch.nn.utils.parametrize restricts is a function of its own."""
+        with torch.enable_grad():
+            weights = (getattr(self, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh"))
+            biases = (getattr(self, f"{name}_l{layer}") if self.bias else None for name in ("bias_ih", "bias_hh"))
+            return Parameters(*weights, *biases)
 
     def initial_state(self, batch_size: int) -> State:
         """S tensors (L, B, H), made by the stack's ``initial`` rule."""
         shape = (self.cell.states, self.num_layers, _check.positive("batch_size", batch_size), self.hidden_size)
-        like = self.initial if self.initial_rule.learnable else self.get_parameter("weight_hh_l0").detach()
+        like = self.initial if self.initial_rule.learnable else self.get_parameter("bias_ih_l0" if self.bias else "weight_ih_l0").detach()
         return self.initial_rule.make(shape, like).unbind(0)
 
     def forward(
@@ -143,7 +170,7 @@ class Recurrence(nn.Module):
                 mask, parameters = drawn_mask(below, self.dropout if self.training else 0.0), self.stored_parameters_of(layer)
                 below = below if mask is None else below * mask
             before = tuple(s[layer] for s in state)
-            below, last = recurrence(self.cell, below, before, parameters, clip_adjoint=clip_adjoint, memory=self.memory)
+            below, last = recurrence(self.cell_of(layer), below, before, parameters, clip_adjoint=clip_adjoint, memory=self.memory)
             layers_last.append(last)
         if self.num_layers == 1:
             return below, tuple(s.unsqueeze(0) for s in layers_last[0])
@@ -195,7 +222,8 @@ class Recurrence(nn.Module):
             _check.state(state, [(self.num_layers, xs.shape[1], self.hidden_size)] * self.cell.states)
         begins = state is None or (fresh is not None and bool(fresh.any()))
         initial = self.initial_state(xs.shape[1]) if initial is None and begins else initial
-        stack = Stack(self.cell, [self.stored_parameters_of(l) for l in range(self.num_layers)], self.dropout if self.training else 0.0)
+        cells = [self.cell_of(l) for l in range(self.num_layers)]
+        stack = Stack(cells, [self.stored_parameters_of(l) for l in range(self.num_layers)], self.dropout if self.training else 0.0)
         keep = self.memory if keep is None else keep
         return Trace(stack, xs, state, fresh, initial=initial, mask=mask, keep=keep, clip_adjoint=clip_adjoint)
 

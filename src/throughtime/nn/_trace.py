@@ -55,14 +55,21 @@ LayerStates = list[State]  # for each layer its S tensors (n, H); the rows are p
 class Stack(NamedTuple):
     """What a trace is made over."""
 
-    cell: AbstractCell
+    cells: list[AbstractCell]  # each layer's
     weights: list[Parameters]  # each layer's, as they are stored, (G·H, ·): gradients are added to their ``grad``
     dropout: float  # on each layer's output but the last one's; 0 where it is off
 
     def layer(self, l: int) -> Parameters:
         """One layer's weights with the gate axis, without gradient."""
-        G, H = self.cell.gates, self.weights[l].R.shape[1]
-        return self.weights[l].map(lambda p: p.detach().view(G, H, *p.shape[1:]))
+        W, R, b_ih, b_hh = (None if p is None else p.detach() for p in self.weights[l])
+        assert W is not None and R is not None, "biases alone may be None"  # noqa: PT018
+        gates, rows, H = self.cells[l].gates, self.cells[l].rh_gates, R.shape[1]
+        return Parameters(
+            W.view(gates, H, -1),
+            R.view(rows, H, H),
+            None if b_ih is None else b_ih.view(gates, H),
+            None if b_hh is None else b_hh.view(rows, H),
+        )
 
 
 @final
@@ -132,14 +139,14 @@ class Trace:
         return layers
 
     def _groups(self) -> list[range]:
-        """Layers that are one call of the kernels: all, if nothing is done to the output of one before it enters the next."""
-        L = len(self.stack.weights)
-        return [range(L)] if self.stack.dropout == 0 else [range(l, l + 1) for l in range(L)]
+        """Layers that are one call of the kernels: all, if they have one cell and no dropout between them."""
+        L, alike = len(self.stack.weights), all(cell is self.stack.cells[0] for cell in self.stack.cells)
+        return [range(L)] if self.stack.dropout == 0 and alike else [range(l, l + 1) for l in range(L)]
 
     def _run_group(
         self, group: range, xs: Tensor | Rows, mask: Tensor | None, state: State | None, keep: Literal["fast", "lean", "none"]
     ) -> list[LayerTrace]:
-        cell, weights = self.stack.cell, [self.stack.layer(l) for l in group]
+        cell, weights = self.stack.cells[group.start], [self.stack.layer(l) for l in group]
         given, first = given_to_kernels(cell, xs, weights[0])
         starts = [self._beginning(l, state, w) for l, w in zip(group, [first, *weights[1:]], strict=True)]
         runs = forward_stack(cell, given, starts, clip=self.clip, keep=keep)
@@ -199,17 +206,15 @@ class Trace:
                 for l, y in zip(group, layers, strict=True)
             ]
             found[:0] = backward_stack(
-                self.stack.cell, layers[0].given, [y.beginning for y in layers], [y.run for y in layers], dhs, ends,
+                self.stack.cells[group.start], layers[0].given, [y.beginning for y in layers], [y.run for y in layers], dhs, ends,
                 clip=self.clip, needs_dxs=group.start > 0 or self._wants_dxs, keep=layers[0].keep,
             )  # fmt: skip
             dhs = found[0].dxs if layers[0].mask is None or found[0].dxs is None else found[0].dxs * layers[0].mask
         if dhs is not None:
             self._gather(dhs)
         self._add_weights([flat(d.parameters) for d in found])
-        for d in found:
-            if d.vectors is not None:
-                vectors = learned_vectors(self.stack.cell)
-                add_to_grads(vectors, (g.sum_to_size(p.shape) for p, g in zip(vectors, d.vectors, strict=True)))
+        for cell, d in zip(self.stack.cells, found, strict=True):
+            _add_to_vectors(cell, d.vectors)
         return self._to_carried(found)
 
     def _to_carried(self, found: list[Gradients]) -> State:
@@ -278,6 +283,7 @@ class Trace:
             into = tuple(torch.empty_like(s) for s in total[l])
             layer.pull(rows, total[l], into, wants_dwx=True)
             every.append(layer.weight_gradients.of(rows))
+            _add_to_vectors(layer.cell, layer.vector_gradients(rows, total[l]))
             restarts.append(tuple(self._at_fresh(s) for s in into))
             if l == 0 and (self._source.requires_grad if isinstance(self._source, Tensor) else self._source.table.requires_grad):
                 dxs = torch.empty_like(layer.xs)
@@ -335,8 +341,15 @@ def add_to_grads(tensors: Iterable[Tensor | None], gradients: Iterable[Tensor | 
     wanted = [
         (p, g.reshape(p.shape)) for p, g in zip(tensors, gradients, strict=True) if p is not None and g is not None and p.requires_grad
     ]
-    if wanted:
-        torch.autograd.backward([p for p, _ in wanted], [g for _, g in wanted])
+    if wanted:  # a parametrised weight's graph may be needed again
+        torch.autograd.backward([p for p, _ in wanted], [g for _, g in wanted], retain_graph=True)
+
+
+def _add_to_vectors(cell: AbstractCell, gradients: Tensor | None) -> None:
+    """Add the gradients (V, H) of a cell's own learned vectors; None: there are none."""
+    if gradients is not None:
+        vectors = learned_vectors(cell)
+        add_to_grads(vectors, (g.sum_to_size(p.shape) for p, g in zip(vectors, gradients, strict=True)))
 
 
 def clip_rows(adjoint: State, limit: float) -> None:

@@ -112,10 +112,11 @@ class LagPass:
     def gradients(self, lag: Lag) -> dict[str, Tensor]:
         """(4) without its scale and factor: parameter name → Σ_t v_t I, for those that time reaches; overwritten by the next lag."""
         found: dict[str, Tensor] = {}
-        for layer, names in zip(self.traced.layers, self.traced.stored, strict=True):
-            parts = layer.weight_gradients.of(self._steps(lag.start, lag.stop))
-            own = zip(names, parts, strict=True)
-            found |= {name: g for name, g in own if name is not None and g is not None and name in self.traced.trained}
+        rows, after = self._steps(lag.start, lag.stop), self._steps(lag.start + 1, lag.stop + 1)
+        for layer, stored, here in zip(self.traced.layers, self.traced.stored, self.here, strict=True):
+            vectors = layer.vector_gradients(rows, tuple(d[after] for d in here))
+            for p, g in zip(stored, (*layer.weight_gradients.of(rows), *(() if vectors is None else vectors)), strict=True):
+                found |= {} if p is None or g is None or not p.requires_grad else self.traced.named(p, g)
         if self.traced.xs.requires_grad and self.dxs is not None:
             found |= self.traced.lead_on((self.traced.xs,), (self.dxs.view_as(self.traced.xs),))
         if lag.start == 0 and self.traced.before[0].requires_grad:

@@ -16,6 +16,7 @@ from ..._check import NonFinite
 from ..._shapes import State
 from ...data import Batch
 from ...gradients import starting_state
+from ...kernels import learned_vectors
 from ...models import AbstractModel
 from ...nn import LayerTrace, Trace
 
@@ -33,7 +34,7 @@ class Traced:
         counted: (T, B) where a loss counts.
         dhs: (T, B, H) ∂(Σ losses)/∂h_t of the top layer, not scaled by the batch.
         trained: parameter name → the parameter, those that want a gradient.
-        stored: for each layer the names of W, R, b_ih, b_hh; None where there is no bias.
+        stored: for each layer W, R, b_ih, b_hh as they are used (None where there is no bias), and the learned vectors of its cell.
         direct: parameter name → ∂(Σ losses)/∂θ with every h_t held fast; those alone that it reaches.
         scale: what Σ losses is multiplied by.
     """
@@ -45,7 +46,7 @@ class Traced:
     counted: Tensor
     dhs: Tensor
     trained: Mapping[str, Tensor]
-    stored: tuple[tuple[str | None, ...], ...]
+    stored: tuple[tuple[Tensor | None, ...], ...]
     direct: Mapping[str, Tensor]
     scale: float
 
@@ -53,6 +54,12 @@ class Traced:
     def layers(self) -> list[LayerTrace]:
         """Bottom first."""
         return self.trace.layers
+
+    def named(self, p: Tensor, g: Tensor) -> dict[str, Tensor]:
+        """The gradient of one of ``stored``, of any shape, by its name; for a function of parameters, theirs."""
+        if p.is_leaf:
+            return {name: g.sum_to_size(p.shape) if g.ndim < 2 else g for name, one in self.trained.items() if one is p}
+        return self.lead_on((p,), (g.view_as(p),))
 
     def lead_on(self, made: State, adjoints: State) -> dict[str, Tensor]:
         """From adjoints of ``xs`` or of ``before`` into the parameters that made them."""
@@ -103,9 +110,9 @@ def without_dropout(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _stored(model: AbstractModel) -> tuple[tuple[str | None, ...], ...]:
-    names, stack = {id(p): name for name, p in model.named_parameters()}, model.recurrence
-    return tuple(tuple(None if p is None else names[id(p)] for p in stack.stored_parameters_of(ell)) for ell in range(stack.num_layers))
+def _stored(model: AbstractModel) -> tuple[tuple[Tensor | None, ...], ...]:
+    stack = model.recurrence
+    return tuple((*stack.stored_parameters_of(ell), *learned_vectors(stack.cell_of(ell))) for ell in range(stack.num_layers))
 
 
 def _finite_weights(model: AbstractModel) -> None:

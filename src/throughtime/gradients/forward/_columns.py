@@ -2,10 +2,10 @@
 
 B batch · I input · H hidden · G gates · S states · L layers · r rows of the embedding that have occurred.
 
-    [ E (r, I) | W⁰ b_ih⁰ (G, H, I+1) · R⁰ b_hh⁰ (G, H, H+1) · s_0⁰ (S, H) | W¹ b_ih¹ · R¹ b_hh¹ · s_0¹ | … ]
+    [ E (r, I) | W⁰ b_ih⁰ (G, H, I+1) · R⁰ b_hh⁰ (G, H, H+1) · v⁰ (V, H) · s_0⁰ (S, H) | W¹ b_ih¹ · R¹ b_hh¹ · v¹ · s_0¹ | … ]
 
 Layer l depends on no column after its own, so that its columns are a prefix. Without biases, I + 1 is I and H + 1 is H. The columns
-s_0 exist if the initial state is a parameter.
+s_0 exist if the initial state is a parameter, and v are the learned vectors of the cell's own, if it has any.
 """
 
 from typing import final
@@ -13,6 +13,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from ...cells import AbstractCell
+from ...kernels import learned_vectors
 from ...models import AbstractModel
 from ._run import ForwardRun
 
@@ -25,11 +27,11 @@ class Columns:
         S, _, _, H = run.sizes
         self.count = 0
         self.table = self._take(0 if run.table is None else len(run.table.rows) * model.recurrence.input_size)
-        self.wx, self.rh, self.initial, self.upto = [], [], [], []
+        self.wx, self.rh, self.own, self.initial, self.upto = [], [], [], [], []
         for layer in run.layers:
-            rows = layer.cell.gates * H
-            self.wx.append(self._take(rows * layer.W_inputs.shape[2]))
-            self.rh.append(self._take(rows * layer.R_inputs.shape[2]))
+            self.wx.append(self._take(layer.cell.gates * H * layer.W_inputs.shape[2]))
+            self.rh.append(self._take(layer.cell.rh_gates * H * layer.R_inputs.shape[2]))
+            self.own.append(self._take(len(learned_vectors(layer.cell)) * H))
             self.initial.append(self._take(S * H if model.recurrence.initial_rule.learnable else 0))
             self.upto.append(self.count)
 
@@ -45,18 +47,24 @@ class Columns:
         for l, layer in enumerate(run.layers):
             wx, rh = (g[at].view(-1, x.shape[2]) for at, x in ((self.wx[l], layer.W_inputs), (self.rh[l], layer.R_inputs)))
             add_layer(model, l, wx, rh)
+            add_own(layer.cell, g[self.own[l]].view(-1, run.sizes[3]))
             if model.recurrence.initial_rule.learnable:
                 add_initial(model, l, g[self.initial[l]].view(-1, wx.shape[0] // layer.cell.gates))
 
 
 def add_layer(model: AbstractModel, l: int, wx: Tensor, rh: Tensor) -> None:
     """Add the gradients (G·H, I + 1) of (W, b_ih) and (G·H, H + 1) of (R, b_hh)."""
-    r = model.recurrence
-    for kind, g in (("ih", wx), ("hh", rh)):
-        weight = r.get_parameter(f"weight_{kind}_l{l}")
+    W, R, b_ih, b_hh = model.recurrence.stored_parameters_of(l)
+    for weight, bias, g in ((W, b_ih, wx), (R, b_hh, rh)):
         _add(weight, g[:, : weight.shape[1]])
-        if r.bias:
-            _add(r.get_parameter(f"bias_{kind}_l{l}"), g[:, -1])
+        if bias is not None:
+            _add(bias, g[:, -1])
+
+
+def add_own(cell: AbstractCell, g: Tensor) -> None:
+    """Add the gradients (V, H) of a cell's own learned vectors."""
+    for vector, one in zip(learned_vectors(cell), g, strict=True):
+        _add(vector, one.sum_to_size(vector.shape))
 
 
 def unit_inputs(run: ForwardRun, l: int, method: str) -> Tensor:
@@ -100,6 +108,8 @@ def add_rows(weight: nn.Parameter, rows: Tensor, g: Tensor) -> None:
     _add(weight, torch.zeros_like(weight).index_copy(0, rows, g))
 
 
-def _add(p: nn.Parameter, g: Tensor) -> None:
-    if p.requires_grad:
+def _add(p: Tensor, g: Tensor) -> None:
+    if not p.is_leaf:  # a function of parameters
+        p.backward(g)
+    elif p.requires_grad:
         p.grad = g.clone() if p.grad is None else p.grad.add_(g)

@@ -87,6 +87,8 @@ class Influence:
         layer, d, table, columns = self.run.layers[l], step.derivative, self.run.table, self.columns
         add_outer(M[:, :, columns.wx[l]], d.by_wx, layer.W_inputs[t], elementwise=d.elementwise)
         add_outer(M[:, :, columns.rh[l]], d.by_rh, layer.R_inputs[t], elementwise=d.elementwise)
+        if step.by_own is not None:
+            add_outer(M[:, :, columns.own[l]], step.by_own, torch.ones_like(layer.W_inputs[t, :, :1]), elementwise=True)
         if l == 0 and table is not None:
             share = table.share(slice(t, t + 1))[0]  # (B, r)
             M[:, :, columns.table].unflatten(2, (len(table.rows), -1)).add_(step.input_jacobian().unsqueeze(2) * share[:, None, :, None])
@@ -107,7 +109,7 @@ class Influence:
 def add_outer(M: Tensor, by: Tensor, x: Tensor, *, elementwise: bool) -> None:
     """(3): M (B, S·H, G·H·K) += ∂s/∂a ⊗ x, for ∂s/∂a ``by`` (S, G, B, H) or (S, G, B, H, H) and x (B, K)."""
     S, G, _, H = by.shape[:4]
-    blocks = M.unflatten(2, (G, H, -1)).unflatten(1, (S, H))  # (B, S, H, G, H, K)
+    blocks = M.unflatten(2, (G, H, x.shape[1])).unflatten(1, (S, H))  # (B, S, H, G, H, K)
     if elementwise:
         blocks.diagonal(dim1=2, dim2=4).add_(torch.einsum("pgbj,bk->bpgkj", by, x))
     else:

@@ -13,7 +13,8 @@ gives the same numbers in two matrix products instead of T passes over all trace
     Ψ_T = 1,  Ψ_{t−1} = Ψ_t D_t             (5)         ε_T = Σ_t Ψ_t ∂s_t/∂θ + Ψ_0 ε_0                            (6)
 
 An embedding enters through wx_v = W e_v + b, a table whose entries reach one unit each. It has a trace for each unit and symbol, and
-∂L/∂e_v = Wᵀ ∂L/∂wx_v. A learnable initial state is a parameter of its unit, with ε_0 = 1.
+∂L/∂e_v = Wᵀ ∂L/∂wx_v. A learnable initial state is a parameter of its unit, with ε_0 = 1. So are the cell's own learned vectors, whose
+entries act on their unit as a weight does whose input is always 1.
 """
 
 from collections.abc import Callable
@@ -24,10 +25,11 @@ from torch import Tensor
 
 from ..._shapes import State
 from ...data import Batch
+from ...kernels import learned_vectors
 from ...models import AbstractModel
 from ...nn import LayerTrace
 from .._base import Carry, Outcome
-from ._columns import add_initial, add_unit_gradients, unit_inputs
+from ._columns import add_initial, add_own, add_unit_gradients, unit_inputs
 from ._feedback import AbstractFeedback
 from ._run import Entry, ForwardRun, enter, learns_initial, restart, run_forward
 
@@ -37,6 +39,7 @@ class _Traces(NamedTuple):
 
     wx: Tensor  # (B, S, G, H, I + 1 + r)
     rh: Tensor  # (B, S, G, H, H + 1)
+    own: Tensor  # (B, S, V, H, 1)
     initial: Tensor  # (B, S, S, H)
 
 
@@ -65,8 +68,9 @@ def accumulate_local(
     with torch.no_grad():
         for l, layer in enumerate(run.layers):
             xs = unit_inputs(run, l, name)
-            wx, rh, initial, end = _of_layer(layer, xs, passed_on(layer), signals[l], _begin(run, entry, l, xs))
+            wx, rh, own, initial, end = _of_layer(layer, xs, passed_on(layer), signals[l], _begin(run, entry, l, xs))
             add_unit_gradients(model, run, l, wx, rh)
+            add_own(layer.cell, own.view(-1, layer.run.hs.shape[2]))
             if learns_initial(model):
                 add_initial(model, l, initial)
             kept |= {f"{part}.{l}": trace for part, trace in zip(_Traces._fields, end, strict=True)}
@@ -77,31 +81,34 @@ def _begin(run: ForwardRun, entry: Entry, l: int, xs: Tensor) -> _Traces:
     """ε_0: the carried traces; for streams that start anew zeros, except for the 1 of the initial state."""
     (S, _, B, H), layer, table = run.sizes, run.layers[l], run.table
     if entry.kept:
-        wx, rh, initial = (entry.kept[f"{name}.{l}"] for name in _Traces._fields)
+        wx, rh, own, initial = (entry.kept[f"{name}.{l}"] for name in _Traces._fields)
         if l == 0 and table is not None:
             own = layer.W_inputs.shape[2]
             wx = torch.cat((wx[..., :own], table.grown(wx[..., own:], entry.kept["rows"], wx.ndim - 1)), -1)
     else:
-        G = layer.cell.gates
-        wx, rh = (xs.new_zeros(B, S, G, H, columns) for columns in (xs.shape[2], layer.R_inputs.shape[2]))
+        cell = layer.cell
+        sizes = (cell.gates, xs.shape[2]), (cell.rh_gates, layer.R_inputs.shape[2]), (len(learned_vectors(cell)), 1)
+        wx, rh, own = (xs.new_zeros(B, S, rows, H, columns) for rows, columns in sizes)
         initial = xs.new_zeros(B, S, S, H)
     one = torch.eye(S, dtype=xs.dtype, device=xs.device).unsqueeze(2)
-    return _Traces(restart(wx, entry.fresh), restart(rh, entry.fresh), restart(initial, entry.fresh, one))
+    wx, rh, own = (restart(trace, entry.fresh) for trace in (wx, rh, own))
+    return _Traces(wx, rh, own, restart(initial, entry.fresh, one))
 
 
-def _of_layer(layer: LayerTrace, xs: Tensor, D: Tensor, signal: Tensor, begin: _Traces) -> tuple[Tensor, Tensor, Tensor, _Traces]:
-    """(4) as gradients (G·H, ·) of wx's and rh's parameters and (S, H) of the initial state; and (6)."""
+def _of_layer(layer: LayerTrace, xs: Tensor, D: Tensor, signal: Tensor, begin: _Traces) -> tuple[Tensor, Tensor, Tensor, Tensor, _Traces]:
+    """(4) as gradients (G·H, ·) of wx's and rh's parameters, (V·H, 1) of the cell's own and (S, H) of the initial state; and (6)."""
     steps, first = _back(D, signal)  # (S, 1 + S, T·B, H), (S, 1 + S, B, H)
     mu, psi = first[:, 0], first[:, 1:]
     gradients, ends = [], []
-    for at, inputs, kept in zip(layer.derivative.pull(steps)[:2], (xs, layer.R_inputs), begin[:2], strict=True):
+    pulled, ones = layer.everywhere().pull(steps), torch.ones_like(xs[..., :1])
+    for at, inputs, kept in zip((pulled.wx, pulled.rh, pulled.own), (xs, layer.R_inputs, ones), begin[:3], strict=True):
         g = torch.einsum("gnj,ni->gji", at[:, 0], inputs.flatten(0, 1)) + torch.einsum("qbj,bqgji->gji", mu, kept)  # (4)
         summed = torch.einsum("gptbj,tbi->bpgji", at[:, 1:].unflatten(2, signal.shape[:2]), inputs)
         ends.append(summed + torch.einsum("qpbj,bqgji->bpgji", psi, kept))  # (6)
         gradients.append(g.flatten(0, 1))
     initial = torch.einsum("qbj,bqsj->sj", mu, begin.initial)
     ends.append(torch.einsum("qpbj,bqsj->bpsj", psi, begin.initial))
-    return *gradients, initial, _Traces(*ends)  # type: ignore[return-value]  two gradients
+    return *gradients, initial, _Traces(*ends)  # type: ignore[return-value]  three gradients
 
 
 def _back(D: Tensor, signal: Tensor) -> tuple[Tensor, Tensor]:

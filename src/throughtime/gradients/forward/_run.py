@@ -15,7 +15,9 @@ from torch import Tensor
 
 from ... import _check
 from ..._shapes import State
+from ...cells import AbstractCell
 from ...data import Batch
+from ...kernels import learned_vectors
 from ...models import AbstractModel, Embedding
 from ...nn import LayerTrace, Trace, drawn_mask
 from .._base import Carry, carried_state, starting_state
@@ -85,6 +87,7 @@ def run_forward(model: AbstractModel, batch: Batch, entry: Entry, method: str) -
         with torch.enable_grad():
             xs, mask, table = model.embed(batch), None, None
         _refuse_parameters(model, xs, method)
+    _refuse_cell(model.recurrence.cell, method)
     return ForwardRun(run_with_steps(model, batch, entry.state, None, method, xs=xs, mask=mask), table)
 
 
@@ -106,6 +109,20 @@ def _refuse_parameters(model: AbstractModel, xs: Tensor, method: str) -> None:
         raise NotImplementedError(
             f"{method} runs forward in time and knows how a state depends on an Embedding's rows, not on the parameters behind {station}. "
             "FullBPTT() and TruncatedBPTT(k1, k2) would do: autograd differentiates the input station."
+        )
+
+
+def _refuse_cell(cell: AbstractCell, method: str) -> None:
+    """Refuse a cell whose parameters' influence is not known in closed form."""
+    if cell.late_gates > 0:
+        raise NotImplementedError(
+            f"{method} runs forward in time and knows how a state depends on R h; {type(cell).__name__} has late gates, whose R "
+            "multiplies what other gates decide. FullBPTT(), TruncatedBPTT(k1, k2), CheckpointedBPTT(...) and SlidingBPTT(window) would do."
+        )
+    if learned_vectors(cell) and not cell.elementwise:
+        raise NotImplementedError(
+            f"{method} runs forward in time, and {type(cell).__name__} has learned vectors of its own whose units it mixes, or "
+            "does not say elementwise = True. FullBPTT(), TruncatedBPTT(k1, k2) and CheckpointedBPTT(...) would do."
         )
 
 

@@ -23,4 +23,9 @@ from ._own import (
 )
 from ._refused import Refused as Refused
 from ._step import differentiated_by_hand as differentiated_by_hand
-from ._vectors import with_learned as with_learned
+from ._vectors import (
+    vector_derivatives as vector_derivatives,
+    vector_gradients as vector_gradients,
+    vectors_of as vectors_of,
+    with_learned as with_learned,
+)

@@ -2,11 +2,13 @@
 
 A file is what the compiler wrote and 64 bytes more: the sum (SHA-256) over the compiler's bytes and the file's key. It is loaded only if
 the sum is right, so that a file that is cut off, changed or meant for another key is never run, and made anew. The folder belongs to the
-user alone; a folder that others may write to is not used.
+user alone; a folder that others may write to is not used. A file ``.step`` is what was written for the compiler, kept in the same way, so
+that a step need not be traced again.
 """
 
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -51,26 +53,47 @@ def clear_cache() -> int:
     """Remove every compiled cell, and what killed compilers have left. Returns how many cells there were."""
     found = entries()
     with suppress(OSError):
-        found_and_left = [p for p in folder().iterdir() if p.suffix in (".cell", ".part")]
+        found_and_left = [p for p in folder().iterdir() if p.suffix in (".cell", ".step", ".part")]
         for path in found_and_left:
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     return len(found)
 
 
 def find(key: str) -> Path | None:
-    """The file of a key, if it is there and whole."""
+    """The compiled cell of a key, if it is there and whole."""
     path = folder() / f"{key}.cell"
+    return None if _content(path, key) is None else path
+
+
+def read(key: str) -> bytes | None:
+    """What ``keep`` kept for a key, if it is there and whole."""
+    return _content(folder() / f"{key}.step", key)
+
+
+def keep(key: str, content: bytes) -> None:
+    """Keep some bytes for ``read``, or not where the folder cannot be used."""
+    with suppress(OSError):
+        where = _private_folder()
+        with tempfile.TemporaryDirectory(prefix="keeping.", suffix=".part", dir=where) as aside:
+            path = Path(aside) / key
+            path.write_bytes(content + _sum(key, content))
+            os.replace(path, where / f"{key}.step")
+
+
+def _content(path: Path, key: str) -> bytes | None:
+    """A file without its sum; None if it is not there or not whole."""
     try:
         if _others_may_write(folder()):
             return None
-        content = path.read_bytes()
-        if len(content) <= _SUM or content[-_SUM:] != _sum(key, content[:-_SUM]):
+        whole = path.read_bytes()
+        content = whole[:-_SUM]
+        if not content or whole[-_SUM:] != _sum(key, content):
             return None
         with suppress(OSError):
             os.utime(path)  # used now: the oldest go first
     except OSError:
         return None
-    return path
+    return content
 
 
 @contextmanager
@@ -123,7 +146,7 @@ def _others_may_write(where: Path) -> bool:
 def _trim(where: Path, keep: Path) -> None:
     """Remove the cells that were not used for longest, until the rest fits."""
     by_age = []
-    for path in where.glob("*.cell"):
+    for path in (*where.glob("*.cell"), *where.glob("*.step")):
         with suppress(OSError):
             about = path.stat()
             by_age.append((about.st_mtime, about.st_size, path))

@@ -4,6 +4,7 @@ What was found out about a cell is remembered by its value (a frozen dataclass) 
 """
 
 import hashlib
+import json
 import sys
 import threading
 from collections import OrderedDict
@@ -20,6 +21,7 @@ from ..._check import InputError, instance
 from ...cells import AbstractCell
 from .. import _table as table
 from . import _cache, _compiler
+from ._identity import identity
 from ._refused import Refused
 from ._step import read
 from ._vectors import tensor_of, vectors_of
@@ -139,8 +141,9 @@ def has_vectors(cell: AbstractCell) -> bool:
 
 
 def known(cell: AbstractCell) -> Own:
-    """A cell that has a kernel of its own."""
-    found = own(cell)
+    """A cell that has a kernel of its own, as ``why_not`` found it: it is not looked at again."""
+    quick = _quick.get(id(cell))
+    found = quick.found if quick is not None and quick.cell is cell else own(cell)
     assert isinstance(found, Own), "callers have asked why_not()"
     return found
 
@@ -188,16 +191,13 @@ def _plain(cell: AbstractCell) -> object:
 
 
 def _plain_values(values: dict[str, Any]) -> tuple[Any, ...]:
-    found = [
-        v if type(v) in _PLAIN else v.requires_grad
-        for k, v in values.items()
-        if type(v) in _PLAIN or isinstance(v, Tensor)
-        if k != "training"
-    ]
+    own = [v for k, v in values.items() if k not in _OF_EVERY_MODULE]
+    found = [v if type(v) in _PLAIN else v.requires_grad for v in own if type(v) in _PLAIN or isinstance(v, Tensor)]
     return (*found, *(p is not None and p.requires_grad for p in values.get("_parameters", {}).values()))
 
 
 _PLAIN = (bool, int, float, str)
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))  # none of them goes into a kernel but the parameters
 
 
 def _find(cell: AbstractCell) -> Own | Refused:
@@ -207,9 +207,25 @@ def _find(cell: AbstractCell) -> Own | Refused:
                 f"{type(cell).__name__} has {cell.gates} gates and {cell.states} states; kernels can be written for "
                 f"{', '.join(map(str, GATES))} gates and at most {MOST_STATES} states"
             )
-        return Own(cell, written(read(cell)), tuple(v.name for v in vectors_of(cell)))
+        if cell.late_gates > 0 or cell.rh_gates not in (0, cell.gates):
+            raise Refused(
+                f"{type(cell).__name__} has {cell.gates} gates, {cell.rh_gates} of them recurrent and {cell.late_gates} late; kernels "
+                "can be written where all gates or none are recurrent, and none is late"
+            )
+        return Own(cell, _source(cell), tuple(v.name for v in vectors_of(cell)))
     except Refused as why:
         return why.with_traceback(None)
+
+
+def _source(cell: AbstractCell) -> Source:
+    """The cell in C++: of an earlier process if nothing that it depends on has changed, for torch takes long to trace."""
+    key = identity(cell)
+    if key is not None and (kept := _cache.read(key)) is not None:
+        return Source(*json.loads(kept))
+    source = written(read(cell))
+    if key is not None:
+        _cache.keep(key, json.dumps(source).encode())
+    return source
 
 
 def number(cell: Own, dtype: torch.dtype, arch: str | None = None) -> int | Refused:

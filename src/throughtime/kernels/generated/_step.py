@@ -70,14 +70,14 @@ def _shape_of(step: Step) -> list[object]:
 def _read_at(cell: AbstractCell, vectors: Sequence[Vector], calls: Sequence[Call], B: int, H: int, dtype: torch.dtype) -> Step:
     G, S, L = cell.gates, cell.states, sum(v.learned for v in vectors)
     tensors = [
-        *(torch.zeros(B, G, H, dtype=dtype) for _ in range(2)),
+        *(torch.zeros(B, rows, H, dtype=dtype) for rows in (G, cell.rh_gates)),
         *(torch.zeros(B, H, dtype=dtype) for _ in range(2 * S)),
         *(torch.zeros(H, dtype=dtype) for _ in vectors),
     ]
     names = [v.name for v in vectors]
     graph = _traced(cell, names, L, tensors)
     machine = Machine(Table(), B, H, dtype)
-    given = _inputs(machine, G, S, len(vectors))
+    given = _inputs(machine, cell, len(vectors))
     found = _Reader(cell, calls, machine).run(graph, given)
     return _checked(cell, machine, found, len(vectors), L)
 
@@ -114,8 +114,8 @@ def _traced(cell: AbstractCell, names: Sequence[str], L: int, tensors: Sequence[
         raise untraceable(cell, error) from error
 
 
-def _inputs(machine: Machine, G: int, S: int, P: int) -> list[Array]:
-    def gates(name: str) -> Array:
+def _inputs(machine: Machine, cell: AbstractCell, P: int) -> list[Array]:
+    def gates(name: str, G: int) -> Array:
         entries = np.empty((1, G, 1), dtype=object)
         entries[0, :, 0] = [machine.table.input(f"{name}{g}") for g in range(G)]
         return Array((BATCH, G, UNITS), entries)
@@ -125,8 +125,8 @@ def _inputs(machine: Machine, G: int, S: int, P: int) -> list[Array]:
         entries[...] = machine.table.input(name)
         return Array(labels, entries)
 
-    states = [one(f"{name}{k}", BATCH, UNITS) for name in ("s", "ds") for k in range(S)]
-    return [gates("wx"), gates("rh"), *states, *(one(f"p{k}", UNITS) for k in range(P))]
+    states = [one(f"{name}{k}", BATCH, UNITS) for name in ("s", "ds") for k in range(cell.states)]
+    return [gates("wx", cell.gates), gates("rh", cell.rh_gates), *states, *(one(f"p{k}", UNITS) for k in range(P))]
 
 
 class _Reader:
@@ -214,7 +214,9 @@ def _checked(cell: AbstractCell, machine: Machine, found: tuple[list[Array], lis
     after, derivatives = found
     G, S = cell.gates, cell.states
     zero = machine.table.number(0)
-    dwx, drh = ([zero] * G if d is None else _entries(cell, machine, d) for d in derivatives[:2])
+    dwx, drh = (
+        [zero] * n if d is None or n == 0 else _entries(cell, machine, d) for n, d in zip((G, cell.rh_gates), derivatives[:2], strict=True)
+    )
     dstate = [zero if d is None else _entries(cell, machine, d)[0] for d in derivatives[2 : 2 + S]]
     dparameters = [zero if d is None else _entries(cell, machine, d)[0] for d in derivatives[2 + S :]]
     step = Step(machine.table, G, S, P, L, [_entries(cell, machine, s)[0] for s in after], dwx, drh, dstate, dparameters)

@@ -89,7 +89,7 @@ def survey(cell: AbstractCell, vectors: Sequence[Vector]) -> list[Call]:
     """
     calls: list[Call] = []
     own = [torch.rand(7) for _ in vectors]
-    tensors = [torch.rand(s) for s in [(5, cell.gates, 7)] * 2 + [(5, 7)] * cell.states]
+    tensors = [torch.rand(s) for s in [(5, cell.gates, 7), (5, cell.rh_gates, 7), *[(5, 7)] * cell.states]]
     before = [t.clone() for t in tensors]
     generator = torch.get_rng_state()
     try:

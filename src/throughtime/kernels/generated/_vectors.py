@@ -83,3 +83,46 @@ def _put(owners: Sequence[tuple[nn.Module, str]], tensors: Sequence[Tensor | Non
     for (owner, name), tensor in zip(owners, tensors, strict=True):
         place = owner.__dict__["_parameters" if name in owner.__dict__["_parameters"] else "_buffers"]
         place[name] = tensor
+
+
+def vector_gradients(
+    cell: AbstractCell, wx: Tensor, rh: Tensor, state: tuple[Tensor, ...], dstate: Sequence[Tensor], dbetween: Tensor | None = None
+) -> Tensor:
+    """The gradients of a cell's learned vectors, (L, H), summed over N points, given those of the states after the step.
+
+    Args:
+        cell: the step.
+        wx: (N, G, H); ``rh`` (N, rows of R, H), ``state`` S tensors (N, H).
+        rh: see above.
+        state: see above.
+        dstate: S tensors (N, H).
+        dbetween: (N, H) of what its late gates multiply; None for a cell without.
+    """
+    learned = [v for v in vectors_of(cell) if v.learned]
+    with torch.enable_grad():
+        leaves = [v.tensor.detach().to(wx.dtype).expand(wx.shape[-1]).clone().requires_grad_() for v in learned]
+        with replaced(cell, [v.name for v in learned], leaves) as own:
+            pairs = list(zip(own.step(wx, rh, state), dstate, strict=True))
+            if dbetween is not None:
+                pairs.append((own.between(wx, rh[:, : cell.rh_gates - cell.late_gates], state), dbetween))
+        graded = [(y, d) for y, d in pairs if y.requires_grad]
+        ys, ds = [y for y, _ in graded], [d for _, d in graded]
+        return torch.stack(torch.autograd.grad(ys, leaves, ds, materialize_grads=True, allow_unused=True))
+
+
+def vector_derivatives(cell: AbstractCell, wx: Tensor, rh: Tensor, state: tuple[Tensor, ...]) -> Tensor:
+    """∂s'/∂v at N points, (S, L, N, H): the derivatives of the states after an elementwise step by its learned vectors."""
+    learned = [v for v in vectors_of(cell) if v.learned]
+    S, (N, H) = cell.states, state[0].shape
+    if not learned:
+        return wx.new_zeros(S, 0, N, H)
+    names, tensors = [v.name for v in learned], [v.tensor.detach().to(wx.dtype).expand(H).clone() for v in learned]
+
+    def at_one(p: int) -> Any:
+        def summed(vectors: list[Tensor], *given: Tensor) -> Tensor:
+            with replaced(cell, names, vectors) as own:
+                return own.step(given[0][None], given[1][None], tuple(s[None] for s in given[2:]))[p].sum()
+
+        return torch.func.vmap(torch.func.grad(summed), (None, *[0] * (2 + S)))
+
+    return torch.stack([torch.stack(at_one(p)(tensors, wx, rh, *state)) for p in range(S)])

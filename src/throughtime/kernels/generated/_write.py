@@ -31,6 +31,7 @@ def written(step: Step) -> Source:
         "struct OwnCell {",
         f"  static constexpr int gates = {step.gates}, states = {step.states}, residuals = {len(plan.kept)}, slots = {plan.slots};",
         f"  static constexpr int parameters = {step.parameters}, learned = {step.learned};",
+        f"  static constexpr bool has_R = {_cpp(bool(step.drh))};",
         *(_slot_function(f"{half}_slot", slots) for half, slots in (("wx", plan.wx_slots), ("rh", plan.rh_slots))),
         f"  static constexpr bool direct_h = {_cpp(not step.dstate[0].equals(0))}, needs_h_prev = {_cpp(plan.h_before)}, "
         f"needs_h = {_cpp(plan.h_after)};",
@@ -64,13 +65,15 @@ class _Plan:
         self.kept = [e for e in chosen if not self._is_h_before(e) and e is not self.after]
         if not (self.kept or self.h_before or self.h_after):
             self.h_after = True  # backward is given something of the step
+        if not step.drh:  # no R
+            self.slots, self.rh_slots, self.wx_slots = step.gates, [0] * step.gates, list(range(step.gates))
+            return
         shared = [g for g in range(step.gates) if step.dwx[g] is step.drh[g]]
         apart = [g for g in range(step.gates) if g not in shared]
         self.slots = step.gates + len(apart)
         order = {g: k for k, g in enumerate([*apart, *shared])}
         self.rh_slots = [order[g] for g in range(step.gates)]
         self.wx_slots = [order[g] if g in shared else step.gates + apart.index(g) for g in range(step.gates)]
-        self._forward_inputs: dict[int, bool] = {}
 
     def _is_forward(self, e: Expression) -> bool:
         """Whether nothing of the way back goes into it."""

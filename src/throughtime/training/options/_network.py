@@ -8,7 +8,10 @@ from ..._errors import InputError
 from ..flag import Flag
 
 CELLS = ("rnn", "gru", "lstm")
-GALLERY = ("mgu", "ugrnn", "coupled-lstm", "peephole-lstm", "ctrnn", "cfc", "star", "nbrc")  # cells.zoo.NAMES, which imports torch
+GALLERY = (  # cells.zoo.NAMES, which imports torch
+    "mgu", "ugrnn", "coupled-lstm", "peephole-lstm", "ctrnn", "cfc", "star", "nbrc", "gru-reset-before", "ei", "indrnn", "mingru",
+    "minlstm", "sru", "elstm", "lem", "cornn", "unicornn",
+)  # fmt: skip
 WIDEST, _DEEPEST = 1_000_000, 1000  # a configuration is a stranger's word: nothing is built beyond
 
 

@@ -1,20 +1,17 @@
-"""A gallery of cells from the literature, each one step of its equations and no more.
-
-Nothing here is differentiated by hand. Where there is a C++ compiler, each runs as a kernel that is written from its ``step`` and compiled
-at its first use; ``throughtime train --cell mgu`` takes them by name. They are examples too: a cell of your own looks like this.
+"""Gated cells with a dense R, one step of one stage.
 
 B batch · G gates · H hidden.
 """
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
-from .. import _check
-from .._shapes import State
-from ._base import AbstractCell
+from ... import _check
+from ..._shapes import State
+from .._base import AbstractCell
 
 
 def _gates(wx: Tensor, rh: Tensor) -> tuple[Tensor, ...]:
@@ -160,43 +157,6 @@ class PeepholeLSTM(AbstractCell, nn.Module):
 
 
 @final
-class CTRNN(AbstractCell, nn.Module):
-    """A continuous-time network in steps of one, whose units learn their time constants.
-
-        α  = σ(ρ),  1/α the time constant of a unit in steps        (1)     ρ (H,) learned
-        h' = (1 − α) ⊙ h + α ⊙ tanh(wx + rh)                        (2)
-
-    Args:
-        hidden_size: H.
-        time_constant: of every unit at the start, in steps, above 1.
-
-    References:
-        Funahashi & Nakamura, *Approximation of dynamical systems by continuous time recurrent neural networks*, 1993, by Euler's rule.
-
-    >>> cell = CTRNN(3, time_constant=4.0)
-    >>> cell.step(torch.zeros(2, 1, 3), torch.zeros(2, 1, 3), (torch.ones(2, 3),))[0][0].tolist()
-    [0.75, 0.75, 0.75]
-    """
-
-    gates = 1
-    states = 1
-    elementwise = True
-    adds_halves = True
-
-    def __init__(self, hidden_size: int, time_constant: float = 2.0) -> None:
-        super().__init__()
-        _check.positive("hidden_size", hidden_size)
-        if not time_constant > 1:
-            raise _check.InputError(f"time_constant is {time_constant!r}; expected more than 1 step. Elman() is the network of 1 step.")
-        self.rho = nn.Parameter(torch.full((hidden_size,), 1 / time_constant).logit())
-
-    def step(self, wx: Tensor, rh: Tensor, state: State) -> State:
-        (h,) = state
-        alpha = torch.sigmoid(self.rho)  # (1)
-        return ((1 - alpha) * h + alpha * torch.tanh(wx[:, 0] + rh[:, 0]),)  # (2)
-
-
-@final
 @dataclass(frozen=True)
 class CfC(AbstractCell):
     """The closed-form continuous-time network with one layer of weights and steps of equal length.
@@ -278,10 +238,3 @@ class NBRC(AbstractCell):
         a = 1 + torch.tanh(wx[:, 0] + rh[:, 0])  # (1)
         c = torch.sigmoid(wx[:, 1] + rh[:, 1])  # (2)
         return (c * h + (1 - c) * torch.tanh(wx[:, 2] + a * h),)  # (3)
-
-
-NAMES: dict[str, Any] = {
-    "mgu": MGU, "ugrnn": UGRNN, "coupled-lstm": CoupledLSTM, "peephole-lstm": PeepholeLSTM, "ctrnn": CTRNN, "cfc": CfC, "star": STAR,
-    "nbrc": NBRC,
-}  # fmt: skip
-"""Every cell of the gallery by the name that ``throughtime train --cell`` takes."""
