@@ -189,6 +189,7 @@ void read_states(nb::handle object, const StateNames& names, const Layer<T>& c, 
 struct LayerArguments {
   int cell;
   nb::handle xs, state, W, R, b_ih, b_hh, parameters = nb::none(), lengths, reset, restart;
+  mutable std::vector<std::int64_t> read_lengths;  // a copy, to which the call points: it lasts as long as these arguments
   bool reverse;
   Keep keep;
   int threads;
@@ -248,9 +249,9 @@ std::vector<std::int64_t> checked_lengths(nb::handle object, Sizes n) {
   return lengths;
 }
 
-// Fills `c`, all but its lengths, and returns these, which the caller keeps while the call runs.
+// Fills `c`, whose lengths are those of `a`, which the caller keeps while the call runs.
 template <class T>
-std::vector<std::int64_t> check_layer(Layer<T>& c, const LayerArguments& a) {
+void check_layer(Layer<T>& c, const LayerArguments& a) {
   c.kernel = &kernel_of_cell<T>(a.cell, a.arch);
   a.W.is_none() ? given_input_half(c, a) : input_and_weights(c, a);
   const auto [T_, B, I, H] = c.n;
@@ -266,14 +267,14 @@ std::vector<std::int64_t> check_layer(Layer<T>& c, const LayerArguments& a) {
   c.reset = input<std::uint8_t>(a.reset, "reset", {{T_, B}, "(T, B)"});
   c.reverse = a.reverse;
   c.keep = a.keep;
-  return checked_lengths(a.lengths, c.n);
+  a.read_lengths = checked_lengths(a.lengths, c.n);
+  c.lengths = a.read_lengths.empty() ? nullptr : a.read_lengths.data();
 }
 
 template <class T>
 ForwardCall<T> forward_call(const LayerArguments& layer, Entries results) {
   ForwardCall<T> c{};
-  const std::vector<std::int64_t> lengths = check_layer<T>(c, layer);
-  c.lengths = lengths.empty() ? nullptr : lengths.data();
+  check_layer<T>(c, layer);
   c.hs = required_output<T>(results.next(), "hs", {{c.n.T, c.n.B, c.n.H}, "(T, B, H)"});
   const nb::handle last = results.next(), residuals = results.next();
   if (last.is_none()) raise_type("last is None; expected a tuple of S arrays (B, H) to write to.");
@@ -329,8 +330,7 @@ void weight_gradients(BackwardCall<T>& c, const BackwardArguments& a) {
 template <class T>
 BackwardCall<T> backward_call(const LayerArguments& layer, const BackwardArguments& a) {
   BackwardCall<T> c{};
-  const std::vector<std::int64_t> lengths = check_layer<T>(c, layer);
-  c.lengths = lengths.empty() ? nullptr : lengths.data();
+  check_layer<T>(c, layer);
   const auto [T_, B, I, H] = c.n;
   if (c.keep == Keep::none && c.kernel->residuals > 0)
     raise_value("keep is 'none', which leaves nothing to go backward from; expected the 'fast' or 'lean' of the forward call.");

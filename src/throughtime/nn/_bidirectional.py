@@ -84,7 +84,9 @@ class Bidirectional(nn.Module):
                 "Recurrence, which has one direction."
             )
         if cell.constraint(self.hidden_size) is not None:
-            raise InputError(f"{type(cell).__name__} restricts R, which Recurrence alone does; expected a cell whose R is free. Use Recurrence.")
+            raise InputError(
+                f"{type(cell).__name__} restricts R, which Recurrence alone does; expected a cell whose R is free. Use Recurrence."
+            )
         for suffix, _ in self._passes():
             self._add_parameters(suffix, input_size if suffix.startswith("l0") else 2 * hidden_size)
         if initial.learnable:

@@ -83,12 +83,12 @@ def _begin(run: ForwardRun, entry: Entry, l: int, xs: Tensor) -> _Traces:
     if entry.kept:
         wx, rh, own, initial = (entry.kept[f"{name}.{l}"] for name in _Traces._fields)
         if l == 0 and table is not None:
-            own = layer.W_inputs.shape[2]
-            wx = torch.cat((wx[..., :own], table.grown(wx[..., own:], entry.kept["rows"], wx.ndim - 1)), -1)
+            columns = layer.W_inputs.shape[2]
+            wx = torch.cat((wx[..., :columns], table.grown(wx[..., columns:], entry.kept["rows"], wx.ndim - 1)), -1)
     else:
         cell = layer.cell
         sizes = (cell.gates, xs.shape[2]), (cell.rh_gates, layer.R_inputs.shape[2]), (len(learned_vectors(cell)), 1)
-        wx, rh, own = (xs.new_zeros(B, S, rows, H, columns) for rows, columns in sizes)
+        wx, rh, own = (xs.new_zeros(B, S, rows, H, width) for rows, width in sizes)
         initial = xs.new_zeros(B, S, S, H)
     one = torch.eye(S, dtype=xs.dtype, device=xs.device).unsqueeze(2)
     wx, rh, own = (restart(trace, entry.fresh) for trace in (wx, rh, own))
