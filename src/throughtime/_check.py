@@ -23,6 +23,7 @@ from ._errors import InputError as InputError, NonFinite as NonFinite
 from ._numbers import (
     above_zero as above_zero,
     at_least as at_least,
+    counted as counted,
     fraction as fraction,
     memory as memory,
     one_of as one_of,

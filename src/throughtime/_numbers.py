@@ -7,6 +7,15 @@ from collections.abc import Sequence
 from ._errors import InputError
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, in English.
+
+    >>> counted(1, "step"), counted(1200, "step")
+    ('1 step', '1,200 steps')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def positive(name: str, value: int, *, most: int = 2**31 - 1, remedy: str = "") -> int:
     """An integer size in [1, most]."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:

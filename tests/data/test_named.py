@@ -125,8 +125,9 @@ def test_the_digits_become_rows_of_pixels(server, monkeypatch):
         files[f"{part}-labels-idx1-ubyte.gz"] = gzip.compress(b"\0\0\x08\x01" + n + labels[rows].tobytes())
     serve(server, monkeypatch, "sequential-mnist", files)
     with np.load(fetch("sequential-mnist")) as found:
-        assert np.array_equal(found["x"], images.reshape(5, 784, 1))
-        assert np.array_equal(found["y"], labels)
+        for part, rows in (("train", slice(0, 3)), ("test", slice(3, 5))):
+            assert np.array_equal(found[f"x_{part}"], images[rows].reshape(-1, 784, 1))
+            assert np.array_equal(found[f"y_{part}"], labels[rows])
     assert server.asked == 4
     fetch("sequential-mnist")
     assert server.asked == 4

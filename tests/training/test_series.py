@@ -67,9 +67,8 @@ def test_from_the_shell_to_a_forecast(tmp_path, capsys):
     lines = [line.split(",") for line in (tmp_path / "one.csv").read_text().splitlines()]
     assert lines[0] == ["shop", "day", "sold", "sold_low", "sold_high"]
     assert [line[:2] for line in lines[1:]] == [[shop, f"2024-04-{22 + i}"] for shop in "ab" for i in range(5)]
-    for line in lines[1:4]:
+    for line in lines[1:]:  # those beyond the horizon too
         assert float(line[3]) < float(line[2]) < float(line[4])
-    assert [line[3:] for line in lines[4:6]] == [["", ""], ["", ""]]  # beyond the horizon
     assert abs(float(lines[1][2]) - 10) < 10
     assert abs(float(lines[6][2]) - 200) < 100
     for verb in (["evaluate", "run"], ["evaluate", "run", "--json"], ["flow", "run", "--streams", "2"], ["runs", "."]):
@@ -81,7 +80,7 @@ def test_from_the_shell_to_a_forecast(tmp_path, capsys):
     assert main(["export", "run"]) == 0
     assert main(["train", "series", "--from", "run", "--steps", "2", "--out", "child"]) == 0
     assert main(["sample", "run"]) == 2
-    assert "is a run of train series; expected one of train text. Use throughtime forecast" in capsys.readouterr().err
+    assert "is a run of train series; expected one of train text or train frames. Use throughtime forecast" in capsys.readouterr().err
     assert main(["train", "text", "--out", "run", "--resume"]) == 2
     assert "is a run of throughtime train series; expected one of throughtime train text" in capsys.readouterr().err
 
@@ -148,10 +147,62 @@ def test_one_sentence_and_nothing_is_left(tmp_path, capsys, flags, words):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["shops.csv"]
 
 
+def test_another_table_is_measured_as_the_runs_own_part(tmp_path, capsys):
+    """The rows of the test part, with the context before them, in a file of their own: the same origins, the same errors."""
+    assert train("--steps", "3", "--out", "run") == 0
+    table = tt.load("run").table
+    first, _ = table.groups[0].bounds("test")
+    lines = shops(120).splitlines()
+    (tmp_path / "part.csv").write_text("\n".join([lines[0], *lines[1 + 2 * (first - 6) :]]) + "\n")
+    capsys.readouterr()
+    assert main(["evaluate", "run", "--json"]) == 0
+    own = json.loads(capsys.readouterr().out)
+    assert main(["evaluate", "run", "--data", "part.csv", "--json"]) == 0
+    other = json.loads(capsys.readouterr().out)
+    assert other.pop("part") == "part.csv"
+    assert own.pop("part") == "test"
+    assert other.keys() == own.keys()
+    seasonal = [name for name in own if "seasonal" in name]  # a season earlier than the file's first row is not in it
+    exact = [name for name in own if name.startswith(("last", "mean", "origins"))]
+    assert all(other[name] == pytest.approx(own[name], rel=1e-6) for name in exact)
+    # the change in the file's own first row is unknown there: one of the inputs of one of the origins is another
+    assert all(other[name] == pytest.approx(own[name], rel=1e-3) for name in own if name not in seasonal)
+    assert main(["evaluate", "run", "--data", "part.csv", "--streams", "2"]) == 2
+    for text, words in (
+        (shops(8), "the series 'a' has 8 steps; expected 9 at least, the run's --context and --horizon together"),
+        (shops(120).replace(",a,", ",c,"), "the series 'c' was not among those of training"),
+        ("day,shop,sold,open,price\n" + "".join(f"2024-01-01 {h:02}:00,a,{h},1,1\n" for h in range(24)), "the times come in other steps"),
+        (shops(120).replace("sold", "bought"), "--target is 'sold', which is no column of other.csv"),
+    ):
+        (tmp_path / "other.csv").write_text(text)
+        assert main(["evaluate", "run", "--data", "other.csv"]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_a_table_that_has_changed_since_training_read_it(tmp_path, capsys):
+    assert train("--steps", "1", "--out", "run") == 0
+    table = tmp_path / "shops.csv"
+    again = table.read_text()
+    table.write_text(again)  # another time, the same bytes
+    tt.load("run").table.refuse_changed()
+    table.write_text(shops(121))
+    capsys.readouterr()
+    assert main(["forecast", "run", "--out", "x.csv"]) == 2
+    said = capsys.readouterr().err
+    assert "has changed since training read it: it has" in said
+    assert f"give it as --data {table}" in said
+    assert not (tmp_path / "x.csv").exists()
+    table.unlink()
+    tt.load("run").table.refuse_changed()
+    (tmp_path / "one.csv").write_text("x\n1\n")
+    assert main(["train", "series", "one.csv", "--target", "x", "--out", "y"]) == 2
+    assert "the table has 1 step, 1 of them for training" in capsys.readouterr().err
+
+
 def test_a_forecast_that_cannot_be(tmp_path, capsys):
     assert train("--steps", "2", "--out", "run") == 0
     assert main(["forecast", "run", "--out", "x.csv"]) == 2
-    assert "open: 0 steps are known after the last target of 'a'; expected 3" in capsys.readouterr().err
+    assert "open: 0 steps known after the last target of 'a'; expected 3" in capsys.readouterr().err
     (tmp_path / "short.csv").write_text(shops(4))
     assert main(["forecast", "run", "--data", "short.csv", "--out", "x.csv"]) == 2
     assert "has 4 steps; expected 6 at least, the run's --context" in capsys.readouterr().err

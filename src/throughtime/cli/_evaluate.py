@@ -48,16 +48,16 @@ def evaluate(chosen: Evaluate, call: Call) -> int:
 
 def _backtest(trained: TrainedForecaster, chosen: Evaluate) -> int:
     """Of series: every origin of a part, and forecasts that need no model beside it."""
-    for flag, value in (("--data", chosen.data), ("--streams", chosen.streams)):
-        if value is not None:
-            raise InputError(f"{flag} is given for a run of train series; expected its own table alone. Leave it out.")
+    if chosen.streams is not None:
+        raise InputError("--streams is given for a run of train series; expected it with a run of train text. Leave it out.")
     part = chosen.section or "test"
+    name = part if chosen.data is None else chosen.data.name
     with bar(Console(stderr=True)) as show:
-        result = trained.evaluate(part, progress=partial(show, f"measuring {part}"))
+        result = trained.evaluate(part, data=chosen.data, progress=partial(show, f"measuring {name}"))
     if chosen.json:
-        print(json.dumps({"part": part, **result.as_dict()}))
+        print(json.dumps({"part": name, **result.as_dict()}))
     else:
-        show_scores(Console(), {part: result})
+        show_scores(Console(), {name: result})
     return 0
 
 

@@ -2,7 +2,9 @@
 
 from rich.console import Console
 
+from .. import _check
 from .._check import InputError
+from .._console import put
 from ..training import TrainedForecaster, check_new_file, load, write_forecast
 from ._app import Call
 from ._threads import use_threads
@@ -26,11 +28,19 @@ def forecast(chosen: MakeForecast, call: Call) -> int:
             f"--interval is {chosen.interval:g} and the run has --loss {options.loss}; expected a run with --loss gaussian, which "
             "knows every interval. Leave it out."
         )
+    if chosen.data is None:
+        trained.table.refuse_changed()
     found = trained.forecast(chosen.data, steps=chosen.steps, level=chosen.interval)
     write_forecast(found, chosen.out, options.group, options.time)
     found.draw(picture)
     Console().print(
-        f"wrote {chosen.out}: {len(found.time):,} steps of {', '.join(found.targets)}\npicture: {picture}",
+        f"wrote {chosen.out}: {_check.counted(len(found.time), 'step')} of {', '.join(found.targets)}\npicture: {picture}",
         soft_wrap=True, highlight=False, markup=False,
     )  # fmt: skip
+    if options.loss == "quantiles" and (chosen.steps or 0) > options.horizon:
+        put(
+            Console(),
+            f"no interval beyond step {options.horizon:,}: quantiles say where each value lies, and not how values hang together; "
+            "a run with --loss gaussian has one",
+        )
     return 0

@@ -161,7 +161,7 @@ class MakeForecast:
     data: Annotated[Path | None, Flag("FILE", "the run's own")] = None
     """Another table with the same columns; rows at its end without a target say what is known beforehand."""
     steps: Annotated[int | None, Flag("N", "the run's horizon")] = None
-    """How many steps; beyond the run's horizon the forecasts are read as if they had come, and there is no interval."""
+    """How many steps; beyond the run's horizon the forecasts are read as if they had come, and intervals are those of sample paths."""
     interval: Annotated[float | None, Flag("X", "the run's own")] = None
     """The probability that an interval is to hold, with --loss gaussian."""
     out: Path = Path("forecast.csv")
@@ -196,7 +196,7 @@ class Evaluate:
     run: _Run
     """The run folder."""
     data: Annotated[Path | None, Flag("FILE", "the run's own")] = None
-    """Another text, or file of frames or labels."""
+    """Another text, table, or file of frames or labels, of the same kind as the run's."""
     section: Annotated[Literal["train", "valid", "test"] | None, Flag(unless="test, or valid where there is no test")] = None
     """Which part of the run's data."""
     encoding: _Encoding = "utf-8"

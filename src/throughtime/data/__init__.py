@@ -38,6 +38,7 @@ from ._series import (
     standardised as standardised,
     input_size as input_size,
     inputs_of as inputs_of,
+    measured_series as measured_series,
     read_series as read_series,
     write_series as write_series,
 )

@@ -74,10 +74,15 @@ class NamedData:
 
 
 def _pixels(files: list[Path], into: Path) -> None:
-    """Images as rows of pixels, the 60,000 of training first: x (70000, 784, 1), from 0 to 255, and y (70000,)."""
+    """Images as rows of pixels: x_train (60000, 784, 1), from 0 to 255, y_train (60000,), x_test, y_test."""
     train_images, train_labels, test_images, test_labels = (np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8) for path in files)
-    x = np.concatenate([train_images[_IMAGES:], test_images[_IMAGES:]]).reshape(-1, 784, 1)
-    np.savez_compressed(into, x=x, y=np.concatenate([train_labels[_LABELS:], test_labels[_LABELS:]]))
+    np.savez_compressed(
+        into,
+        x_train=train_images[_IMAGES:].reshape(-1, 784, 1),
+        y_train=train_labels[_LABELS:],
+        x_test=test_images[_IMAGES:].reshape(-1, 784, 1),
+        y_test=test_labels[_LABELS:],
+    )
 
 
 NAMED = {
@@ -128,7 +133,7 @@ NAMED = {
         ),
         NamedData(
             "sequential-mnist",
-            "70,000 handwritten digits as rows of 784 pixels, the last 10,000 of them for test",
+            "70,000 handwritten digits as rows of 784 pixels: 60,000 for training, 10,000 for test",
             (
                 NamedFile(f"{_MNIST}/train-images-idx3-ubyte.gz", "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
                 NamedFile(f"{_MNIST}/train-labels-idx1-ubyte.gz", "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),

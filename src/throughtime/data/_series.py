@@ -8,6 +8,7 @@ N rows · C columns · V targets · K horizon.
 """
 
 import abc
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -125,11 +126,27 @@ class SeriesTable(AbstractSeries):
         try:
             assert isinstance(about, dict)
             super().__init__(about)
+            self._source = about.get("source")
         except (AssertionError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{folder / 'series.json'} is not what throughtime wrote ({error!r:.60}). Restore it, or train again."
             ) from None
         self.folder = folder
+
+    def refuse_changed(self) -> None:
+        """Refuse to go on where the file that the table was read from is another by now; one that is no longer there is not missed.
+
+        Raises:
+            InputError: it has changed.
+        """
+        match self._source:
+            case {"path": str(name), "size": int(size), "modified": int(modified), "sha256": str(sha256)} if Path(name).is_file():
+                now = Path(name).stat()
+                if (now.st_size, now.st_mtime_ns) != (size, modified) and (now.st_size != size or _sha256(Path(name)) != sha256):
+                    raise InputError(
+                        f"{name} has changed since training read it: it has {now.st_size:,} bytes, and had {size:,}; expected the same. To "
+                        f"forecast from it as it is now, give it as --data {name}; or restore it."
+                    )
 
     def open_values(self) -> np.ndarray:
         """The values (N, C), mapped.
@@ -274,8 +291,44 @@ def write_series(
         _refuse_constant(path, columns, series.values, groups)
     np.save(folder / "series.npy", series.values, allow_pickle=False)
     np.save(folder / "last.npy", series.last, allow_pickle=False)
-    (folder / "series.json").write_text(json.dumps(series.about))
+    (folder / "series.json").write_text(json.dumps(series.about | {"source": _stamp(path)}))
     return SeriesTable(folder)
+
+
+def measured_series(path: Path, parent: SeriesTable, *, shortest: int) -> SeriesArrays:
+    """A table as the network of another one reads it: with that one's means, scales and season, and all of it is the test part.
+
+    Raises:
+        InputError: as ``read_series``; a series that the other has not, or that is shorter than ``shortest``; other steps of time.
+    """
+    read = read_series(path, parent.columns)
+    if (read.calendar.kind, read.calendar.step) != (parent.calendar.kind, parent.calendar.step):
+        raise InputError(
+            f"{path}: the times come in other steps than those of training; expected the same. Resample the table, or name another."
+        )
+    groups, own = [], [parent.group(name) for name in read.names]
+    for name, first, (a, b) in zip(read.names, read.firsts, pairwise(map(int, read.bounds)), strict=True):
+        if b - a < shortest:
+            what = f"the series {name!r}" if name else "the table"
+            raise InputError(
+                f"{path}: {what} has {_check.counted(b - a, 'step')}; expected {shortest:,} at least, the run's --context and --horizon "
+                "together. Give more of its past."
+            )
+        groups.append(Group(name, first, a, a, a, b, b))
+    kept = {name: (parent.mean[g], parent.scale[g]) for name, g in zip(read.names, own, strict=True)}
+    found = standardised(str(path), read, parent.columns, groups, season=parent.season, kept=kept)
+    return SeriesArrays(found.about | {"error": parent.error[own].tolist()}, found.values, found.last)
+
+
+def _stamp(path: Path) -> dict[str, object]:
+    """What tells a file from what it may become."""
+    about = path.stat()
+    return {"path": str(path.resolve()), "size": about.st_size, "modified": about.st_mtime_ns, "sha256": _sha256(path)}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Standardised(NamedTuple):
@@ -340,8 +393,8 @@ def _groups(place: str, read: Read, split: Sequence[float], shortest: int) -> li
         if valid - a < shortest:
             what = f"the series {name!r}" if name else "the table"
             raise InputError(
-                f"{place}: {what} has {b - a:,} steps, {max(0, valid - a):,} of them for training; expected {shortest:,} at least, "
-                "--context and --horizon together. Lower these, or give a longer series."
+                f"{place}: {what} has {_check.counted(int(b - a), 'step')}, {max(0, valid - a):,} of them for training; expected "
+                f"{shortest:,} at least, --context and --horizon together. Lower these, or give a longer series."
             )
         found.append(Group(name, first, int(a), valid, test, end, int(b)))
     return found
@@ -387,7 +440,7 @@ class Origins(AbstractSequences):
     ) -> None:
         self.table, self.part, self.horizon, self.context = table, part, horizon, context
         self.relative = relative
-        self.values, self.last = table.open_values(), table.open_last()
+        self.values, self.last = (np.asarray(array) for array in (table.open_values(), table.open_last()))  # a map's own slices are slow
         spans = [(g, *self._origins(group)) for g, group in enumerate(table.groups)]
         spans = [(g, a, min(b, a + most) if most is not None else b) for g, a, b in spans if b > a]
         longest = max(1, -(-sum(b - a for _, a, b in spans) // pieces))
@@ -412,12 +465,13 @@ class Origins(AbstractSequences):
         g, begin, first, _ = self.pieces[i]
         group = self.table.groups[g]
         a, b, end = begin + start, begin + stop, group.bounds(self.part)[1]
-        rows = np.asarray(self.values[a : min(b + self.horizon, group.stop)])
+        rows = self.values[a : min(b + self.horizon, group.stop)]
         targets = _ahead(rows[:, : len(self.table.columns.target)], b - a, self.horizon, stop=end - a)
         if self.relative:
-            targets -= np.tile(self.last[a:b], self.horizon)
+            by_step = targets.reshape(b - a, self.horizon, -1)
+            by_step -= self.last[a:b, None]
         counts = (np.arange(a, b) >= first) & np.isfinite(targets).any(1)
-        before = np.asarray(self.values[a - 1]) if self.relative and a > group.start else None
+        before = self.values[a - 1] if self.relative and a > group.start else None
         inputs = inputs_of(rows, b - a, self.horizon, self.table.columns, relative=self.relative, before=before)
         return Steps(inputs, targets, counts)
 
@@ -442,24 +496,27 @@ def inputs_of(
         relative: targets and features enter as changes since the row before.
         before: that of the first row (C,); None: it is the start of the series, and there is no change.
     """
-    now, known, moving = rows[:steps], len(columns.known), len(columns.target) + len(columns.features)
-    values = now.copy()
+    now, C, known, moving = rows[:steps], rows.shape[1], len(columns.known), len(columns.target) + len(columns.features)
+    inputs = np.empty((steps, input_size(columns, horizon)), np.float32)
+    values = inputs[:, :C]
+    values[:] = now
     if relative:
-        earlier = np.concatenate([now[:1] if before is None else before[None], now[:-1]])
-        values[:, :moving] -= earlier[:, :moving]
-    parts = [np.nan_to_num(values), np.isnan(values).astype(np.float32)]
+        values[1:, :moving] -= now[:-1, :moving]
+        values[:1, :moving] -= (now[0] if before is None else before)[:moving]
+    inputs[:, C : 2 * C] = missing = np.isnan(values)
+    values[missing] = 0
     if known:
-        parts.append(np.nan_to_num(_ahead(rows[:, -known:], steps, horizon, stop=len(rows))))
-    return np.concatenate(parts, 1).astype(np.float32, copy=False)
+        inputs[:, 2 * C :] = np.nan_to_num(_ahead(rows[:, -known:], steps, horizon, stop=len(rows)))
+    return inputs
 
 
 def _ahead(rows: np.ndarray, steps: int, horizon: int, *, stop: int) -> np.ndarray:
     """(steps, K·C): each step's next K rows, NaN from row ``stop`` on."""
-    padded = np.full((steps + horizon, rows.shape[1]), np.nan, np.float32)
-    n = min(len(rows), steps + horizon, stop)
-    padded[:n] = rows[:n]
-    windows = np.lib.stride_tricks.sliding_window_view(padded[1:], horizon, axis=0)  # (steps, C, K)
-    return windows.transpose(0, 2, 1).reshape(steps, -1).copy()
+    ahead = np.full((steps, horizon, rows.shape[1]), np.nan, np.float32)
+    for k in range(horizon):
+        n = max(0, min(steps, len(rows) - 1 - k, stop - 1 - k))
+        ahead[:n, k] = rows[1 + k : 1 + k + n]
+    return ahead.reshape(steps, -1)
 
 
 def input_size(columns: Columns, horizon: int) -> int:

@@ -110,5 +110,15 @@ class Forecaster(AbstractModel):
         found = self.regression.interval(o, level)
         return None if found is None else (self._by_step(found[0]), self._by_step(found[1]))
 
+    def value_at(self, o: Tensor, u: Tensor) -> Tensor | None:
+        """The values (…, K, V) below which what comes lies with probability u (…, K, V); None where the loss gives no distribution."""
+        found = self.regression.value_at(o, u.flatten(-2))
+        return None if found is None else self._by_step(found)
+
+    def probability(self, o: Tensor, y: Tensor) -> Tensor | None:
+        """The probabilities (…, K, V) of less than the targets y (…, K V); None where the loss gives no distribution."""
+        found = self.regression.probability(o, y)
+        return None if found is None else self._by_step(found)
+
     def _by_step(self, values: Tensor) -> Tensor:
         return values.unflatten(-1, (self.horizon, self.targets))

@@ -56,6 +56,14 @@ class AbstractRegression(AbstractLoss):
         """Where a value lies with probability ``level``; None: the loss says nothing of it."""
         return None
 
+    def value_at(self, o: Float[Tensor, "*T N"], u: Float[Tensor, "*T V"]) -> Float[Tensor, "*T V"] | None:
+        """The value below which what comes lies with probability u; None: the loss gives no distribution."""
+        return None
+
+    def probability(self, o: Float[Tensor, "*T N"], y: Float[Tensor, "*T V"]) -> Float[Tensor, "*T V"] | None:
+        """The probability of less than y, the inverse of ``value_at``; NaN where y is; None: the loss gives no distribution."""
+        return None
+
     def per_step(self, o: Float[Tensor, "T B N"], targets: Shaped[Tensor, "T B *V"], output: Output) -> Float[Tensor, "T B"]:
         if o.shape[:2] != targets.shape[:2] or targets.ndim != 3 or o.shape[2] != self.outputs * targets.shape[2]:
             raise InputError(
@@ -155,6 +163,12 @@ class GaussianLikelihood(AbstractRegression):
     def deviation(self, o: Float[Tensor, "*T N"]) -> Float[Tensor, "*T V"]:
         """σ of each value."""
         return self._sigma(self._numbers(o)[..., 1, :])
+
+    def value_at(self, o: Tensor, u: Tensor) -> Tensor:
+        return self.point(o) + self.deviation(o) * torch.special.ndtri(u)
+
+    def probability(self, o: Tensor, y: Tensor) -> Tensor:
+        return torch.special.ndtr((y - self.point(o)) / self.deviation(o))
 
     def _sigma(self, o: Tensor) -> Tensor:
         return functional.softplus(o) + _LEAST_SIGMA

@@ -8,6 +8,7 @@ from typing import final
 import numpy as np
 import torch
 
+from .. import _check
 from .._check import InputError
 from ..data import AbstractStream, Documents, Section, SequenceStream, TokenStream
 from ..models import LanguageModel
@@ -116,7 +117,8 @@ def evaluate(
     size = len(section.tokens) if most is None else min(most, len(section.tokens))
     if size < 2:
         raise InputError(
-            f"the text to evaluate has {size} symbols; expected at least 2. Give a longer text, or a larger share with `split`."
+            f"the text to evaluate has {_check.counted(size, 'symbol')}; expected at least 2. Give a longer text, or a larger share "
+            "with `split`."
         )
     if streams is not None and streams > size - 1:
         raise InputError(f"`streams` is {streams:,} and the text has {size:,} symbols; expected {size - 1:,} streams at most. Give fewer.")

@@ -5,8 +5,10 @@ C columns · K horizon · V targets.
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -14,11 +16,12 @@ import numpy as np
 
 from .. import _check
 from .._check import InputError
-from ..data import Origins, Read, SeriesTable, read_series
+from ..data import Origins, Read, SeriesTable, measured_series, read_series
 from ..models import Forecaster
 from ._backtest import Backtest, backtest
 from ._face import AbstractTrained
 from ._files import write_text
+from ._paths import PATHS, Ranks, ranks
 from ._roll import roll
 from ._series_stream import SeriesStream
 from .options import SeriesRun
@@ -37,7 +40,8 @@ class Forecast:
         time: of each row, as text.
         targets: the names of the values.
         point: (N, V) the forecasts, in the table's units.
-        low, high: (N, V) the ends of the interval, NaN beyond the horizon; None: the loss has no interval.
+        low, high: (N, V) the ends of the interval; beyond the horizon from sample paths of a Gaussian, and NaN of quantiles, which say
+            where each value lies and not how values hang together; None: the loss has no interval.
         level: the probability that the interval is to hold.
         past: the last values of each series, (·, V) by name.
     """
@@ -121,7 +125,8 @@ class TrainedForecaster(AbstractTrained[Forecaster]):
         """What comes after the end of every series.
 
         The state is rolled forward over the whole series. The first K steps are forecast at once; for more, the forecasts are read as if
-        they had come, with the other columns missing but those that are known beforehand.
+        they had come, with the other columns missing but those that are known beforehand. With a Gaussian loss the intervals beyond the
+        first K steps are quantiles of 1,000 sample paths, the same ones each time.
 
         Args:
             data: a table with the run's columns, later than the run's own perhaps; None: the run's own. Rows at its end that have no
@@ -138,8 +143,9 @@ class TrainedForecaster(AbstractTrained[Forecaster]):
         asked = options.interval if level is None else level
         read = None if data is None else read_series(Path(data), columns)
         rows = [self._series(g, read) for g in range(len(self.table.groups if read is None else read.names))]
+        drawn = self._drawn if options.loss == "gaussian" and options.horizon < N else None
         found = [
-            roll(self.model, columns, values, known, N, level=asked, relative=options.relative, name=name)
+            roll(self.model, columns, values, known, N, level=asked, relative=options.relative, name=name, drawn=drawn)
             for name, values, known, _, _ in rows
         ]
         V = len(columns.target)
@@ -162,6 +168,16 @@ class TrainedForecaster(AbstractTrained[Forecaster]):
                 for name, values, *_ in rows
             },
         )
+
+    def _drawn(self) -> Iterator[np.ndarray]:
+        """The probabilities of sample paths, block after block; the same ones each time."""
+        rng = np.random.default_rng(self.options.loop.seed)
+        return (self._ranks.drawn(rng, PATHS) for _ in count())
+
+    @cached_property
+    def _ranks(self) -> Ranks:
+        options = self.options.series
+        return ranks(self.model, self.table, context=options.context, relative=options.relative)
 
     def stream(self, streams: int = 1, *, group: str | None = None) -> SeriesStream:
         """One row at a time: ``push(row)`` takes the values of a step in the table's units, and gives the forecast of the next K steps.
@@ -200,27 +216,36 @@ class TrainedForecaster(AbstractTrained[Forecaster]):
         size = int(np.flatnonzero(given)[-1]) + 1 if N else len(values)
         if size < self.options.series.context:
             raise InputError(
-                f"{f'the series {name!r}' if name else 'the table'} has {size:,} steps; expected {self.options.series.context:,} at "
-                "least, the run's --context. Give more of its past."
+                f"{f'the series {name!r}' if name else 'the table'} has {_check.counted(size, 'step')}; expected "
+                f"{self.options.series.context:,} at least, the run's --context. Give more of its past."
             )
         return name, values[:size], values[size:, -N:] if N else values[:0, :0], first, size
 
     def evaluate(
-        self, part: str = "test", *, most: int | None = None, progress: Callable[[int, int], None] = lambda done, total: None
+        self,
+        part: str = "test",
+        *,
+        data: Path | str | None = None,
+        most: int | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Backtest:
         """A backtest over every origin of a part, beside forecasts that need no model.
 
         Args:
-            part: "train", "valid" or "test".
+            part: "train", "valid" or "test" of the run's own table.
+            data: another table with the same columns and series, measured as a whole; its context is its own first steps.
             most: only so many origins of each series; None: all.
             progress: told how much is done, and of how much.
 
         Raises:
-            InputError: the part is too short for a forecast.
+            InputError: the part is too short for a forecast; a table as for ``forecast``.
         """
         _check.one_of("part", part, ("train", "valid", "test"))
         o = self.options.series
-        origins = Origins(self.table, part, horizon=o.horizon, context=o.context, pieces=64, relative=o.relative, most=most)
+        table = self.table if data is None else measured_series(Path(data), self.table, shortest=o.context + o.horizon)
+        origins = Origins(
+            table, part if data is None else "test", horizon=o.horizon, context=o.context, pieces=64, relative=o.relative, most=most
+        )
         return backtest(self.model, origins, window=self.options.loop.bptt, level=o.interval, progress=progress)
 
 

@@ -3,16 +3,19 @@
 T time · C columns · K horizon · V targets.
 """
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .. import _check
 from .._check import InputError
 from .._shapes import State
 from ..data import Columns, carried_on, inputs_of
 from ..models import Forecaster
+from ._paths import beyond
 
 _AT_A_TIME = 4096  # steps
 
@@ -21,13 +24,22 @@ class Rolled(NamedTuple):
     """The next N steps of a series, standardised."""
 
     point: np.ndarray  # (N, V)
-    low: np.ndarray | None  # (N, V) NaN beyond the horizon; None: the loss has no interval
+    low: np.ndarray | None  # (N, V) NaN beyond the horizon where no paths are drawn; None: the loss has no interval
     high: np.ndarray | None
 
 
 @torch.no_grad()
 def roll(
-    model: Forecaster, columns: Columns, values: np.ndarray, known: np.ndarray, N: int, *, level: float, relative: bool, name: str = ""
+    model: Forecaster,
+    columns: Columns,
+    values: np.ndarray,
+    known: np.ndarray,
+    N: int,
+    *,
+    level: float,
+    relative: bool,
+    name: str = "",
+    drawn: Callable[[], Iterator[np.ndarray]] | None = None,
 ) -> Rolled:
     """Forecasts for the steps after the end of a series. The first K are made at once; for more, these are read as if they had come.
 
@@ -40,6 +52,7 @@ def roll(
         level: of the interval.
         relative: whether the model forecasts changes.
         name: of the series, for messages.
+        drawn: makes the probabilities of sample paths, as ``beyond`` takes them; None: there is no interval beyond the horizon.
 
     Raises:
         InputError: what must be known beforehand is known of fewer steps.
@@ -49,7 +62,7 @@ def roll(
     told = int(np.cumprod(np.isfinite(known).all(1)).sum())  # steps without a gap
     if n and told < N:
         raise InputError(
-            f"{', '.join(columns.known)}: {told:,} steps are known after the last target{f' of {name!r}' if name else ''}; "
+            f"{', '.join(columns.known)}: {_check.counted(told, 'step')} known after the last target{f' of {name!r}' if name else ''}; "
             f"expected {N:,}. Give rows with these columns and no target, or lower --steps."
         )
     ahead = np.full((blocks * K, values.shape[1]), np.nan, np.float32)
@@ -58,17 +71,20 @@ def roll(
     rows = np.concatenate([values, ahead])
     point = np.full((blocks * K, V), np.nan)
     low, high = np.full((blocks * K, V), np.nan), np.full((blocks * K, V), np.nan)
-    state, done, intervals = None, 0, False
+    state, done, intervals, first = None, 0, False, None
     for block in range(blocks):
         at = len(values) + block * K
         o, state = _read(model, columns, rows[: at + K], done, at - done, state, relative=relative)
-        done = at
+        first, done = first or (o, state), at
         since = carried_on(rows[:at, :V])[-1].astype(np.float64) if relative else 0.0
         point[block * K : (block + 1) * K] = model.point(o)[0].double().cpu().numpy() + since
         rows[at : at + K, :V] = point[block * K : (block + 1) * K]
         ends = model.interval(o, level)
         if ends is not None and block == 0:
             low[:K], high[:K], intervals = *(end[0].double().cpu().numpy() + since for end in ends), True
+    if first is not None and drawn is not None and blocks > 1:
+        since = carried_on(values[:, :V])[-1].astype(np.float64) if relative else np.zeros(V)
+        low[K:], high[K:] = beyond(model, columns, rows, len(values), *first, since, drawn(), level=level, relative=relative)
     return Rolled(point[:N], low[:N] if intervals else None, high[:N] if intervals else None)
 
 

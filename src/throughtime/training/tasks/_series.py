@@ -6,6 +6,7 @@ from typing import Any, final
 
 import torch
 
+from ... import _check
 from ..._check import InputError
 from ...data import Columns, Origins, SequenceStream, SeriesTable, input_size, write_series
 from ...models import AbstractModel, AbstractRegression, Forecaster, regression
@@ -61,7 +62,7 @@ class SeriesTask(AbstractTask):
         )
         filled = f"; {table.filled:,} steps that the times leave out are missing values" if table.filled else ""
         series = f"{len(table.groups):,} series" if len(table.groups) > 1 else "one series"
-        return f"{series} of {len(table.columns.read):,} columns; steps: {sizes}{filled}"
+        return f"{series} of {_check.counted(len(table.columns.read), 'column')}; steps: {sizes}{filled}"
 
     def build_model(self, network: StackOptions) -> Forecaster:
         return _model(network, self.options, input_size(self.table.columns, self.options.horizon))
