@@ -248,9 +248,12 @@ std::vector<std::int64_t> checked_lengths(nb::handle object, Sizes n) {
   return lengths;
 }
 
-// Fills `c`, all but its lengths, and returns these, which the caller keeps while the call runs.
+// A copy of the lengths of a call, which whoever runs the call keeps until it has run: the call points into it.
+using Lengths = std::vector<std::int64_t>;
+
+// Fills `c`, all but its lengths, and returns these.
 template <class T>
-std::vector<std::int64_t> check_layer(Layer<T>& c, const LayerArguments& a) {
+Lengths check_layer(Layer<T>& c, const LayerArguments& a) {
   c.kernel = &kernel_of_cell<T>(a.cell, a.arch);
   a.W.is_none() ? given_input_half(c, a) : input_and_weights(c, a);
   const auto [T_, B, I, H] = c.n;
@@ -268,9 +271,9 @@ std::vector<std::int64_t> check_layer(Layer<T>& c, const LayerArguments& a) {
 }
 
 template <class T>
-ForwardCall<T> forward_call(const LayerArguments& layer, Entries results) {
+ForwardCall<T> forward_call(const LayerArguments& layer, Entries results, Lengths& lengths) {
   ForwardCall<T> c{};
-  const std::vector<std::int64_t> lengths = check_layer<T>(c, layer);
+  lengths = check_layer<T>(c, layer);
   c.lengths = lengths.empty() ? nullptr : lengths.data();
   c.hs = required_output<T>(results.next(), "hs", {{c.n.T, c.n.B, c.n.H}, "(T, B, H)"});
   const nb::handle last = results.next(), residuals = results.next();
@@ -283,7 +286,8 @@ ForwardCall<T> forward_call(const LayerArguments& layer, Entries results) {
 
 template <class T>
 void forward(const LayerArguments& layer, Entries results) {
-  const ForwardCall<T> c = forward_call<T>(layer, results);
+  Lengths lengths;
+  const ForwardCall<T> c = forward_call<T>(layer, results, lengths);
   const WithoutGil nogil;
   run(c, layer.threads);
 }
@@ -323,9 +327,9 @@ void weight_gradients(BackwardCall<T>& c, const BackwardArguments& a) {
 }
 
 template <class T>
-BackwardCall<T> backward_call(const LayerArguments& layer, const BackwardArguments& a) {
+BackwardCall<T> backward_call(const LayerArguments& layer, const BackwardArguments& a, Lengths& lengths) {
   BackwardCall<T> c{};
-  const std::vector<std::int64_t> lengths = check_layer<T>(c, layer);
+  lengths = check_layer<T>(c, layer);
   c.lengths = lengths.empty() ? nullptr : lengths.data();
   const auto [T_, B, I, H] = c.n;
   if (c.keep == Keep::none && c.kernel->residuals > 0)
@@ -346,7 +350,8 @@ BackwardCall<T> backward_call(const LayerArguments& layer, const BackwardArgumen
 
 template <class T>
 void backward(const LayerArguments& layer, const BackwardArguments& a) {
-  const BackwardCall<T> c = backward_call<T>(layer, a);
+  Lengths lengths;
+  const BackwardCall<T> c = backward_call<T>(layer, a, lengths);
   const WithoutGil nogil;
   run(c, layer.threads);
 }
@@ -530,20 +535,20 @@ void check_follows(const Layer<T>& before, const Layer<T>& c, bool connected) {
 }
 
 template <class T>
-void add_call(std::vector<ForwardCall<T>>& calls, const LayerArguments& layer, nb::handle entry) {
+void add_call(std::vector<ForwardCall<T>>& calls, const LayerArguments& layer, nb::handle entry, Lengths& lengths) {
   Entries e(entry, 2, "(call, results) of a layer");
   e.skip(1);
-  const ForwardCall<T> c = forward_call<T>(layer, Entries(e.next(), 3, "results = (hs, last, residuals)"));
+  const ForwardCall<T> c = forward_call<T>(layer, Entries(e.next(), 3, "results = (hs, last, residuals)"), lengths);
   if (!calls.empty()) check_follows<T>(calls.back(), c, c.xs == calls.back().hs);
   calls.push_back(c);
 }
 
 template <class T>
-void add_call(std::vector<BackwardCall<T>>& calls, const LayerArguments& layer, nb::handle entry) {
+void add_call(std::vector<BackwardCall<T>>& calls, const LayerArguments& layer, nb::handle entry, Lengths& lengths) {
   Entries e(entry, 4, "(call, run, arriving, results) of a layer");
   e.skip(1);
   const nb::handle run = e.next(), arriving = e.next();
-  const BackwardCall<T> c = backward_call<T>(layer, BackwardArguments(layer.cell >= first_loaded, run, arriving, e.next()));
+  const BackwardCall<T> c = backward_call<T>(layer, BackwardArguments(layer.cell >= first_loaded, run, arriving, e.next()), lengths);
   if (!calls.empty()) check_follows<T>(calls.back(), c, c.dhs && c.dhs == calls.back().dxs);
   calls.push_back(c);
 }
@@ -551,11 +556,12 @@ void add_call(std::vector<BackwardCall<T>>& calls, const LayerArguments& layer, 
 template <class Call>
 void run_connected(nb::tuple layers) {
   std::vector<Call> calls;
+  std::vector<Lengths> lengths(layers.size());  // of each call
   int threads = 1;
   for (nb::handle entry : layers) {
     const LayerArguments layer(nb::borrow<nb::tuple>(entry)[0]);
     threads = layer.threads;
-    add_call(calls, layer, entry);
+    add_call(calls, layer, entry, lengths[calls.size()]);
   }
   const WithoutGil nogil;
   run_stack(std::span<Call>(calls), threads);
