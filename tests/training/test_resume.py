@@ -78,7 +78,7 @@ def test_state_with_a_history_that_the_method_keeps(tmp_path):
     assert carry.kept
     save_state(tmp_path / "state.safetensors", model, optimizer, carry, generator_states(), Progress(step=1, best=2.5))
     other = LanguageModel(7, hidden_size=5)
-    again, progress = load_state(tmp_path / "state.safetensors", other, torch.optim.Adam(other.parameters()))
+    again, progress, _ = load_state(tmp_path / "state.safetensors", other, torch.optim.Adam(other.parameters()))
     assert (progress.step, progress.best, again.made_by) == (1, 2.5, repr(gradient))
     for m in (model, other):
         m.zero_grad()

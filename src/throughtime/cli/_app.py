@@ -14,6 +14,7 @@ from inspect import cleandoc
 from typing import Any, final
 
 from .._errors import InputError, NonFinite
+from .._processes import rank
 from .._version import __version__
 from ._interrupt import INTERRUPTED, Interruption, end_process, interruptible
 
@@ -163,12 +164,13 @@ def _outcome(work: Callable[[], int], interruption: Interruption) -> int:
         return 0  # the reader, such as head, had what it wanted
     except OSError as error:
         _abandon_output()
-        return say(_about_file(error))
+        return say(_about_file(error), of_all=False)
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or any(word in str(error) for word in _NO_MEMORY):
             return say(
                 "there is not enough memory for these sizes. Lower --hidden, --layers, --batch-size or --bptt, "
-                "or keep less of a long window: --gradient checkpointed:budget=64MB."
+                "or keep less of a long window: --gradient checkpointed:budget=64MB.",
+                of_all=False,
             )
         raise
 
@@ -212,10 +214,15 @@ def _abandon_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def say(message: str, name: str = "throughtime: ") -> int:
-    """To the standard error, red where it is a terminal; the exit code of bad input."""
+def say(message: str, name: str = "throughtime: ", *, of_all: bool = True) -> int:
+    """To the standard error, red where it is a terminal; the exit code of bad input.
+
+    Of several processes that share a training, the first says what all of them would say.
+    """
+    if of_all and rank():
+        return 2
     coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    line = f"{name}{message}"
+    line = f"{name}{message}" if of_all or not rank() else f"throughtime (process {rank()}): {message}"
     with suppress(OSError, ValueError):  # nobody may be there to read it
         sys.stderr.write(f"\x1b[31m{line}\x1b[0m\n" if coloured else f"{line}\n")
         sys.stderr.flush()

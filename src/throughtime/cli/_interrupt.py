@@ -15,6 +15,8 @@ from enum import Enum
 from types import FrameType
 from typing import NoReturn, final
 
+from .._processes import rank
+
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 _GRACE = 0.4  # seconds that the main thread has to end by itself
@@ -25,7 +27,8 @@ class _Manner(Enum):
     AT_ONCE = 1  # nothing has begun: the handler ends the process, as an import may swallow an exception
     ORDERLY = 2  # KeyboardInterrupt, cleaning up on the way out
     POLITE = 3  # a flag that the training loop looks at after every step
-    OVER = 4  # the work is done: it is too late
+    PATIENT = 4  # the same, and nobody ends the process before the loop does
+    OVER = 5  # the work is done: it is too late
 
 
 @final
@@ -73,6 +76,15 @@ class Interruption:
                 self._manner = before
 
     @contextmanager
+    def patient(self) -> Iterator[Callable[[], bool]]:
+        """Let the work look for itself, however long that takes: other processes must stop at the same step."""
+        before, self._manner = self._manner, _Manner.PATIENT
+        try:
+            yield self.asked
+        finally:
+            self._manner = before
+
+    @contextmanager
     def cleaned_up(self, clean: Callable[[], object]) -> Iterator[None]:
         """``clean`` is called if the process ends inside, however it does."""
         self._cleanups.append(clean)
@@ -103,7 +115,7 @@ class Interruption:
         if not byte:
             return
         _wait_for_another(pipe, self._ended)
-        if self._ended.is_set():
+        if self._ended.is_set() or self._manner is _Manner.PATIENT:
             return
         if not self._speaking.acquire(blocking=False):
             if not self._ended.wait(_LAST):
@@ -169,9 +181,10 @@ def _wait_for_another(pipe: int, ended: threading.Event) -> None:
 def _leave(word: str) -> NoReturn:
     """Say it, and end the process without another step."""
     with suppress(Exception):
+        word = "" if rank() else word  # of several processes the first speaks
         if sys.stderr.isatty():
             sys.stderr.write("\r\x1b[K\x1b[?25h")  # a bar may stand there, and have hidden the cursor
-        sys.stderr.write(f"{word}\n")
+        sys.stderr.write(f"{word}\n" if word else "")
         sys.stderr.flush()
     end_process(INTERRUPTED)
 

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from .._console import PLAIN, put
 from .._errors import InputError, NonFinite
+from .._processes import ranks
 from ..training import AbstractScore, AnyRun, RunFolder, begin, check_run, discard, seed_runs, write_bytes
 from . import _train
 from ._app import Call, say
@@ -35,6 +36,10 @@ _FAILED = 2  # the exit status of a command one of whose runs has stopped
 def train(chosen: Train, call: Call) -> int:
     """The verb: one run, or one for each seed."""
     out = chosen.folder.out
+    if chosen.folder.resume and chosen.folder.overwrite:
+        raise InputError("--resume and --overwrite are given together; expected one of them. Leave one out.")
+    if ranks() > 1 and (len(chosen.folder.seed) > 1 or (chosen.folder.resume and out is not None and seed_runs(out))):
+        raise InputError(f"several seeds are given to {ranks()} processes; expected one, whose run they share. Give them to one process.")
     if chosen.folder.resume and out is not None and seed_runs(out):
         return _resume(chosen, call, out)
     if len(chosen.folder.seed) < 2:

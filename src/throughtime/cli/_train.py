@@ -1,8 +1,8 @@
 """``throughtime train``: from data to a run folder, for every task."""
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,21 +12,27 @@ from rich.console import Console
 from .._bar import bar
 from .._console import PLAIN, put
 from .._errors import InputError
+from .._processes import job, local_ranks, may_restart
 from ..training import (
+    ALONE,
     TASKS,
     AbstractTask,
     AnyRun,
     Ended,
     LoopOptions,
+    LostRankError,
+    Ranks,
     RunFolder,
     Training,
     begin,
+    check_ranks,
     check_run,
     discard,
     estimate,
     number,
     resumed,
     seed_runs,
+    together,
 )
 from ._app import Call, say
 from ._compared import duration
@@ -40,6 +46,7 @@ from ._threads import idle_threads
 from ._verbs import FolderOptions, Train
 
 DIVERGED = 1  # the exit status of a training that ended worse than guessing
+LOST = 1  # that of a process whose fellows have ended; torchrun starts all of them again, if it may
 _SLOW = 1.0  # seconds of a step that are told beforehand
 
 _MAY_CHANGE = {
@@ -50,18 +57,39 @@ _MAY_CHANGE = {
 
 
 def train(chosen: Train, call: Call) -> int:
-    """The verb."""
-    console = lasting_console()
-    if chosen.folder.resume:
-        return resume(type(chosen), call, console)
+    """The verb, in this process and those that were started with it."""
+    try:
+        with together() as ranks:
+            return _train(chosen, call, ranks)
+    except LostRankError as error:
+        say(str(error))
+        return LOST
+
+
+def _train(chosen: Train, call: Call, ranks: Ranks) -> int:
+    console = lasting_console(quiet=not ranks.first)
+    if ranks.share(chosen.folder.resume or RunFolder.is_of_job(chosen.folder.out, job())):
+        return resume(type(chosen), call, console, ranks)
     chosen, parent = with_defaults(chosen, call)
     if chosen.folder.print_config:
-        print(as_toml(chosen.run()))
+        if ranks.first:
+            print(as_toml(chosen.run()))
         return 0
     if chosen.folder.config is not None:
         check_file(chosen, chosen.folder.config)
+    if may_restart() and chosen.folder.out is None:
+        raise InputError("--max-restarts is given to torchrun, and no --out; expected a name to find the run by. Give it: --out RUN")
+    check_ranks(chosen.run(), ranks)
+    if not ranks.first:
+        return run(_of_first(ranks), console, call, ranks)
     with prepared(chosen, console, call, parent) as folder:
-        return run(folder, console, call)
+        return run(_of_first(ranks, folder), console, call, ranks)
+
+
+def _of_first(ranks: Ranks, folder: RunFolder | None = None) -> RunFolder:
+    """The folder that the first process has made, seen from each of them."""
+    path = ranks.share(None if folder is None else str(folder.path.resolve()))
+    return ranks.all_or_none(lambda: RunFolder.open(Path(path)) if folder is None else folder)
 
 
 @contextmanager
@@ -79,6 +107,7 @@ def prepared(chosen: Train, console: Console, call: Call, parent: RunFolder | No
         beginning = RunFolder(aside, config)
         read(config, aside, console, parent)
         beginning.write_config()
+        beginning.write_job(job())
         begin(beginning, None if parent is None else parent.model)
         folder = RunFolder.create(out, beginning)
     with folder.locked():
@@ -142,22 +171,21 @@ def _typed_over(verb: type[Train], run: AnyRun, call: Call) -> Train:
     return replace(cast(Any, typed), loop=_one_budget(run.loop, typed.loop))
 
 
-def resume(verb: type[Train], call: Call, console: Console) -> int:
+def resume(verb: type[Train], call: Call, console: Console, ranks: Ranks = ALONE) -> int:
     """Go on with the run in --out."""
     out = parse(verb, call.words, call.prog, "").folder.out
     if out is None:
         raise InputError("--resume is given without --out; expected the run folder to go on with. Name it: --out RUN --resume")
     stored, folder = taken_up(verb, call, out)
-    with folder.locked():
-        return run(folder, console, call, changed=folder.config != stored)
+    check_ranks(folder.config, ranks)
+    with folder.locked() if ranks.first else nullcontext():
+        return run(folder, console, call, ranks, changed=folder.config != stored)
 
 
 def taken_up(verb: type[Train], call: Call, path: Path) -> tuple[AnyRun, RunFolder]:
     """The options of a run as it was saved, and the run with what was given anew."""
     folder = _of_kind(verb, RunFolder.open(path))
     chosen = parse(verb, call.words, call.prog, "", verb.of(folder.config, FolderOptions(path, resume=True)))
-    if chosen.folder.overwrite:
-        raise InputError("--resume and --overwrite are given together; expected one of them. Leave one out.")
     if len(chosen.folder.seed) > 1:
         chosen = replace(cast(Any, chosen), folder=replace(chosen.folder, seed=()))  # each of the runs has one of them
     config = _merged(folder.config, chosen.run())
@@ -165,28 +193,35 @@ def taken_up(verb: type[Train], call: Call, path: Path) -> tuple[AnyRun, RunFold
     return folder.config, RunFolder(folder.path, config)
 
 
-def run(folder: RunFolder, console: Console, call: Call, *, changed: bool = False) -> int:
+def run(folder: RunFolder, console: Console, call: Call, ranks: Ranks = ALONE, *, changed: bool = False) -> int:
     """Train to the end or to the first Ctrl-C, and say what came of it."""
-    ended = trained(folder, console, call, changed=changed)
+    ended = trained(folder, console, call, ranks, changed=changed)
     return INTERRUPTED if ended is None else _conclude(folder, ended, console)
 
 
-def trained(folder: RunFolder, console: Console, call: Call, *, changed: bool = False) -> Ended | None:
+def trained(folder: RunFolder, console: Console, call: Call, ranks: Ranks = ALONE, *, changed: bool = False) -> Ended | None:
     """How a training ended; None: somebody has interrupted it, and was told how to go on."""
-    with call.interruption.answering(lambda: _as_it_was(folder)), resumed(folder) as training:
-        if changed and not training.finished:
+    with call.interruption.answering(lambda: _as_it_was(folder)), resumed(folder, ranks) as training:
+        if changed and not training.finished and ranks.first:
             folder.write_config()
-        if not training.finished and training.loop.gradient is not None:
+        if not training.finished and training.loop.gradient is not None and ranks.first:
             _tell_slow_steps(training, console)
         if training.progress.step and not training.finished:
             put(console, f"going on after step {training.progress.step:,}")
-        with call.interruption.polite(lambda: _interrupted(folder, training.rescue())) as stop:
+        with _asked_to_stop(call, folder, training) as stop:
             ended = training.run(console, stop)
     if ended.why == "finished":
         return ended
     call.interruption.claim()
     console.print(_interrupted(folder, ended.step) if ended.why == "interrupted" else _unmeasured(folder), **PLAIN)
     return None
+
+
+def _asked_to_stop(call: Call, folder: RunFolder, training: Training) -> AbstractContextManager[Callable[[], bool]]:
+    """One process saves the state before a step that does not end; several end it together."""
+    if training.ranks.size > 1:
+        return call.interruption.patient()
+    return call.interruption.polite(lambda: _interrupted(folder, training.rescue()))
 
 
 def _tell_slow_steps(training: Training, console: Console) -> None:
@@ -264,7 +299,7 @@ def read(config: AnyRun, folder: Path, console: Console, parent: RunFolder | Non
 
 def with_threads(loop: LoopOptions) -> LoopOptions:
     """How many threads is settled when a run begins, since the last bits depend on it."""
-    return loop if loop.threads is not None else replace(loop, threads=idle_threads())
+    return loop if loop.threads is not None else replace(loop, threads=max(1, idle_threads() // local_ranks()))
 
 
 def _conclude(folder: RunFolder, ended: Ended, console: Console) -> int:

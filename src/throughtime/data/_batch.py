@@ -3,6 +3,7 @@
 T time · B batch · I input · V vocabulary.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -26,6 +27,7 @@ class Batch:
         weights: (T, B), the weight of each step's loss; 0 means no loss. A 1 on the last row only makes a many-to-one task. None: ones.
         fresh: (B,), True for a stream that starts anew: its carried state is replaced by the initial one, and no gradient
             crosses. None: every stream continues.
+        whole: how many losses count in the whole batch of which these streams are a part, if they are: a mean is over the whole then.
 
     Raises:
         InputError: T or B of 0, fields whose shapes do not match, a mask that is not bool, a field that is not a tensor.
@@ -40,10 +42,11 @@ class Batch:
     mask: Bool[Tensor, "T B"] | None = None
     weights: Float[Tensor, "T B"] | None = None
     fresh: Bool[Tensor, " B"] | None = None
+    whole: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value is not None or name == "inputs":
+            if name != "whole" and (value is not None or name == "inputs"):
                 _check.tensor(name, value)
         _check.flags("mask", self.mask)
         _check.flags("fresh", self.fresh)
@@ -97,6 +100,17 @@ class Batch:
             fresh=self.fresh if start == 0 else None,
         )
 
+    def streams(self, start: int, stop: int) -> "Batch":
+        """Streams start..stop−1 of the same steps.
+
+        >>> Batch(torch.arange(6).view(2, 3), fresh=torch.tensor([True, False, True])).streams(1, 3).inputs.tolist()
+        [[1, 2], [4, 5]]
+        """
+        return self._each(lambda v: v[start:stop] if v.ndim == 1 else v[:, start:stop].contiguous())
+
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
-        return replace(self, **{k: v.to(device) for k, v in vars(self).items() if v is not None})
+        return self._each(lambda v: v.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        return replace(self, **{k: change(v) for k, v in vars(self).items() if isinstance(v, Tensor)})

@@ -6,6 +6,7 @@ T time · B batch.
 import abc
 import mmap
 from collections.abc import Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import final
 
@@ -45,6 +46,34 @@ class AbstractStream(abc.ABC):
     def at(self, step: int) -> Batch:
         """The batch of a training step, counted over all passes. A stream that shuffles does it here."""
         return self[step % len(self)]
+
+    def dealt(self, rank: int, ranks: int) -> "AbstractStream":
+        """The same batches with every rank's own part of their B streams, B/ranks of them side by side.
+
+        A stream that can read a part without the rest overrides this.
+        """
+        return _Dealt(self, rank, ranks)
+
+
+@final
+class _Dealt(AbstractStream):
+    """A part of the streams of whole batches."""
+
+    def __init__(self, stream: AbstractStream, rank: int, ranks: int) -> None:
+        self._stream, self._rank, self._ranks = stream, rank, ranks
+
+    def __len__(self) -> int:
+        return len(self._stream)
+
+    def __getitem__(self, i: int) -> Batch:
+        return self._part(self._stream[i])
+
+    def at(self, step: int) -> Batch:
+        return self._part(self._stream.at(step))
+
+    def _part(self, batch: Batch) -> Batch:
+        each = batch.B // self._ranks
+        return batch.streams(self._rank * each, (self._rank + 1) * each)
 
 
 @final
@@ -114,6 +143,7 @@ class TokenStream(AbstractStream):
         self.batch_size = _check.positive("batch size", batch_size)
         self.window = _check.positive("window", window)
         self.whole = whole
+        self.streams = range(batch_size)
         self.steps = -(-(len(tokens) - 1) // batch_size) if whole else (len(tokens) - 1) // batch_size  # of each stream
         if self.steps < 1:
             raise InputError(
@@ -131,18 +161,29 @@ class TokenStream(AbstractStream):
             raise IndexError(i)
         start = i * self.window
         stop = min(start + self.window, self.steps)
-        rows = np.zeros((self.batch_size, stop - start + 1), np.int64)
-        real = np.zeros((self.batch_size, stop - start), bool)
-        for b in range(self.batch_size):
+        rows = np.zeros((len(self.streams), stop - start + 1), np.int64)
+        real = np.zeros((len(self.streams), stop - start), bool)
+        for row, b in enumerate(self.streams):
             ids = self._read(b * self.steps + start, b * self.steps + stop + 1)
-            rows[b, : len(ids)] = ids
-            real[b, : max(0, len(ids) - 1)] = True
+            rows[row, : len(ids)] = ids
+            real[row, : max(0, len(ids) - 1)] = True
         ids = torch.from_numpy(rows).T.contiguous()  # (T + 1, B)
         mask = torch.from_numpy(real).T.contiguous() if self.whole else None
-        return Batch(ids[:-1], ids[1:], mask=mask, fresh=torch.full((self.batch_size,), i == 0))
+        return Batch(ids[:-1], ids[1:], mask=mask, fresh=torch.full((len(self.streams),), i == 0))
 
     def __iter__(self) -> Iterator[Batch]:
         return (self[i] for i in range(len(self)))
+
+    def dealt(self, rank: int, ranks: int) -> "TokenStream":
+        """Rank's own streams, of which alone the tokens are read.
+
+        >>> stream = TokenStream(torch.arange(9), batch_size=2, window=3)
+        >>> stream.dealt(1, 2)[0].inputs.T.tolist()
+        [[4, 5, 6]]
+        """
+        mine, each = copy(self), self.batch_size // ranks
+        mine.streams = range(rank * each, (rank + 1) * each)
+        return mine
 
     def _read(self, start: int, stop: int) -> np.ndarray:
         return self.tokens.read(start, stop) if isinstance(self.tokens, Tokens) else self.tokens[start:stop]

@@ -93,6 +93,7 @@ class AdaptiveBPTT(AbstractGradient):
     k1: int | None = None
     clip_adjoint: float | None = None
     agrees = "within a window"
+    adds_over_streams = False  # all of them choose the window together
 
     def __post_init__(self) -> None:
         if not 0 < self.tolerance < 1:

@@ -59,7 +59,9 @@ class Outcome(NamedTuple):
 class AbstractGradient(abc.ABC):
     """A way to find dL/dθ. A method is a frozen dataclass: its fields are its options, and its repr is its name in logs.
 
-    ``agrees`` says how the result is related to the exact gradient.
+    ``agrees`` says how the result is related to the exact gradient. ``adds_over_streams`` says whether the gradient of a batch is the sum
+    of those of its streams, each taken with ``batch.whole``, so that processes may share the streams. ``streams_axis`` is the axis of the
+    streams in every tensor that the carry keeps, so that a saved carry can be dealt anew; None: there is no such axis.
 
     A method of your own defines ``accumulate``:
 
@@ -80,6 +82,8 @@ class AbstractGradient(abc.ABC):
     """
 
     agrees: ClassVar[Literal["exactly", "within a window", "in expectation", "approximately"]]
+    adds_over_streams: ClassVar[bool] = True
+    streams_axis: ClassVar[int | None] = None
 
     @abc.abstractmethod
     def accumulate(self, model: AbstractModel, batch: Batch, carry: Carry | State | None = None) -> Outcome:

@@ -174,4 +174,4 @@ def _gradient(model: AbstractModel, batch: Batch, method: AbstractGradient, stat
 
 def _double(batch: Batch) -> Batch:
     """The same numbers in float64."""
-    return replace(batch, **{name: x.double() for name, x in vars(batch).items() if x is not None and x.is_floating_point()})
+    return replace(batch, **{name: x.double() for name, x in vars(batch).items() if isinstance(x, Tensor) and x.is_floating_point()})

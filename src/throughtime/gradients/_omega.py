@@ -78,6 +78,7 @@ class WithOmega(AbstractGradient):
     method: AbstractGradient
     weight: float
     agrees = "approximately"
+    adds_over_streams = False  # the mean of Ω is over ratios, whose number depends on all of them
 
     def __post_init__(self) -> None:
         _check.at_least("the weight of omega", self.weight, 0)

@@ -64,6 +64,7 @@ class SlidingBPTT(AbstractGradient):
     lags: int
     clip_adjoint: float | None = None
     agrees = "within a window"
+    streams_axis = 1
 
     def __post_init__(self) -> None:
         _check.positive("lags", self.lags)

@@ -69,6 +69,7 @@ class TruncatedBPTT(AbstractGradient):
     k2: int | None = None
     clip_adjoint: float | None = None
     agrees = "within a window"
+    streams_axis = 1
 
     def __post_init__(self) -> None:
         _check.positive("k1", self.k1)

@@ -141,6 +141,9 @@ class AbstractModel(nn.Module, abc.ABC):
     def scale(self, *batches: Batch) -> float:
         """The factor of Σ losses, for one batch or for several that form one sequence.
 
-        It is one over the number of losses that count; 1 for ``reduction="sum"`` and if no loss counts.
+        It is one over the number of losses that count, in the whole where a batch says that it is a part; 1 for ``reduction="sum"`` and
+        if no loss counts.
         """
-        return 1.0 if self.reduction == "sum" else 1.0 / max(1, sum(batch.counted() for batch in batches))
+        if self.reduction == "sum":
+            return 1.0
+        return 1.0 / max(1, sum(batch.counted() if batch.whole is None else batch.whole for batch in batches))

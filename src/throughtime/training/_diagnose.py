@@ -10,8 +10,8 @@ from ..models import AbstractModel
 
 
 @torch.no_grad()
-def first_non_finite(model: AbstractModel, batch: Batch, carry: Carry | State | None) -> str:
-    """A few words: the weight, station or gradient that went first, and at which time step of the batch."""
+def first_in_forward(model: AbstractModel, batch: Batch, carry: Carry | State | None) -> str | None:
+    """A few words: the weight, state or station that went first, and at which time step of the batch; None: all are finite."""
     for name, p in model.named_parameters():
         if not torch.isfinite(p).all():
             return f"the weight {name}, before the step"
@@ -23,6 +23,11 @@ def first_non_finite(model: AbstractModel, batch: Batch, carry: Carry | State | 
     for name, tensor in (("the embedded input", xs), ("the hidden state", hs), ("the loss", model.losses(hs, batch))):
         if (t := _first_step(tensor)) is not None:
             return f"{name}, at time step {t} of {batch.T}"
+    return None
+
+
+def first_in_gradient(model: AbstractModel) -> str:
+    """A few words where the forward pass is finite."""
     for name, p in model.named_parameters():
         if p.grad is not None and not torch.isfinite(p.grad).all():
             return f"the gradient of {name}"

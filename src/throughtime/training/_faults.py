@@ -11,7 +11,7 @@ from typing import final
 
 from .._check import NonFinite
 from ._generators import generator_states
-from ._report import Report
+from ._report import AbstractReport
 from ._standing import Standing
 from ._state import refuse_non_finite
 from ._unit import number
@@ -33,7 +33,7 @@ class Faults:
         self._at, self._loop = standing, loop
         self._unsaved = ""  # why the last save failed
 
-    def watch_loss(self, report: Report, loss: float) -> None:
+    def watch_loss(self, report: AbstractReport, loss: float) -> None:
         """Say so once when the loss runs away from what it was."""
         p = self._at.progress
         if (away := runs_away(loss, p.recent)) and not p.diverging:
@@ -42,7 +42,7 @@ class Faults:
             report.event("diverging", p.step, sentence, loss=loss, quantile=quantile)
         p.diverging, p.recent = away, (*p.recent, loss)[-_RECENT:]
 
-    def go_on_without(self, first: NonFinite, report: Report, seconds: float) -> None:
+    def go_on_without(self, first: NonFinite, report: AbstractReport, seconds: float) -> None:
         """After a step that is not finite: what --on-nonfinite says, as long as there is hope.
 
         Raises:
@@ -60,7 +60,7 @@ class Faults:
             case _:
                 raise self._give_up(first) from None
 
-    def refuse_weights(self, report: Report | None) -> None:
+    def refuse_weights(self, report: AbstractReport | None) -> None:
         """Stop, or go back, before weights that are not finite are taken for a model."""
         try:
             refuse_non_finite(self._at.model)
@@ -69,7 +69,7 @@ class Faults:
                 raise self._give_up(first) from None
             self.go_on_without(first, report, 0.0)
 
-    def save(self, report: Report, *, last: bool) -> None:
+    def save(self, report: AbstractReport, *, last: bool) -> None:
         """Save; where that fails, say so, go on, and try again later.
 
         Raises:
@@ -92,11 +92,11 @@ class Faults:
                 )
             self._unsaved = reason
 
-    def _roll_back(self, first: NonFinite, report: Report) -> None:
+    def _roll_back(self, first: NonFinite, report: AbstractReport) -> None:
         """The state that was saved last, with half the learning rate from there on."""
         p, at, rollbacks = self._at.progress, self._at.progress.step + 1, self._at.progress.rollbacks + 1
         with self._at.changing:
-            self._at.load(self._at.folder.state)
+            self._at.go_back()
             p.rollbacks = rollbacks
         report.back_to(p.step)
         sentence = (

@@ -4,7 +4,7 @@ config.json         every choice                    tokens/         of a text: i
 vocabulary.json     of a text: the symbols          metrics.jsonl   a line a report
 model.safetensors   the best weights so far         events.*        the same for TensorBoard
 state.safetensors   all that --resume needs         curves.png      the same as a picture
-state.previous.…    the same, one save before
+state.previous.…    the same, one save before       job             torchrun's name of the work, if it began the run
 """
 
 import json
@@ -28,6 +28,7 @@ from .options import AnyRun
 from .tasks import TASKS, AbstractTask
 
 FORMAT = 1
+_JOB = "job"
 
 
 @final
@@ -168,6 +169,16 @@ class RunFolder:
                 raise
         discard(old)
         return cls(path, prepared.config)
+
+    def write_job(self, job: str) -> None:
+        """Note which job of torchrun has begun the run; empty: none."""
+        if job:
+            write_text(self.path / _JOB, job)
+
+    @classmethod
+    def is_of_job(cls, path: Path | None, job: str) -> bool:
+        """Whether a run stands there that this job has begun, before its processes were started again."""
+        return bool(job) and path is not None and (path / _JOB).is_file() and (path / _JOB).read_text() == job
 
     def locked(self) -> AbstractContextManager[None]:
         """Nobody else trains this run meanwhile.

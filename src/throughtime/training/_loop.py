@@ -26,14 +26,15 @@ from ._files import load_parameters, read_tensors
 from ._folder import RunFolder
 from ._generators import generator_states, set_generator_states
 from ._optimisers import build_optimizer
-from ._report import Report, TrainRow, draw_curves
+from ._ranks import ALONE, Ranks
+from ._report import AbstractReport, Report, Silence, TrainRow, draw_curves
 from ._schedule import learning_rate
 from ._score import AbstractScore
 from ._standing import Standing
 from ._state import Progress
 from ._step import step
 from ._watch import measure_flow
-from .options import LoopOptions, OptimiserOptions
+from .options import AnyRun, LoopOptions, OptimiserOptions
 
 _ROW_EVERY = 10  # steps
 _EVAL_EVERY = 2000  # steps, where an epoch is longer
@@ -96,13 +97,35 @@ def train(folder: RunFolder, *, console: Console, stop: Callable[[], bool] = lam
         return training.run(console, stop)
 
 
+def check_ranks(run: AnyRun, ranks: Ranks) -> None:
+    """Refuse what processes cannot share.
+
+    Raises:
+        InputError: streams that cannot be dealt evenly, a gradient method that needs all of them, one GPU for all.
+    """
+    ranks.each(run.loop.batch_size)
+    ranks.method(gradient_of(run))
+    ranks.device(device(run.loop.device))
+
+
 @contextmanager
-def resumed(folder: RunFolder) -> "Iterator[Training]":
-    """A run where its saved state stands, ready to ``run``; the process's settings are the run's meanwhile."""
+def resumed(folder: RunFolder, ranks: Ranks = ALONE) -> "Iterator[Training]":
+    """A run where its saved state stands, ready to ``run``; the process's settings are the run's meanwhile.
+
+    Args:
+        folder: a run folder that has begun.
+        ranks: the processes that share the training. Each of them calls this, and the first writes.
+    """
     with _settings(folder.config.loop):
-        training = Training(folder)
-        training.go_on()
+        training = ranks.all_or_none(lambda: _taken_up(folder, ranks))
+        ranks.all_or_none(training.standing.agree)
         yield training
+
+
+def _taken_up(folder: RunFolder, ranks: Ranks) -> "Training":
+    training = Training(folder, ranks)
+    training.go_on()
+    return training
 
 
 @contextmanager
@@ -125,19 +148,19 @@ def _settings(loop: LoopOptions) -> Iterator[None]:
 class Training:
     """What the loop holds between steps."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, ranks: Ranks = ALONE) -> None:
         run = folder.config
-        self.folder, self.loop, self.optimiser = folder, run.loop, run.optimiser
+        self.folder, self.loop, self.optimiser, self.ranks = folder, run.loop, run.optimiser, ranks
         self.task = folder.task()
-        self.device = device(run.loop.device)
+        self.device = ranks.device(device(run.loop.device))
         self.model = self.task.build_model(run.network).to(self.device)
         self.optimizer = build_optimizer(run.optimiser, self.model)
-        self.gradient = gradient_of(run)
+        self.gradient = ranks.method(gradient_of(run))
         self.clips = _clips(run.optimiser)
-        self.stream = self.task.stream(run.loop)
+        self.stream = ranks.stream(self.task.stream(run.loop), run.loop.batch_size)
         self.budget = Budget.of(run.loop, len(self.stream))
         self.eval_every = run.loop.eval_every or min(len(self.stream), _EVAL_EVERY)
-        self.standing = Standing(folder, self.model, self.optimizer)
+        self.standing = Standing(folder, self.model, self.optimizer, gradient_of(run), ranks)
         self.faults = Faults(self.standing, run.loop)
         self.last_loss = 0.0
         self._mended: list[str] = []  # what was damaged, and what has taken its place
@@ -163,14 +186,15 @@ class Training:
 
     def go_on(self) -> None:
         """Take up the state that is saved."""
-        self._mended = self.standing.take_up(self.gradient)
+        self._mended = self.standing.take_up()
 
     def run(self, console: Console, stop: Callable[[], bool] = lambda: False) -> Ended:
         """Train until the budget is spent, or somebody asks for a stop."""
         p, stopped = self.progress, False
         if p.step and self.finished:
             put(console, f"the run has finished already, after {p.step:,} steps; a larger budget or more patience makes it go on")
-        with Report(self.folder, console, step=p.step) as report:
+        asked, late = self.ranks.ask(stop, self.is_late)
+        with Report(self.folder, console, step=p.step) if self.ranks.first else Silence() as report:
             self.standing.report = report
             for sentence in self._mended:
                 report.tell(sentence)
@@ -179,32 +203,49 @@ class Training:
                 stopped = not self.validate(report, stop)
             while not (stopped or self.finished):
                 self.one_step(report)
+                if self.budget.seconds is not None:
+                    p.seconds = self.ranks.share(p.seconds)
                 due = self.due()
-                stopped = (due and not self.validate(report, stop)) or (stop() and not self.finished)
-                if due or stopped or time.monotonic() - self.standing.saved_at >= self.loop.save_every:
+                stopped = (due and not self.validate(report, stop)) or (asked() and not self.finished)
+                if due or stopped or late():
                     self.faults.save(report, last=stopped or self.finished)
-        if stopped:
-            return Ended("interrupted", p.step, {})
-        draw_curves(self.folder, self.optimiser.clip)
-        scores = self.final_scores(console, stop)
-        return Ended("finished" if scores is not None else "unmeasured", p.step, scores or {}, self.diverged())
+        return Ended("interrupted", p.step, {}) if stopped else self.conclude(console, stop)
 
-    def one_step(self, report: Report) -> None:
+    def is_late(self) -> bool:
+        """Whether the state should have been saved by now."""
+        return time.monotonic() - self.standing.saved_at >= self.loop.save_every
+
+    def conclude(self, console: Console, stop: Callable[[], bool]) -> Ended:
+        """The picture and the final scores, which the first process makes while the others wait."""
+        scores = None
+        if self.ranks.first:
+            draw_curves(self.folder, self.optimiser.clip)
+            scores = self.final_scores(console, stop)
+        measured = self.ranks.share(scores is not None)
+        return Ended("finished" if measured else "unmeasured", self.progress.step, scores or {}, self.diverged())
+
+    def one_step(self, report: AbstractReport) -> None:
         """A step from the stream's next window, and a row now and then. A step that is not finite leaves the state before it saved."""
         p, started = self.progress, time.monotonic()
         rate = self.set_rate()
         batch, before = self.stream.at(p.step).to(self.device), self.standing.carry
         try:
             with self.standing.step():
-                done = step(self.model, batch, before, gradient=self.gradient, clips=self.clips, optimizer=self.optimizer)
+                done = step(self.model, batch, before, gradient=self.gradient, clips=self.clips, optimizer=self.optimizer, ranks=self.ranks)
                 self.standing.carry = done.carry
-                p.add(done, batch.counted(), time.monotonic() - started)
+                p.add(done, self.ranks.counted(batch), time.monotonic() - started)
                 if (p.step % _ROW_EVERY == 0 or self.finished) and p.since.steps:
                     self.tell(report, rate, self.gradient.logged(done.carry))
                 self.standing.generators = generator_states()
         except NonFinite as first:
             self.faults.go_on_without(first, report, time.monotonic() - started)
             return
+        if self.ranks.first:
+            self.look(report, batch, before)
+
+    def look(self, report: AbstractReport, batch: Batch, before: Carry | None) -> None:
+        """What is shown of the model now and then."""
+        p = self.progress
         if self.loop.watch_flow and p.step % self.loop.watch_flow == 0:
             self.watch(report, batch, before)
         if self.loop.sample_every and p.step % self.loop.sample_every == 0 and (line := self.written()) is not None:
@@ -219,14 +260,14 @@ class Training:
             group["lr"] = rate
         return rate
 
-    def tell(self, report: Report, rate: float, method: Mapping[str, float]) -> None:
+    def tell(self, report: AbstractReport, rate: float, method: Mapping[str, float]) -> None:
         """A row of what has gathered since the last."""
         p = self.progress
         row = TrainRow.of(p, p.step / len(self.stream), rate, method, self.task.unit)
         report.train(row, done=self.budget.spent(p), seconds_left=self.budget.seconds_left(p))
         self.faults.watch_loss(report, row.loss)
 
-    def watch(self, report: Report, batch: Batch, before: Carry | None) -> None:
+    def watch(self, report: AbstractReport, batch: Batch, before: Carry | None) -> None:
         """Look at the gradient's way through the batch that was just learned from; the time counts as training's."""
         started = time.monotonic()
         with suppress(NonFinite):  # the next step, or the next save, says so
@@ -243,25 +284,33 @@ class Training:
         p = self.progress
         return p.validated != p.step and (self.finished or p.step % self.eval_every == 0)
 
-    def validate(self, report: Report, stop: Callable[[], bool]) -> bool:
+    def validate(self, report: AbstractReport, stop: Callable[[], bool]) -> bool:
         """Measure, and keep the weights if they are the best so far; False: somebody asked for a stop meanwhile."""
         p = self.progress
         if "valid" not in self.task.held_out():
             p.validated = p.step
             return True
         self.faults.refuse_weights(report)
-        try:
-            score = self._measured(self.model, "valid", self.loop.eval_tokens, _unless_stopped(stop))
-        except _StoppedError:
+        score = self._validation(stop) if self.ranks.first else None
+        loss = self.ranks.share(None if score is None else score.loss)
+        if loss is None:
             return False
         with self.standing.changing:
-            best = p.best is None or score.loss < p.best
+            best = p.best is None or loss < p.best
             p.waited = 0 if best else p.waited + 1
             if best:
-                self.standing.keep_best(score.loss, report)
-            p.validated, self.last_loss, self.standing.generators = p.step, score.loss, generator_states()
-            report.valid(p.step, score, p.seconds, best=best and self.diverged() is None)
+                self.standing.keep_best(loss, report)
+            p.validated, self.last_loss, self.standing.generators = p.step, loss, generator_states()
+            if score is not None:
+                report.valid(p.step, score, p.seconds, best=best and self.diverged() is None)
         return True
+
+    def _validation(self, stop: Callable[[], bool]) -> AbstractScore | None:
+        """None: somebody asked for a stop meanwhile."""
+        try:
+            return self._measured(self.model, "valid", self.loop.eval_tokens, _unless_stopped(stop))
+        except _StoppedError:
+            return None
 
     def diverged(self) -> float | None:
         """The loss of the last validation if guessing would have cost clearly less."""

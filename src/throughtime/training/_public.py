@@ -12,6 +12,7 @@ from ._loop import (
     Ended as Ended,
     Training as Training,
     begin as begin,
+    check_ranks as check_ranks,
     resumed as resumed,
     train as train,
 )
@@ -37,6 +38,7 @@ from ._build import (
     device as device,
 )
 from ._optimisers import build_optimizer as build_optimizer
+from ._ranks import ALONE as ALONE, LostRankError as LostRankError, Ranks as Ranks, together as together
 from ._rows import read_rows as read_rows
 from ._unit import BITS as BITS, Unit as Unit, number as number
 from ._score import AbstractScore as AbstractScore

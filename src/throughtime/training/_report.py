@@ -1,5 +1,6 @@
 """Station ⑧: what a person sees of a run: a live line, metrics.jsonl, TensorBoard events, curves.png."""
 
+import abc
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -83,8 +84,79 @@ class _Live(Bar):
         yield from super().get_renderables()
 
 
+class AbstractReport(abc.ABC):
+    """What the loop tells while it runs."""
+
+    def __enter__(self) -> "AbstractReport":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    @abc.abstractmethod
+    def back_to(self, step: int) -> None:
+        """Forget what was reported after a step."""
+
+    @abc.abstractmethod
+    def tell(self, sentence: str) -> None:
+        """Something that whoever trains should know."""
+
+    @abc.abstractmethod
+    def event(self, kind: str, step: int, sentence: str, **numbers: float | str) -> None:
+        """Something that happened at a step: a row of its kind, and a sentence."""
+
+    @abc.abstractmethod
+    def train(self, row: TrainRow, *, done: float, seconds_left: float) -> None:
+        """A row of training; ``done`` is the share of the budget spent."""
+
+    @abc.abstractmethod
+    def valid(self, step: int, score: AbstractScore, seconds: float, *, best: bool) -> None:
+        """A validation."""
+
+    @abc.abstractmethod
+    def flow(self, row: FlowRow) -> None:
+        """A look at the gradient's way through time."""
+
+    @abc.abstractmethod
+    def sample(self, step: int, text: str) -> None:
+        """What the model writes."""
+
+    @abc.abstractmethod
+    def flush(self) -> None:
+        """Everything so far to the disk."""
+
+
 @final
-class Report:
+class Silence(AbstractReport):
+    """Of the processes beside the first."""
+
+    def back_to(self, step: int) -> None:
+        pass
+
+    def tell(self, sentence: str) -> None:
+        pass
+
+    def event(self, kind: str, step: int, sentence: str, **numbers: float | str) -> None:
+        pass
+
+    def train(self, row: TrainRow, *, done: float, seconds_left: float) -> None:
+        pass
+
+    def valid(self, step: int, score: AbstractScore, seconds: float, *, best: bool) -> None:
+        pass
+
+    def flow(self, row: FlowRow) -> None:
+        pass
+
+    def sample(self, step: int, text: str) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+
+@final
+class Report(AbstractReport):
     """Writes every row to the run folder, and the latest to the terminal.
 
     Args:
@@ -106,7 +178,7 @@ class Report:
         self._events = Events(self._folder.path, step, self.tell)
         self._valid_events = Events(self._folder.path / "valid", step, self.tell)  # a log of its own: TensorBoard lays it over the other
 
-    def __enter__(self) -> "Report":
+    def __enter__(self) -> "AbstractReport":
         self._bar.start()
         return self
 
@@ -120,21 +192,17 @@ class Report:
         self._valid_events.close()
 
     def back_to(self, step: int) -> None:
-        """Forget what was reported after a step."""
         self._close()
         self._open(step)
 
     def tell(self, sentence: str) -> None:
-        """Something that whoever trains should know."""
         put(self._console, *sentence.split("  "))
 
     def event(self, kind: str, step: int, sentence: str, **numbers: float | str) -> None:
-        """Something that happened at a step: a row of its kind, and a sentence."""
         self._rows.add({"kind": kind, "step": step, **numbers})
         self.tell(f"step {step:,}  {sentence}")
 
     def train(self, row: TrainRow, *, done: float, seconds_left: float) -> None:
-        """A row of training; ``done`` is the share of the budget spent."""
         self._write(row.as_dict(), self._events)
         parts = [
             *(f"step {row.step:,}", *row.unit.told(row.loss).split("  "), f"{_short(row.speed)} {row.unit.each}/s"),
@@ -148,24 +216,20 @@ class Report:
             self._spoken = row.seconds
 
     def valid(self, step: int, score: AbstractScore, seconds: float, *, best: bool) -> None:
-        """A validation."""
         self._write({"kind": "valid", "step": step, **score.as_dict(), "seconds": round(seconds, 3)}, self._valid_events)
         first, *rest = score.line().split("  ")
         put(self._console, f"step {step:,}", f"valid {first}", *rest, *(["best"] if best else []))
 
     def flow(self, row: FlowRow) -> None:
-        """A look at the gradient's way through time."""
         self._rows.add(row.as_dict())
         for name, value in row.scalars().items():
             self._events.scalar(f"flow/{name}", value, row.step)
 
     def sample(self, step: int, text: str) -> None:
-        """What the model writes."""
         self._events.text("sample", text, step)
         self.tell(f"step {step:,}  writes {text!r}")
 
     def flush(self) -> None:
-        """Everything so far to the disk."""
         self._rows.flush()
         self._events.flush()
         self._valid_events.flush()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import final
+from typing import NamedTuple, final
 
 import msgspec
 import torch
@@ -15,6 +15,8 @@ from ..models import AbstractModel
 from ._files import load_parameters, read_tensors, write_tensors
 from ._generators import set_generator_states
 from ._step import Step
+
+_OWN = "rank."  # begins the names of what single ranks have
 
 
 @final
@@ -55,6 +57,7 @@ class Progress:
     carried: tuple[int, ...] = ()  # how many state tensors, if a carry stands
     kept: tuple[str, ...] = ()  # the names of what the carry keeps beside
     made_by: str = ""
+    ranks: int = 1  # processes that shared the training
 
     def add(self, done: Step, tokens: int, seconds: float) -> None:
         """One step more."""
@@ -83,8 +86,19 @@ def save_state(
     generators: Mapping[str, Tensor],
     progress: Progress,
     previous: Path | None = None,
+    own: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Everything that the next step depends on; the file that stood there is kept as ``previous``.
+
+    Args:
+        path: the file.
+        model: its weights.
+        optimizer: its moments.
+        carry: of all streams.
+        generators: torch's.
+        progress: where the run stands; what it says of the carry is set.
+        previous: another file.
+        own: what single ranks have for themselves, by names that begin with their numbers.
 
     Raises:
         NonFinite: a weight is not a finite number; the file is left as it was.
@@ -93,6 +107,7 @@ def save_state(
     tensors = {f"model.{name}": p for name, p in model.named_parameters()}
     tensors |= {f"optimizer.{i}.{k}": v for i, s in optimizer.state_dict()["state"].items() for k, v in s.items() if isinstance(v, Tensor)}
     tensors |= {f"generator.{name}": state for name, state in generators.items()}
+    tensors |= {f"{_OWN}{name}": tensor for name, tensor in (own or {}).items()}
     if carry is not None:
         tensors |= {f"carry.state.{i}": s for i, s in enumerate(carry.state)} | {f"carry.kept.{k}": v for k, v in carry.kept.items()}
         progress.carried, progress.kept, progress.made_by = tuple(range(len(carry.state))), tuple(carry.kept), carry.made_by
@@ -101,7 +116,15 @@ def save_state(
     write_tensors(path, tensors, asdict(progress), previous)
 
 
-def load_state(path: Path, model: AbstractModel, optimizer: torch.optim.Optimizer) -> tuple[Carry | None, Progress]:
+class Loaded(NamedTuple):
+    """What ``save_state`` was given, beside what has been put back already."""
+
+    carry: Carry | None
+    progress: Progress
+    own: dict[str, Tensor]
+
+
+def load_state(path: Path, model: AbstractModel, optimizer: torch.optim.Optimizer) -> Loaded:
     """Put everything back, torch's generators too.
 
     Raises:
@@ -129,7 +152,8 @@ def load_state(path: Path, model: AbstractModel, optimizer: torch.optim.Optimize
         raise InputError(
             f"{path} is not the state of this run ({error}); expected the file that it wrote. Restore it, or train again."
         ) from None
-    return (Carry(state, kept, progress.made_by) if state else None), progress
+    own = {k.removeprefix(_OWN): v for k, v in tensors.items() if k.startswith(_OWN)}
+    return Loaded(Carry(state, kept, progress.made_by) if state else None, progress, own)
 
 
 def _refuse_other_moments(moments: dict[int, dict[str, Tensor]], parameters: list[torch.nn.Parameter]) -> None:

@@ -11,7 +11,8 @@ from ..data import Batch
 from ..gradients import AbstractGradient, Carry
 from ..models import AbstractModel
 from ._clip import AbstractClip, global_norm
-from ._diagnose import first_non_finite
+from ._diagnose import first_in_forward, first_in_gradient
+from ._ranks import ALONE, Ranks
 
 
 class Step(NamedTuple):
@@ -31,21 +32,32 @@ def step(
     gradient: AbstractGradient,
     clips: Sequence[AbstractClip],
     optimizer: torch.optim.Optimizer,
+    ranks: Ranks = ALONE,
 ) -> Step:
     """Find the gradient, clip it, take the optimiser's step.
+
+    Args:
+        model: its weights change.
+        batch: this process's streams.
+        carry: of the same streams.
+        gradient: how dL/dθ is found.
+        clips: in turn.
+        optimizer: over the model's parameters.
+        ranks: the processes that share the training. The gradient, its norm and the loss are those of all streams.
 
     Raises:
         NonFinite: the loss or the gradient is; the weights are then still those before the step.
     """
     parameters = list(model.parameters())
     optimizer.zero_grad(set_to_none=True)
-    loss, carry_next = gradient.accumulate(model, batch, carry)
+    loss, carry_next = gradient.accumulate(model, ranks.part(batch), carry)
+    loss = ranks.add(parameters, loss)
     norm = clipped = global_norm(parameters)
     if not (torch.isfinite(loss) and torch.isfinite(norm)):
-        raise NonFinite(first_non_finite(model, batch, carry))
+        raise NonFinite(ranks.any_word(first_in_forward(model, batch, carry)) or first_in_gradient(model))
     for clip in clips:
         clip(parameters, clipped)
         clipped = global_norm(parameters)
-    if norm > 0 or batch.counted():  # a window without a loss, long before a sequence's only label, carries the state on and no more
+    if norm > 0 or ranks.counted(batch):  # a window without a loss, long before a sequence's only label, carries the state on and no more
         optimizer.step()
     return Step(float(loss), float(norm), bool(clipped < norm), carry_next)

@@ -7,11 +7,10 @@ window 100: a look takes as long as four steps).
 """
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from torch import Tensor
 
 from ..data import Batch
 from ..flow import Spectra, gradient_flow
@@ -63,16 +62,10 @@ def measure_flow(model: AbstractModel, batch: Batch, carry: Carry | None, step: 
     """
     state = None if carry is None else tuple(s[:, :_STREAMS] for s in carry.state)
     with torch.random.fork_rng(devices=[]):
-        flow = gradient_flow(model, _first(batch), carry=state, parameters=False, inputs=False, gates=False, jacobians=_WHAT)
+        flow = gradient_flow(model, batch.streams(0, _STREAMS), carry=state, parameters=False, inputs=False, gates=False, jacobians=_WHAT)
     exponents = [] if flow.jacobians is None else flow.jacobians.exponents.tolist()
     verdict = flow.verdict
     return FlowRow(step, tuple(flow.adjoint.profile.tolist()), verdict.horizon, verdict.decay, exponents[0] if exponents else math.nan)
-
-
-def _first(batch: Batch) -> Batch:
-    """The first streams: the second axis of everything but ``fresh`` (B,)."""
-    given: dict[str, Tensor | None] = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    return replace(batch, **{k: v[:_STREAMS] if v.ndim == 1 else v[:, :_STREAMS] for k, v in given.items() if v is not None})
 
 
 def _rounded(x: float) -> float | None:
