@@ -164,20 +164,20 @@ def test_streams_that_start_anew_in_a_later_piece(slots, initial):
 
 def counted_steps(monkeypatch, model, run):
     """How many steps the recurrence was run forward, and the most steps that any station was given at once."""
-    from throughtime.nn import _layer_trace
+    from throughtime.nn import _trace
 
     seen, longest = [], [0]
-    forward, losses = _layer_trace.forward, type(model).losses
+    forward_stack, losses = _trace.forward_stack, type(model).losses
 
-    def counting(cell, xs, *rest, **options):
-        seen.append(len(xs))
-        return forward(cell, xs, *rest, **options)
+    def counting(cell, xs, layers, **options):
+        seen.extend([len(xs)] * len(layers))
+        return forward_stack(cell, xs, layers, **options)
 
     def watching(self, hs, batch):
         longest[0] = max(longest[0], len(hs))
         return losses(self, hs, batch)
 
-    monkeypatch.setattr(_layer_trace, "forward", counting)
+    monkeypatch.setattr(_trace, "forward_stack", counting)
     monkeypatch.setattr(type(model), "losses", watching)
     run()
     return sum(seen) // model.recurrence.num_layers, max(longest[0], *seen)
