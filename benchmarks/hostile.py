@@ -28,15 +28,14 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
 
-from throughtime.cli import main as throughtime
-from throughtime.cli import _verbs
+from throughtime.cli import _verbs, main as throughtime
 from throughtime.cli._app import VERBS
 from throughtime.cli._flags import flag_names
 from throughtime.training._files import read_tensors, write_tensors
@@ -61,6 +60,19 @@ def table(path: Path) -> None:
 SERIES = "--target level --features day --time time --horizon 3 --context 8".split()
 
 
+def arrays(path: Path) -> None:
+    chance = np.random.default_rng(0)
+    rolls = (chance.random((8, 12, 5)) < 0.3).astype(np.uint8)
+    np.savez(path.with_name("rolls.npz"), train=rolls[:6], valid=rolls[6:7], test=rolls[7:])
+    np.savez(path.with_name("labelled.npz"), x=chance.standard_normal((20, 9, 3)), y=np.arange(20) % 3, lengths=np.full(20, 9))
+    rows = [f"{i},{t},{chance.standard_normal():.3f},{'abc'[i % 3]}" for i in range(15) for t in range(6)]
+    path.with_name("labelled.csv").write_text("\n".join(["id,t,x,label", *rows, ""]))
+
+
+def documents(path: Path) -> None:
+    path.write_text("".join(json.dumps({"text": f"the {n} cats and the {n} dogs sat on the mat"}) + "\n" for n in range(60)))
+
+
 class Home:
     """The whole files and runs, each made once; ``fresh`` gives a copy."""
 
@@ -69,6 +81,8 @@ class Home:
         place.mkdir(parents=True)
         book(place / "book.txt")
         table(place / "table.csv")
+        arrays(place / "rolls.npz")
+        documents(place / "lines.jsonl")
         with contextlib.chdir(place):
             import polars
 
@@ -76,7 +90,10 @@ class Home:
             quietly("train", "text", "book.txt", "--out", "text", *SMALL)
             quietly("train", "text", "book.txt", "--out", "words", "--level", "word", *SMALL)
             quietly("train", "text", "book.txt", "--out", "pieces", "--level", "bpe", "--vocab-size", "270", *SMALL)
+            quietly("train", "text", "lines.jsonl", "--out", "lines", *SMALL)
             quietly("train", "series", "table.csv", "--out", "series", *SERIES, *SMALL)
+            quietly("train", "frames", "rolls.npz", "--out", "frames", *SMALL)
+            quietly("train", "labels", "labelled.npz", "--out", "labels", *SMALL)
 
     def fresh(self, place: Path) -> None:
         shutil.copytree(self.place, place)
@@ -91,16 +108,30 @@ def quietly(*words: str) -> None:
 
 
 DATA = {
-    "book.txt": ("train text book.txt --out new", "evaluate text --data book.txt", "train text book.txt --level bpe --vocab-size 270 --out new"),
+    "book.txt": (
+        "train text book.txt --out new",
+        "evaluate text --data book.txt",
+        "train text book.txt --level bpe --vocab-size 270 --out new",
+    ),
     "table.csv": (f"train series table.csv {' '.join(SERIES)} --out new", "forecast series --data table.csv --out f.csv"),
+    "lines.jsonl": ("train text lines.jsonl --out new", "evaluate lines --data lines.jsonl"),
+    "rolls.npz": ("train frames rolls.npz --out new", "evaluate frames --data rolls.npz", "sample frames --prompt rolls.npz --out s.npy"),
+    "labelled.npz": (
+        "train labels labelled.npz --out new",
+        "predict labels --data labelled.npz --out p.csv",
+        "evaluate labels --data labelled.npz",
+    ),
+    "labelled.csv": ("train labels labelled.csv --time t --out new",),
     "table.parquet": (f"train series table.parquet {' '.join(SERIES)} --out new",),
 }
 RUN_VERBS = {
     "text": ("evaluate {}", "sample {} --length 9", "export {} --out m.onnx", "flow {}", "runs .", "train text --resume --out {} --steps 6",
              "train text book.txt --from {} --out new --steps 1", "train text book.txt --config {}/config.json --out new --steps 1"),
+    "frames": ("evaluate {}", "sample {} --out s.npz", "flow {}", "runs .", "train frames --resume --out {} --steps 6"),
+    "labels": ("evaluate {}", "predict {} --out p.csv", "flow {}", "runs .", "train labels --resume --out {} --steps 6"),
     "series": ("evaluate {}", "forecast {} --out f.csv", "flow {}", "runs .", "train series --resume --out {} --steps 6"),
 }  # fmt: skip
-RUNS = {"text": "text", "words": "text", "pieces": "text", "series": "series"}
+RUNS = {"text": "text", "words": "text", "pieces": "text", "lines": "text", "series": "series", "frames": "frames", "labels": "labels"}
 
 # ---- How
 
@@ -116,7 +147,8 @@ def odd_value(rng: random.Random, depth: int = 0) -> object:
 
 
 def odd_word(rng: random.Random) -> str:
-    words = ["", " ", "\0", "../../escaped", "/etc/passwd", "nan", "inf", "1e999", "-0", "０", "\u202e", "\ud7ff", "é" * 50, "__class__", "os:system"]
+    words = ["", " ", "\0", "../../escaped", "/etc/passwd", "nan", "inf", "1e999", "-0", "\uff10", "\u202e", "\ud7ff", "é" * 50]
+    words += ["__class__", "os:system"]
     return rng.choice([*words, "%s%n", "{0}", "lstm", "zzz", "".join(rng.choices(string.printable, k=rng.randint(1, 30)))])
 
 
@@ -136,7 +168,8 @@ def spoilt_bytes(content: bytes, rng: random.Random) -> bytes:
         case 5:
             return b"" if rng.random() < 0.3 else bytes([rng.choice([0, 0xFF])]) * len(content)
         case _:
-            return content[:at] + rng.choice([b"\xef\xbb\xbf", b"\xff\xfe", b"\0" * 9, b'"', b"\r", b"\x1f\x8b\x08", b"PK\3\4", b"PAR1"]) + content[at:]
+            marks = [b"\xef\xbb\xbf", b"\xff\xfe", b"\0" * 9, b'"', b"\r", b"\x1f\x8b\x08", b"PK\3\4", b"PAR1"]
+            return content[:at] + rng.choice(marks) + content[at:]
 
 
 def spoilt_tree(tree: object, rng: random.Random) -> object:
@@ -162,6 +195,11 @@ def spoilt_json(content: bytes, rng: random.Random) -> bytes:
     return json.dumps(spoilt_tree(json.loads(content), rng)).encode("utf-8", "surrogatepass")
 
 
+def spoilt_lines(content: bytes, rng: random.Random) -> bytes:
+    """JSON lines, some of which say something else."""
+    return b"\n".join(spoilt_json(line, rng) if rng.random() < 0.2 else line for line in content.splitlines())
+
+
 def spoilt_header(content: bytes, rng: random.Random) -> bytes:
     """A safetensors file whose header says something else, with a length that fits it, or not."""
     length = int.from_bytes(content[:8], "little")
@@ -175,7 +213,14 @@ def spoilt_tensors(path: Path, rng: random.Random) -> None:
     tensors, about = read_tensors(path)
     name = rng.choice(sorted(tensors))
     t = tensors[name]
-    other = [torch.zeros(0), torch.zeros(1 + rng.randrange(50), dtype=t.dtype), t.to(torch.float16), t.to(torch.int64), t[None], t.flatten()]
+    other = [
+        torch.zeros(0),
+        torch.zeros(1 + rng.randrange(50), dtype=t.dtype),
+        t.to(torch.float16),
+        t.to(torch.int64),
+        t[None],
+        t.flatten(),
+    ]
     if t.is_floating_point():
         other += [torch.full_like(t, float("nan")), torch.full_like(t, 1e38), torch.full_like(t, -1e38)]
     match rng.randrange(4):
@@ -196,7 +241,8 @@ def spoilt_cells(content: bytes, rng: random.Random) -> bytes:
     for _ in range(rng.choice([1, 1, 3, 100])):
         row = rng.choice(rows) if rng.random() < 0.8 else rows[0]
         if row:
-            row[rng.randrange(len(row))] = rng.choice([str(odd_number(rng)), odd_word(rng), "", "NA", '"', "1,2", "2024-13-45", "1e400", "a" * 9999])
+            others = [str(odd_number(rng)), odd_word(rng), "", "NA", '"', "1,2", "2024-13-45", "1e400", "a" * 9999]
+            row[rng.randrange(len(row))] = rng.choice(others)
     match rng.randrange(8):
         case 0:
             rng.shuffle(rows)
@@ -220,7 +266,7 @@ def spoilt(path: Path, rng: random.Random) -> None:
     if path.suffix == ".csv":
         ways += [spoilt_cells] * 4
     if path.suffix == ".jsonl":
-        ways += [lambda c, r: b"\n".join(spoilt_json(line, r) if r.random() < 0.2 else line for line in c.splitlines())] * 2
+        ways += [spoilt_lines] * 2
     if path.suffix == ".safetensors":
         ways += [spoilt_header] * 2
         if rng.random() < 0.5:
@@ -229,12 +275,33 @@ def spoilt(path: Path, rng: random.Random) -> None:
     return None
 
 
+LARGE = "hidden layers batch-size bptt steps epochs minutes length vocab-size embedding horizon context count lags threads"
+
+
 def odd_flags(rng: random.Random) -> list[str]:
     """A verb with words that its flags do not expect. Sizes stay small: a large one that is asked for is no fault."""
     verb = rng.choice(sorted(VERBS))
     names = sorted(set(flag_names(getattr(_verbs, VERBS[verb].flags)).values()))
-    large = ("--hidden", "--layers", "--batch-size", "--bptt", "--steps", "--epochs", "--minutes", "--length", "--vocab-size", "--embedding", "--horizon", "--context", "--count", "--lags", "--threads")
-    words = [*verb, *rng.choice([[], ["book.txt"], ["table.csv"], ["text"], ["series"], ["."], [odd_word(rng)], ["/dev/null"], ["/"]])]
+    large = [f"--{name}" for name in LARGE.split()]
+    words = [
+        *verb,
+        *rng.choice(
+            [
+                [],
+                ["book.txt"],
+                ["table.csv"],
+                ["rolls.npz"],
+                ["text"],
+                ["series"],
+                ["frames"],
+                ["labels"],
+                ["."],
+                [odd_word(rng)],
+                ["/dev/null"],
+                ["/"],
+            ]
+        ),
+    ]
     if verb == ("demo",) or verb[0] == "completion":
         words = [*verb, "--zzz"]
     for _ in range(rng.randrange(1, 4)):
@@ -368,11 +435,14 @@ def main() -> None:
     parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.work:
-        return work(Path(chosen.work[0]), int(chosen.work[1]), int(chosen.work[2]))
+        work(Path(chosen.work[0]), int(chosen.work[1]), int(chosen.work[2]))
+        return
     console, counts, bad = Console(), Counter(), []
     with tempfile.TemporaryDirectory() as place:
         home = Home(Path(place) / "home")
-        chunks = [(chosen.only, chosen.only + 1)] if chosen.only is not None else [(n, min(n + 50, chosen.examples)) for n in range(0, chosen.examples, 50)]
+        chunks = [(n, min(n + 50, chosen.examples)) for n in range(0, chosen.examples, 50)]
+        if chosen.only is not None:
+            chunks = [(chosen.only, chosen.only + 1)]
         for first, last in track(chunks, "hostile", console=console):
             for number, word, words, said in run(home.place, first, last):
                 counts[word] += 1
@@ -382,7 +452,8 @@ def main() -> None:
                     console.print(said[-1500:], markup=False)
     console.print(f"{sum(counts.values())} examples: " + ", ".join(f"{n} {word}" for word, n in counts.most_common()))
     if chosen.json:
-        chosen.json.write_text(json.dumps({"benchmark": "hostile", "examples": chosen.examples, "outcomes": counts, "failures": bad}, indent=1))
+        found = {"benchmark": "hostile", "examples": chosen.examples, "outcomes": counts, "failures": bad}
+        chosen.json.write_text(json.dumps(found, indent=1))
     if set(counts) - set(GOOD):
         raise SystemExit(1)
 

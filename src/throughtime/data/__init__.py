@@ -23,7 +23,6 @@ from ._labels import (
     read_labels as read_labels,
     write_labels as write_labels,
 )
-from ._pieces import Pieces as Pieces
 from ._sequences import AbstractSequences as AbstractSequences, Place as Place, SequenceStream as SequenceStream, Steps as Steps
 from ._series import (
     AbstractSeries as AbstractSeries,
