@@ -103,6 +103,9 @@ def check_ranks(run: AnyRun, ranks: Ranks) -> None:
     Raises:
         InputError: streams that cannot be dealt evenly, a gradient method that needs all of them, one GPU for all.
     """
+    if ranks.size == 1:
+        return
+    run.check()
     ranks.each(run.loop.batch_size)
     ranks.method(gradient_of(run))
     ranks.device(device(run.loop.device))
