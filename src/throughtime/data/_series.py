@@ -388,8 +388,8 @@ def _groups(place: str, read: Read, split: Sequence[float], shortest: int) -> li
     ends = np.cumsum(split)
     cuts = [min(steps, round(e * steps) if ends[-1] <= 1 + 1e-6 else int(e)) for e in ends]
     found = []
-    for name, first, place, a, b in zip(read.names, read.firsts, read.places, read.bounds, read.bounds[1:], strict=False):
-        valid, test, end = (int(np.clip(a + cut - place, a, b)) for cut in cuts)
+    for name, first, at, a, b in zip(read.names, read.firsts, read.places, read.bounds, read.bounds[1:], strict=False):
+        valid, test, end = (int(np.clip(a + cut - at, a, b)) for cut in cuts)
         if valid - a < shortest:
             what = f"the series {name!r}" if name else "the table"
             raise InputError(
