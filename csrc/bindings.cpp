@@ -12,6 +12,7 @@
 #include <cstring>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "architectures.hpp"
@@ -267,10 +268,17 @@ std::vector<std::int64_t> check_layer(Layer<T>& c, const LayerArguments& a) {
   return checked_lengths(a.lengths, c.n);
 }
 
+// A checked call of one layer, with the lengths that it points to: a vector that is moved keeps its numbers where they are.
+template <class Call>
+struct Checked {
+  Call call;
+  std::vector<std::int64_t> lengths;
+};
+
 template <class T>
-ForwardCall<T> forward_call(const LayerArguments& layer, Entries results) {
+Checked<ForwardCall<T>> forward_call(const LayerArguments& layer, Entries results) {
   ForwardCall<T> c{};
-  const std::vector<std::int64_t> lengths = check_layer<T>(c, layer);
+  std::vector<std::int64_t> lengths = check_layer<T>(c, layer);
   c.lengths = lengths.empty() ? nullptr : lengths.data();
   c.hs = required_output<T>(results.next(), "hs", {{c.n.T, c.n.B, c.n.H}, "(T, B, H)"});
   const nb::handle last = results.next(), residuals = results.next();
@@ -278,14 +286,14 @@ ForwardCall<T> forward_call(const LayerArguments& layer, Entries results) {
   read_states(last, {"last, a tuple of S arrays", {"last[0]", "last[1]", "last[2]", "last[3]"}}, c, required_output<T>, c.last);
   if (const Index size = static_cast<Index>(c.kernel->residuals_size(c.n, c.keep)))
     c.residuals = required_output<T>(residuals, "residuals", {{size}, "(residuals_size(...),)"});
-  return c;
+  return {c, std::move(lengths)};
 }
 
 template <class T>
 void forward(const LayerArguments& layer, Entries results) {
-  const ForwardCall<T> c = forward_call<T>(layer, results);
+  const Checked<ForwardCall<T>> checked = forward_call<T>(layer, results);
   const WithoutGil nogil;
-  run(c, layer.threads);
+  run(checked.call, layer.threads);
 }
 
 struct BackwardArguments {
@@ -323,9 +331,9 @@ void weight_gradients(BackwardCall<T>& c, const BackwardArguments& a) {
 }
 
 template <class T>
-BackwardCall<T> backward_call(const LayerArguments& layer, const BackwardArguments& a) {
+Checked<BackwardCall<T>> backward_call(const LayerArguments& layer, const BackwardArguments& a) {
   BackwardCall<T> c{};
-  const std::vector<std::int64_t> lengths = check_layer<T>(c, layer);
+  std::vector<std::int64_t> lengths = check_layer<T>(c, layer);
   c.lengths = lengths.empty() ? nullptr : lengths.data();
   const auto [T_, B, I, H] = c.n;
   if (c.keep == Keep::none && c.kernel->residuals > 0)
@@ -341,14 +349,14 @@ BackwardCall<T> backward_call(const LayerArguments& layer, const BackwardArgumen
   if (a.dstate.is_none()) raise_type("dstate is None; expected a tuple of S arrays (B, H) to write to.");
   read_states(a.dstate, {"dstate, a tuple of S arrays", {"dstate[0]", "dstate[1]", "dstate[2]", "dstate[3]"}}, c, required_output<T>, c.dstate);
   read_states(a.drestart, {"drestart, a tuple of S arrays or None", {"drestart[0]", "drestart[1]", "drestart[2]", "drestart[3]"}}, c, output<T>, c.drestart);
-  return c;
+  return {c, std::move(lengths)};
 }
 
 template <class T>
 void backward(const LayerArguments& layer, const BackwardArguments& a) {
-  const BackwardCall<T> c = backward_call<T>(layer, a);
+  const Checked<BackwardCall<T>> checked = backward_call<T>(layer, a);
   const WithoutGil nogil;
-  run(c, layer.threads);
+  run(checked.call, layer.threads);
 }
 
 // ---- Several layers over the same steps, from the first to the last, with weights as torch stores them
@@ -519,11 +527,16 @@ void backward_layers_any(nb::handle call, nb::handle run, nb::handle arriving, n
 
 // ---- Several layers over the same steps, each called as one layer is
 
-// Layers can take turns in time where each goes on with what the one before has written, step for step.
+// Layers can take turns in time where each goes on with what the one before has written, step for step. After this, no call points to
+// lengths, which are gone.
+template <class T>
+void refuse_lengths(const Layer<T>& c) {
+  if (c.lengths || c.reverse)
+    raise_value("lengths or reverse is given for one of several layers; expected neither. Call one layer after the other.");
+}
+
 template <class T>
 void check_follows(const Layer<T>& before, const Layer<T>& c, bool connected) {
-  if (before.lengths || c.lengths || before.reverse || c.reverse)
-    raise_value("lengths or reverse is given for one of several layers; expected neither. Call one layer after the other.");
   if (!connected || before.n.T != c.n.T || before.n.B != c.n.B)
     raise_value("a layer does not read the array that the layer before it writes; expected forward's hs as the next one's xs, and "
                 "backward's dxs as the next one's dhs.");
@@ -533,7 +546,8 @@ template <class T>
 void add_call(std::vector<ForwardCall<T>>& calls, const LayerArguments& layer, nb::handle entry) {
   Entries e(entry, 2, "(call, results) of a layer");
   e.skip(1);
-  const ForwardCall<T> c = forward_call<T>(layer, Entries(e.next(), 3, "results = (hs, last, residuals)"));
+  const ForwardCall<T> c = forward_call<T>(layer, Entries(e.next(), 3, "results = (hs, last, residuals)")).call;
+  refuse_lengths(c);
   if (!calls.empty()) check_follows<T>(calls.back(), c, c.xs == calls.back().hs);
   calls.push_back(c);
 }
@@ -543,7 +557,8 @@ void add_call(std::vector<BackwardCall<T>>& calls, const LayerArguments& layer, 
   Entries e(entry, 4, "(call, run, arriving, results) of a layer");
   e.skip(1);
   const nb::handle run = e.next(), arriving = e.next();
-  const BackwardCall<T> c = backward_call<T>(layer, BackwardArguments(layer.cell >= first_loaded, run, arriving, e.next()));
+  const BackwardCall<T> c = backward_call<T>(layer, BackwardArguments(layer.cell >= first_loaded, run, arriving, e.next())).call;
+  refuse_lengths(c);
   if (!calls.empty()) check_follows<T>(calls.back(), c, c.dhs && c.dhs == calls.back().dxs);
   calls.push_back(c);
 }
