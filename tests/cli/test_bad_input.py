@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("as_in_a_shell")
 
 VERBS = """
 trian                                   | 'trian' is no verb of throughtime; expected perhaps 'train text'
-conjure                                 | 'conjure' is no verb of throughtime; expected train text, train series, evaluate
+conjure                                 | 'conjure' is no verb of throughtime; expected train text, train series, train frames, train labels, evaluate
 train book.txt                          | 'train book.txt' is no verb of throughtime
 train txt                               | 'train txt' is no verb of throughtime; expected perhaps 'train text'
 -x                                      | '-x' is no verb of throughtime
@@ -39,9 +39,9 @@ completion tcsh                         | SHELL is 'tcsh'; expected bash, zsh or
 info now                                | 'now' is one argument too many; expected flags alone
 sample RUN --promt x                    | '--promt' is no flag of throughtime sample; expected perhaps --prompt
 sample RUN --zzz                        | '--zzz' is no flag of throughtime sample; expected one of those that it has
-sample RUN --length                     | --length is given without a value; expected an integer. Such as: --length 500
+sample RUN --length                     | --length is given without a value; expected an integer. Such as: --length 10
 sample RUN --length --seed 1            | --length is given without a value
-sample RUN --length many                | --length is 'many'; expected an integer. Such as: --length 500
+sample RUN --length many                | --length is 'many'; expected an integer. Such as: --length 10
 sample RUN --length 1.5                 | --length is '1.5'; expected an integer
 sample RUN --length inf                 | --length is 'inf'; expected an integer
 sample RUN --length=                    | --length is ''; expected an integer
@@ -245,7 +245,7 @@ evaluate RUN --data missing.txt         | missing.txt cannot be read (No such fi
 evaluate RUN --data empty               | empty is empty; expected text
 evaluate RUN --data book.txt --section test | --data and --section are given together; expected one text
 evaluate RUN --data book.txt --encoding hex | --encoding is 'hex', which is no text encoding
-evaluate RUN --data a                   | the text to evaluate has 1 symbols; expected at least 2
+evaluate RUN --data a                   | the text to evaluate has 1 symbol; expected at least 2
 evaluate RUN --streams 0                | --streams is 0; expected an integer from 1
 evaluate RUN --streams 1000000000       | --streams is 1,000,000,000 and the text has 151 symbols; expected 150 streams at most
 evaluate RUN --threads 0                | --threads is 0; expected an integer from 1 to 1,024

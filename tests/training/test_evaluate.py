@@ -74,5 +74,5 @@ def test_units():
 
 def test_too_short(model, tmp_path):
     (tmp_path / "one.bin").write_bytes(b"\x01")
-    with pytest.raises(InputError, match="the text to evaluate has 1 symbols; expected at least 2"):
+    with pytest.raises(InputError, match="the text to evaluate has 1 symbol; expected at least 2"):
         evaluate(model, Section(Tokens(tmp_path / "one.bin", Chars("ab").dtype), 1, 0))

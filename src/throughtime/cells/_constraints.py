@@ -24,6 +24,7 @@ class Dale(nn.Module):
 
     References: Song, Yang & Wang, *Training excitatory-inhibitory recurrent neural networks for cognitive tasks*, 2016, eq. 13, with [V]₊.
 
+    >>> import torch
     >>> from torch.nn.utils import parametrize
     >>> from throughtime import cells, nn
     >>> stack = nn.Recurrence(cells.Elman(), 2, 3)
@@ -60,6 +61,7 @@ class Masked(nn.Module):
     Raises:
         InputError: a mask that has other numbers than 0 and 1, or other axes.
 
+    >>> import torch
     >>> from torch.nn.utils import parametrize
     >>> from throughtime import cells, nn
     >>> stack = nn.Recurrence(cells.GRU(), 2, 3)

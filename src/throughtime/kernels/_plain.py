@@ -80,11 +80,12 @@ def backward(
 ) -> Gradients:
     """The recursion (4)–(13). ``dhs`` (T, B, H) arrives at every output, ``dlast`` at the last state; either may be None."""
     wxs, rhs, *states = run.residuals
+    vectors = bool(generated.learned_vectors(cell))
     rows = _Rows(
         torch.empty_like(wxs),
         torch.empty_like(rhs),
-        tuple(torch.empty_like(s[1:]) for s in states),
-        tuple(torch.empty_like(s[1:]) for s in states),
+        tuple(torch.empty_like(s[1:]) for s in (states if vectors or cell.late_gates > 0 else states[:1])),
+        tuple(torch.empty_like(s[1:]) for s in states) if vectors else (),
     )
     carry: State = tuple(torch.zeros_like(s[0]) for s in states) if dlast is None else dlast
     drestart: State | None = None if traversal.restart is None else tuple(torch.zeros_like(s) for s in traversal.restart)
@@ -111,13 +112,14 @@ class _Rows(NamedTuple):
 
     dwx: Tensor  # (T, B, G, H)
     drh: Tensor  # (T, B, rows of R, H)
-    before: State  # S tensors (T, B, H)
-    adjoint: State  # S tensors (T, B, H)
+    before: State  # h (T, B, H), for R; all S states where late gates or learned vectors need them
+    adjoint: State  # S tensors (T, B, H), where learned vectors need them; else none
 
     def put(self, t: int, dwx: Tensor, drh: Tensor, before: State, adjoint: State) -> None:
         self.dwx[t], self.drh[t] = dwx, drh
-        for into, s in zip((*self.before, *self.adjoint), (*before, *adjoint), strict=True):
-            into[t] = s
+        for all_steps, one in ((self.before, before), (self.adjoint, adjoint)):
+            for into, s in zip(all_steps, one, strict=False):
+                into[t] = s
 
 
 def through_R(

@@ -112,7 +112,7 @@ class SequenceClassifier(ClassifierMixin, SequenceEstimator):
             raise ValueError(f"y has the class {unknown[0]!r}, which is not among {classes.tolist()!r:.80}; expected only these. Fit anew.")
         if len(classes) < 2:
             raise ValueError(
-                f"y has one class only, {classes[0]!r}; expected at least two to choose among. Give sequences of another class."
+                f"y has one class only, {classes.tolist()[0]!r}; expected at least two to choose among. Give sequences of another class."
             )
         return np.searchsorted(classes, labels)
 

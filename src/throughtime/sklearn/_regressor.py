@@ -74,7 +74,8 @@ class SequenceRegressor(RegressorMixin, SequenceEstimator):
         one_number, columns = rows[0].ndim == 1, {1 if row.ndim == 1 else row.shape[1] for row in rows}
         if len(columns) > 1 or (go_on and (one_number, max(columns)) != (self._one_number, len(self._target_scales.mean))):
             wanted = "the same number of targets in each" if len(columns) > 1 else f"{len(self._target_scales.mean)}, as in fit"
-            raise ValueError(f"y has {min(columns)} to {max(columns)} targets; expected {wanted}.")
+            found = f"{min(columns)} to {max(columns)}" if len(columns) > 1 else f"{max(columns)}"
+            raise ValueError(f"y has {found} targets; expected {wanted}.")
         rows = [row.reshape(len(row), -1) for row in rows]
         self._one_number = one_number
         if self.each == "sequence":

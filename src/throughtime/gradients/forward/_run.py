@@ -87,7 +87,8 @@ def run_forward(model: AbstractModel, batch: Batch, entry: Entry, method: str) -
         with torch.enable_grad():
             xs, mask, table = model.embed(batch), None, None
         _refuse_parameters(model, xs, method)
-    _refuse_cell(model.recurrence.cell, method)
+    if isinstance(cell := getattr(model.recurrence, "cell", None), AbstractCell):  # any other recurrence is refused by whoever runs it
+        _refuse_cell(cell, method)
     return ForwardRun(run_with_steps(model, batch, entry.state, None, method, xs=xs, mask=mask), table)
 
 
