@@ -84,6 +84,7 @@ class TestBudget:
         monkeypatch.setattr(_compare_gradients, "compare", slowly)
         monkeypatch.setattr(_compare_gradients, "estimate", lambda *_: Estimate(0.0, 0))
 
+    @pytest.mark.slow
     def test_a_method_is_given_up_when_the_time_is_over(self, capsys):
         methods = ["full", "sliding:lags=3", "rtrl"]
         assert main(["compare-gradients", "--task", "adding", *SMALL, "--minutes", "0.05", "--methods", *methods]) == 0

@@ -104,6 +104,7 @@ def test_asked_to_stop_while_training(tmp_path, number):
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 def test_asked_to_stop_in_a_step_that_takes_minutes(tmp_path):
     """The step changes nothing before its end: the state before it is saved."""
     flags = ["--hidden", "128", "--batch-size", "4", "--bptt", "64", "--threads", "1", "--gradient", "rtrl", "--steps", "9", "--out", "run"]

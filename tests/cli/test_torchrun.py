@@ -94,6 +94,7 @@ FEW = ("--steps", 12, "--eval-every", 5)
 APART = 1.1**12 * 12 * rounding(path(9, 17), dtype=torch.float32)  # as in tests/training/test_ranks.py
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run():
     """Whatever starts them: the environment's variables are torch's own."""
     assert main(words("one", *FEW)) == 0

@@ -29,6 +29,7 @@ def tried(*flags: str) -> dict[tuple[str, int], str]:
 CLAIMED = cells(re.search(r"(\|[^\n]*gradient of the gradient.*?)\n\n", PAGE, re.DOTALL)[1])
 
 
+@pytest.mark.slow
 def test_our_half_of_the_table_in_float64():
     """All but the last column, of torch.compile, which takes longer than the rest together."""
     last = max(k for _, k in CLAIMED)

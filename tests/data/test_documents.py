@@ -194,6 +194,7 @@ def test_the_gradient_flow_of_documents(tmp_path):
     assert main(["compare-gradients", str(run), "--methods", "full", "truncated:k1=4,k2=8", "--picture", str(tmp_path / "p.png")]) == 0
 
 
+@pytest.mark.slow
 def test_from_the_shell(tmp_path, capsys, monkeypatch):
     lines = write(tmp_path / "texts", [f"{'xyz'[i % 3]} and {text}" for i, text in enumerate(TEXTS)], body="unused")
     run = tmp_path / "run"

@@ -38,6 +38,7 @@ def test_your_own_gradient():
     assert own.bias < 2 * own.noise  # no more than chance makes it
 
 
+@pytest.mark.slow
 def test_your_own_gradient_trains_and_carries():
     """As any other: it adds to what stands, the state goes on, and streams begin anew."""
     import throughtime as tt

@@ -28,6 +28,7 @@ def run(monkeypatch, capsys, *flags):
     return REPORT.search(capsys.readouterr().out).groups()
 
 
+@pytest.mark.slow
 def test_it_does_better_than_copying(monkeypatch, capsys):
     name, steps, ours, window, copying = run(monkeypatch, capsys, "--steps", "400", "--window", "100", "--rate", "0.02", "--hidden", "8")
     assert (name, steps, window) == ("RTRL()", "400", "100")

@@ -61,6 +61,7 @@ def test_a_carried_state():
 
 
 @pytest.mark.parametrize("cell", first([GRU()], [Elman(), GRU(), LSTM()]), ids=str)
+@pytest.mark.slow
 def test_the_claims_are_those_of_compare(cell):
     """The page, and ``throughtime compare-gradients`` on the same batch: sliding, chunked, (k, 2k), and the training's own."""
     m, batch = model(cell), text(28)

@@ -133,6 +133,7 @@ def test_every_tensor_has_a_second_derivative(cell):
     assert torch.autograd.gradgradcheck(run, tuple(x.requires_grad_() for x in tensors))
 
 
+@pytest.mark.slow
 def test_the_library_has_second_derivatives_too():
     given = arguments(GRU(), TINY)
     leaves = [x for x in (given[1], *given[2], *given[3:7], *given[9])]
@@ -144,6 +145,7 @@ def test_the_library_has_second_derivatives_too():
     assert torch.autograd.gradgradcheck(run, leaves)
 
 
+@pytest.mark.slow
 def test_compiles_to_one_node():
     """In a process of its own: the checks of shapes in this one are not for torch.compile to see."""
     subprocess.run([sys.executable, Path(__file__).with_name("compiled.py")], check=True)

@@ -11,6 +11,7 @@ import pytest
 BUILD = Path(os.environ.get("THROUGHTIME_BUILD", Path(__file__).parents[2] / "build"))
 
 
+@pytest.mark.slow
 def test_no_shared_symbols():
     objects = [o for o in BUILD.rglob("*.o") if "/kernels_" in str(o)]
     if not objects or not shutil.which("nm"):

@@ -53,6 +53,7 @@ def run_python(code: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow
 def test_fork_after_use():
     done = run_python(
         """
@@ -89,6 +90,7 @@ def test_the_interpreter_ends(ending):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux lists them")
+@pytest.mark.slow
 def test_a_team_has_its_members():
     """One sequence on two threads: a worker for the second half of the units is hired on the first call."""
     done = run_python(

@@ -342,6 +342,7 @@ def test_as_torch_refuses_what_torch_lacks_and_changes_nothing():
 
 
 @pytest.mark.filterwarnings("ignore:The tensor attributes self.0._flat_weights")  # torch's, of its own layer
+@pytest.mark.slow
 def test_a_saved_model_loads_where_this_package_is_not(tmp_path):
     model, xs = tt.accelerate(nn.Sequential(nn.LSTM(3, 5))), torch.randn(6, 4, 3)
     torch.save(model, tmp_path / "model.pt")

@@ -23,6 +23,7 @@ LATER = {  # test_every_check has them
 
 
 @pytest.mark.parametrize("kind", [SequenceRegressor, SequenceClassifier])
+@pytest.mark.slow
 def test_every_check_of_the_interface(kind):
     failed = {}
     for estimator, check in estimator_checks_generator(kind(epochs=1, hidden_size=4, random_state=0)):

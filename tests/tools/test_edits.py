@@ -37,6 +37,7 @@ def test_they_are_spread_over_the_files_and_begin_with_equations(edits):
     assert edits.EQUATION.search(first.before.encode())
 
 
+@pytest.mark.slow
 def test_each_is_a_program_of_another_meaning(edits):
     python, _ = edits.candidates(TREE, 0, "")
     for edit in python[::25]:

@@ -71,6 +71,7 @@ def in_double():
 
 
 @pytest.mark.usefixtures("in_double")
+@pytest.mark.slow
 def test_a_text_learned_by_two_then_one_then_four(make_run, console):
     """Streams are dealt anew at each resumption, with what the method keeps of them."""
     loop = {"steps": STEPS, "gradient": "truncated:k1=3,k2=7", "patience": 99}

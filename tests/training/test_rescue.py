@@ -97,6 +97,7 @@ def test_the_state_before_a_step_that_does_not_end_is_saved_from_aside(make_run,
     same(whole, cut)
 
 
+@pytest.mark.slow
 def test_no_step_ends_after_a_rescue(make_run, console):
     run = make_run()
     with resumed(run) as training:
@@ -208,6 +209,7 @@ class TestPatience:
         assert train(more, console=console).step > ended.step
 
 
+@pytest.mark.slow
 def test_samples_on_the_way_change_nothing(make_run, console):
     choice = {"network": {"dropout": 0.3, "initial": "random"}}
     quiet, writing = make_run("quiet", **choice), make_run("writing", network=choice["network"], loop={"sample_every": 4})

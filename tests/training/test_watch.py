@@ -27,6 +27,7 @@ def rows(run, kind="flow"):
     return [row for row in map(json.loads, run.metrics.read_text().splitlines()) if row["kind"] == kind]
 
 
+@pytest.mark.slow
 def test_it_changes_no_bit_of_the_run(make_run, console):
     plain, watched = make_run("plain", **HARD), make_run("watched", **options(watch_flow=2))
     for run in (plain, watched):
@@ -125,6 +126,7 @@ def test_the_board_gets_the_profile_at_doubling_lags():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_events_and_picture(make_run, console, pictures):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -153,6 +155,7 @@ def test_weights_that_are_not_finite_are_left_for_the_next_step_to_tell(make_run
 
 
 class TestOmega:
+    @pytest.mark.slow
     def test_it_is_added_to_the_gradient(self, make_run, console):
         cell = {"cell": "rnn", "layers": 2}
         plain, same, regular = (
