@@ -10,7 +10,7 @@ import torch
 from hypothesis import settings
 
 # The quick suite draws the same examples everywhere and every time, so that it is green or red for a reason; make test-all draws new ones.
-settings.register_profile("quick", max_examples=20, deadline=None, derandomize=True)
+settings.register_profile("quick", max_examples=10, deadline=None, derandomize=True)
 settings.register_profile("search", max_examples=20, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
