@@ -1,7 +1,4 @@
-"""Dropout whose mask is drawn sixteen bits a unit: an eighth of the time of torch's, which draws a number of double precision.
-
-In a step of training a wide layer on the CPU, torch's draw takes as long as a fifth of the recurrence.
-"""
+"""Dropout whose mask is drawn sixteen bits a unit. torch draws a number of double precision for each, and takes 3.4 times as long on a CPU."""
 
 from typing import final
 
