@@ -1,4 +1,4 @@
-"""Dropout whose mask is drawn sixteen bits a unit. torch draws a number of double precision for each, and takes 3.4 times as long on a CPU."""
+"""Dropout whose mask is drawn sixteen bits a unit; torch draws a double for each, and takes 3.4 times as long on a CPU."""
 
 from typing import final
 
