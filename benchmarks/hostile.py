@@ -95,9 +95,8 @@ def main() -> None:
             if (done := counts.total()) % 250 == 0:
                 print(f"{done} examples, {(time.monotonic() - started) / done:.3f} s each: {dict(counts)}", flush=True)
             if chosen.json:
-                chosen.json.write_text(
-                    json.dumps({"benchmark": "hostile", "first": chosen.first, "outcomes": counts, "failures": bad}, indent=1)
-                )
+                about = {"benchmark": "hostile", "first": chosen.first, "outcomes": counts, "failures": bad}
+                chosen.json.write_text(json.dumps(about, indent=1))
     print(f"{counts.total()} examples: " + ", ".join(f"{n} {word}" for word, n in counts.most_common()))
     if bad and chosen.only is None:
         raise SystemExit(1)

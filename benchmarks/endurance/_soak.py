@@ -2,8 +2,8 @@
 
 Looked at, between two steps, after malloc has given back what it does not use (``malloc_trim``):
 
-* resident: what the process holds of the machine's memory, files that are mapped aside (RssAnon of /proc/self/status).
-* allocated: what malloc has given out and not got back (mallinfo2), which is Python's objects beyond 512 bytes, its arenas, torch's tensors.
+* resident: what the process holds of the machine's memory, mapped files aside (RssAnon of /proc/self/status).
+* allocated: what malloc has given out and not got back (mallinfo2): torch's tensors, and Python's objects in arenas of its own.
 * blocks: Python's objects up to 512 bytes (sys.getallocatedblocks).
 
 The first part is warm-up and is left out. The slope of each is the median of the slopes between all pairs of minutes (Theil and Sen), each

@@ -1,4 +1,4 @@
-"""Hostile inputs: ``_odd`` values, ways to ``_spoil`` a file, a ``_home`` of whole ones, numbered ``_examples``, and the ``_trial`` of one."""
+"""Hostile inputs: ``_odd`` values, ways to ``_spoil`` a file, a ``_home`` of whole ones, ``_examples`` by number, the ``_trial`` of one."""
 
 from ._examples import example
 from ._home import Home

@@ -60,9 +60,9 @@ def begin(number: int, root: Path, prepare: Prepare) -> tuple[int, Trial]:
     for folder in (root, root / "home", root / "a", place.parent):
         folder.chmod(0o777)
     sys.stdout.flush()
-    if pid := os.fork():
-        return pid, Trial(number, root)
-    _end_with(lambda: _in_child(root, place, prepare))
+    if (pid := os.fork()) == 0:
+        _end_with(lambda: _in_child(root, place, prepare))
+    return pid, Trial(number, root)
 
 
 def _end_with(work: Callable[[], int]) -> NoReturn:

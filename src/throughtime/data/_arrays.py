@@ -7,8 +7,9 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def _numpy(path: Path) -> dict[str, np.ndarray]:
     name, told = "", 0
     try:
         with path.open("rb") as file:
-            for name, array, size in _members(file):
+            for name, array, size in _members(file):  # noqa: B007  the error tells the name
                 told += _told(array, size)
             _numbers.memory(told, f"what {path} has packed", _SMALLER)
             file.seek(0)
@@ -81,7 +82,7 @@ def _numpy(path: Path) -> dict[str, np.ndarray]:
         ) from None
 
 
-def _members(file: BinaryIO) -> Iterator[tuple[str, IO[bytes], int]]:
+def _members(file: BufferedIOBase) -> Iterator[tuple[str, BufferedIOBase, int]]:
     """The arrays of an npy or npz file, each with its name and its bytes, before anything of them is read."""
     start = file.read(len(np.lib.format.MAGIC_PREFIX))
     file.seek(0)
@@ -94,7 +95,7 @@ def _members(file: BinaryIO) -> Iterator[tuple[str, IO[bytes], int]]:
         yield "", file, os.fstat(file.fileno()).st_size
 
 
-def _told(array: IO[bytes], size: int) -> int:
+def _told(array: BufferedIOBase, size: int) -> int:
     """The bytes of numbers that an array's header tells, which must not be more than follow it."""
     version = np.lib.format.read_magic(array)  # type: ignore[arg-type]
     if version not in _HEADERS:
@@ -144,7 +145,7 @@ def _unpacked(path: Path) -> int:
         return path.stat().st_size + sum(len(part) for packed in _packed_elements(file) for part in _parts(packed))
 
 
-def _packed_elements(file: BinaryIO) -> Iterator[bytes]:
+def _packed_elements(file: BufferedIOBase) -> Iterator[bytes]:
     """The elements of a mat file of version 5 that are packed by zlib: a type, a size, and so many bytes."""
     order = "<" if file.read(128)[126:] == b"IM" else ">"
     while len(tag := file.read(8)) == 8:
