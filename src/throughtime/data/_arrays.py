@@ -105,7 +105,7 @@ def _told(array: BufferedIOBase, size: int) -> int:
         raise ValueError("pickle")
     told, there = math.prod(shape) * dtype.itemsize, size - array.tell()
     if told > there or min(shape, default=0) < 0:
-        raise ValueError(f"its header tells {dtype} {shape}, {told:,} bytes, of which {there:,} are there")
+        raise ValueError(f"its header tells {told:.3g} bytes of numbers; {there:,} are there")
     return told
 
 
