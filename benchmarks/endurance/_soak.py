@@ -7,8 +7,8 @@ Looked at, between two steps, after malloc has given back what it does not use (
 * blocks: Python's objects up to 512 bytes (sys.getallocatedblocks).
 
 The samples go to an array that is made before. The first part is warm-up and is left out: a sixth of the time, and the 12,000 steps after
-which the lists of fixed length are full (rich's progress bar keeps a thousand rows). The slope of each is the median of the slopes between all pairs of minutes (Theil and Sen), each
-minute being the median of its samples; the interval is Sen's, at 95 %.
+which the lists of fixed length are full (rich's progress bar keeps a thousand rows). The slope of each is the median of the slopes between
+all pairs of minutes (Theil and Sen), each minute being the median of its samples; the interval is Sen's, at 95 %.
 """
 
 import ctypes
