@@ -25,10 +25,18 @@ from endurance import RUNS, Data, kills, rank_kills, soak, spoilt
 from endurance._kills import undisturbed
 
 
+def write(found: dict[str, object], chosen: argparse.Namespace) -> None:
+    """What has been found so far, if a file was named."""
+    if chosen.json:
+        about = {"benchmark": f"reliability {chosen.part}", "torch": torch.__version__, "machine": platform.machine(), "seed": chosen.seed}
+        chosen.json.write_text(json.dumps({**about, "found": found}, indent=1))
+
+
 def of_kills(data: Data, chosen: argparse.Namespace) -> dict[str, object]:
     rng, found, each = random.Random(chosen.seed), {}, math.ceil((chosen.kills or 200) / len(chosen.runs))
     for k, name in enumerate(chosen.runs):
         found[name] = kills(RUNS[name], data, data.place / f"whole{k}", each, rng)
+        write(found, chosen)
         print(f"{name}: {found[name]}", flush=True)
     return found
 
@@ -72,9 +80,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
         found = PARTS[chosen.part](Data(Path(place)), chosen)
-    if chosen.json:
-        about = {"benchmark": f"reliability {chosen.part}", "torch": torch.__version__, "machine": platform.machine(), "seed": chosen.seed}
-        chosen.json.write_text(json.dumps({**about, "found": found}, indent=1))
+    write(found, chosen)
     print(json.dumps({name: {k: v for k, v in part.items() if k != "samples"} for name, part in found.items()}, indent=1))
     if any(map(wrong, found.values())):
         raise SystemExit(1)

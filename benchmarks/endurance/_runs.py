@@ -19,8 +19,8 @@ class Run:
 
     data: str
     flags: str
-    steps: int = 400
-    often: str = "--eval-every 50 --eval-tokens 4000 --save-every 0.1"
+    steps: int = 160
+    often: str = "--eval-every 20 --eval-tokens 1000 --save-every 0.02"
 
     def words(self, out: Path) -> list[str]:
         words = f"train {self.data} --bptt 16 --batch-size 8 --threads 1 --steps {self.steps} {self.often} {self.flags}"
@@ -49,8 +49,8 @@ class Data:
         self.place = place
         rng, numbers = random.Random(0), np.random.default_rng(0)
         words = "the a big old red cat dog owl sat lay on under mat log box".split()
-        (place / "book.txt").write_text("".join(" ".join(rng.choices(words, k=7)) + ".\n" for _ in range(3000)))
-        hours = (f"{np.datetime64('2024-01-01T00') + h},{math.sin(h / 4) + rng.gauss(0, 0.1):.4f},{h % 7}" for h in range(3000))
+        (place / "book.txt").write_text("".join(" ".join(rng.choices(words, k=7)) + ".\n" for _ in range(1000)))
+        hours = (f"{np.datetime64('2024-01-01T00') + h},{math.sin(h / 4) + rng.gauss(0, 0.1):.4f},{h % 7}" for h in range(1000))
         (place / "table.csv").write_text("\n".join(["time,level,day", *hours, ""]))
         rolls = (numbers.random((60, 40, 12)) < 0.3).astype(np.uint8)
         np.savez(place / "rolls.npz", train=rolls[:40], valid=rolls[40:50], test=rolls[50:])
