@@ -47,6 +47,8 @@ def made(place: Path) -> Home:
     for name in (place.parent / "modules").read_text().split():
         with suppress(ImportError):
             importlib.import_module(name)
+    for encoding in ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "idna"):
+        "".encode(encoding)  # json looks for them; who has no rights may not read where Python lies
     home = Home.__new__(Home)
     home.place = place
     return home

@@ -50,7 +50,7 @@ class Data:
         rng, numbers = random.Random(0), np.random.default_rng(0)
         words = "the a big old red cat dog owl sat lay on under mat log box".split()
         (place / "book.txt").write_text("".join(" ".join(rng.choices(words, k=7)) + ".\n" for _ in range(1000)))
-        hours = (f"{np.datetime64('2024-01-01T00') + h},{math.sin(h / 4) + rng.gauss(0, 0.1):.4f},{h % 7}" for h in range(1000))
+        hours = (f"{np.datetime64('2024-01-01T00:00') + 60 * h},{math.sin(h / 4) + rng.gauss(0, 0.1):.4f},{h % 7}" for h in range(1000))
         (place / "table.csv").write_text("\n".join(["time,level,day", *hours, ""]))
         rolls = (numbers.random((60, 40, 12)) < 0.3).astype(np.uint8)
         np.savez(place / "rolls.npz", train=rolls[:40], valid=rolls[40:50], test=rolls[50:])

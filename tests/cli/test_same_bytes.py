@@ -72,19 +72,21 @@ def data() -> None:
 def without_times(said: str) -> str:
     """Durations and speeds are other ones each time; nothing else may be."""
     said = re.sub(r"[\d.,]+[kM]? ?(tokens|steps|frames|labels|ms|s|µs|MB|min)\b(/s)?", "TIME", said)
-    said = re.sub(r'"\w*seconds": [\d.e+-]+', "TIME", said)
+    said = re.sub(r'"(\w*seconds|peak_bytes)": [\d.e+-]+', "TIME", said)  # what the allocator has kept varies, too
     return re.sub(r"\d+:\d\d left|[─━╺╸]+", "TIME", said)
 
 
 def without_seconds(tree: object) -> object:
-    """What is told in JSON, at any depth."""
-    return {k: without_seconds(v) for k, v in tree.items() if "second" not in k} if isinstance(tree, dict) else tree
+    """What is told in JSON, at any depth; and without the path and the date of what was read."""
+    return {k: without_seconds(v) for k, v in tree.items() if "second" not in k and k != "source"} if isinstance(tree, dict) else tree
 
 
 def known(path: Path) -> object:
     """A file's content, times aside."""
     if path.suffix == ".jsonl":
         return [without_seconds(json.loads(line)) for line in path.read_text().splitlines()]
+    if path.name == "series.json":
+        return without_seconds(json.loads(path.read_text()))
     if path.name.startswith("state."):
         tensors, about = read_tensors(path)
         return {k: t.numpy().tobytes() for k, t in tensors.items()}, without_seconds(about)
