@@ -16,10 +16,8 @@ from .._check import InputError
 from .._shapes import State
 from .._torch_private import is_batched
 from ..kernels import Traversal, is_watched
-from ._packed import Part, Run, lengths_of, parts_of, run_parts
+from ._packed import Part, Run, lengths_of, padding_worth_a_call, parts_of, run_parts
 from ._torchs_own import TRACER_READS_LAYERS
-
-A_CALL = 512  # steps of padding whose work is that of one more call, for small layers; each unit adds to it, since a call reads all weights
 
 
 class TimeFirst(NamedTuple):
@@ -114,7 +112,7 @@ def _packed(layer: Any, packed: PackedSequence, hx: Any, lengths: Any, reset: Te
     if reset is not None and order is not None:
         reset = reset.index_select(-1, order)
     draws = layer.training and (layer.zoneout or layer.recurrent_dropout)  # one mask for all steps of a sequence
-    parts = parts_of(sizes, ends, math.inf if draws else A_CALL + 2 * (layer.input_size + layer.hidden_size))
+    parts = parts_of(sizes, ends, math.inf if draws else padding_worth_a_call(layer))
     return TimeFirst(data, state, ends.to(data.device), reset, packed, parts)
 
 

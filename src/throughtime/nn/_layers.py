@@ -23,6 +23,7 @@ from ._cells import ACTIVATIONS, elman
 from ._normalised import NormalisedLSTM
 from ._packed import Run
 from ._short import short_call
+from ._short_packed import short_packed
 from ._torchs_own import Refusals, leaf, torchs_own_answers
 
 Nonlinearity = Literal["tanh", "relu", "identity", "sigmoid"] | Callable[[Tensor], Tensor]
@@ -138,8 +139,10 @@ class Layers(Refusals, nn.RNNBase, metaclass=abc.ABCMeta):
         Returns:
             The output, as in torch, and the last state of each sequence, at its own end.
         """
-        if lengths is None and reset is None and not torch.compiler.is_compiling() and (found := short_call(self, input, hx)) is not None:
-            return found
+        if lengths is None and reset is None and not torch.compiler.is_compiling():
+            short = short_packed if isinstance(input, PackedSequence) else short_call
+            if (found := short(self, input, hx)) is not None:
+                return found
         if isinstance(input, fx.Proxy) and type(self).forward is Layers.forward:
             return leaf(self, input, hx, {"lengths": lengths, "reset": reset})
         if torchs_own_answers(self, input, lengths, reset):
