@@ -251,7 +251,8 @@ class Layers(Refusals, nn.RNNBase, metaclass=abc.ABCMeta):
         answer, on_cpu = weight.dtype, call.xs.device.type == "cpu"
         if answer != torch.float64 and autocasts(call.xs):
             answer = torch.get_autocast_dtype(call.xs.device.type)
-            if on_cpu and isinstance(self, nn.GRU):  # torch's z ⊙ h keeps the precision of the state before the first step
+            if on_cpu and (isinstance(self, nn.GRU) or (isinstance(self, nn.LSTM) and call.is_ragged)):
+                # torch's z ⊙ h, and f ⊙ c step by step, keep the precision of the state before the first step
                 answer = torch.promote_types(answer, (call.xs if call.state is None else call.state[0]).dtype)
         halves = (torch.float16, torch.bfloat16)
         return torch.float32 if on_cpu and answer in halves else answer, answer

@@ -63,33 +63,30 @@ def padding_worth_a_call(layer: Any) -> float:
     return A_CALL + 2 * (layer.input_size + layer.hidden_size)
 
 
-def parts_of(sizes: Tensor, lengths: Tensor, worth: float) -> list[Part]:
+def parts_of(sizes: np.ndarray, worth: float) -> list[Part]:
     """Cut time where that spares at least ``worth`` steps of padding.
 
     Args:
         sizes: (T,) sequences in each step, never more than in the step before.
-        lengths: (B,) steps of each sequence.
 
-    >>> sizes = torch.tensor([4, 4, 1, 1, 1, 1])
-    >>> [(part.start, part.rows, part.lengths) for part in parts_of(sizes, lengths_of(sizes), 6)]
+    >>> sizes = np.array([4, 4, 1, 1, 1, 1])
+    >>> [(part.start, part.rows, part.lengths) for part in parts_of(sizes, 6)]
     [(0, 4, None), (2, 1, None)]
-    >>> [(part.start, part.rows, part.lengths) for part in parts_of(sizes, lengths_of(sizes), 13)]
+    >>> [(part.start, part.rows, part.lengths) for part in parts_of(sizes, 13)]
     [(0, 4, tensor([6, 2, 2, 2]))]
     """
-    counts, ends = sizes.numpy(), lengths.numpy()
-    T, B = len(counts), len(ends)
-    starts = [0, *_cuts(counts, worth)] if T * B - counts.sum() >= worth else [0]
-    return [_part(counts, ends, start, stop) for start, stop in zip(starts, [*starts[1:], T], strict=True)]
+    T, lengths = len(sizes), lengths_of(sizes)
+    starts = [0, *_cuts(sizes, worth)] if T * sizes[0] - sizes.sum() >= worth else [0]
+    return [_part(sizes, lengths, start, stop) for start, stop in zip(starts, [*starts[1:], T], strict=True)]
 
 
-def lengths_of(sizes: Tensor) -> Tensor:
+def lengths_of(sizes: np.ndarray) -> np.ndarray:
     """(B,) the steps of each sequence.
 
-    >>> lengths_of(torch.tensor([3, 2, 2]))
-    tensor([3, 3, 1])
+    >>> lengths_of(np.array([3, 2, 2])).tolist()
+    [3, 3, 1]
     """
-    counts = sizes.numpy()
-    return torch.from_numpy(np.searchsorted(-counts, -np.arange(counts[0])))  # sequence b has the steps t with counts[t] > b
+    return np.searchsorted(-sizes, -np.arange(sizes[0]))  # sequence b has the steps t with sizes[t] > b
 
 
 def run_parts(parts: list[Part], run: Run, data: Tensor, state: State, traversal: Traversal) -> tuple[Tensor, State]:

@@ -7,13 +7,14 @@ N packed rows · T steps · B sequences · I input · H hidden · P output: H, o
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from .._shapes import State
 from ..kernels import Parameters, Several, Traversal, recurrence, several
-from ._packed import Part, lengths_of, padding_worth_a_call, parts_of
+from ._packed import Part, padding_worth_a_call, parts_of
 from ._short import call_of, equations_of, has_options, is_plain, weights_of
 from ._torchs_loop import steps_are_few, torchs_loop
 
@@ -63,7 +64,7 @@ def _run(layer: Any, data: Tensor, sizes: Tensor, counts: list[int], state: Stat
         return None if found is None else (found[0].flatten(0, 1), found[1])
     if any([p is not None and p.dtype != data.dtype for p in weights]):
         return None
-    parts = parts_of(sizes, lengths_of(sizes), padding_worth_a_call(layer))
+    parts = parts_of(np.array(counts), padding_worth_a_call(layer))
     return _padded(call, parts[0], data, state, weights) if len(parts) == 1 else None
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn.utils.rnn import PackedSequence
 
+from .._torch_private import functorch_is_active
 from ..kernels import get_kernels, is_watched
 from ._torchs_loop import steps_are_few
 
@@ -31,6 +32,7 @@ def torchs_own_answers(layer: Any, input: Any, lengths: Any, reset: Any) -> bool
     if not isinstance(data, Tensor) or data.device != weight.device or layer.beyond_torch():
         return False
     few = isinstance(input, PackedSequence) and get_kernels() == "fast" and steps_are_few(layer, len(input.batch_sizes))
+    few = few and not functorch_is_active()  # torch's loop has no rule for its transforms
     return few or (data.ndim in (2, 3) and not data.numel()) or is_watched(data) or is_watched(weight)
 
 
