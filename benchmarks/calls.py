@@ -152,8 +152,9 @@ def main() -> None:
     args, found = parse(), []
     for p in grid(args):
         found.append(f := measure(p, args.rounds, args.turn))
+        packed = "" if p.packed == "no" else p.packed
         print(
-            f"{p.cell:4} {p.mode:9} {p.threads} {p.layers} {f'{p.T},{p.B},{p.H},{p.H}':14} {p.state:5} {'' if p.packed == 'no' else p.packed:6} "
+            f"{p.cell:4} {p.mode:9} {p.threads} {p.layers} {f'{p.T},{p.B},{p.H},{p.H}':14} {p.state:5} {packed:6} "
             f"torch {f.torch:9.1f}  ours {f.ours:9.1f}  "
             f"×{f.ratio:.2f} ±{f.spread:.2f}{'  <<' if f.ratio < 1 else ''}",
             flush=True,
