@@ -27,7 +27,7 @@ def short_packed(layer: Any, packed: PackedSequence, hx: Any) -> tuple[Any, Any]
     if not is_plain(data, 2) or has_options(layer) or data.shape[1] != layer.input_size or (order is None) != (back is None):
         return None
     counts = sizes.tolist()
-    state = _state_of(layer, data, counts[0], hx)
+    state = _state_of(layer, data, counts[0], hx) if counts else None
     if state is None or len(data) != sum(counts):
         return None
     if order is not None and hx is not None:
@@ -35,10 +35,10 @@ def short_packed(layer: Any, packed: PackedSequence, hx: Any) -> tuple[Any, Any]
     found = _run(layer, data, sizes, counts, state)
     if found is None:
         return None
-    hs, last = found
+    hs, last = found[0], list(found[1])
     if back is not None:
-        last = tuple([s.index_select(1, back) for s in last])
-    return PackedSequence._make((hs, sizes, order, back)), last if len(last) > 1 else last[0]
+        last = [s.index_select(1, back) for s in last]
+    return PackedSequence._make((hs, sizes, order, back)), tuple(last) if len(last) > 1 else last[0]
 
 
 def _state_of(layer: Any, data: Tensor, B: int, hx: Any) -> State | None:
@@ -72,9 +72,9 @@ def _padded(call: Several, part: Part, data: Tensor, state: State, weights: tupl
     """One layer after another over an array."""
     below, ends, traversal = part.pad(data), [], Traversal(part.lengths)
     for l in range(call.layers):
-        W, R, b_ih, b_hh = weights[4 * l : 4 * l + 4]
+        stored: Any = weights[4 * l : 4 * l + 4]
         below, last = recurrence(
-            call.cell, below, tuple([s[l] for s in state]), Parameters(W, R, b_ih, b_hh), traversal=traversal, memory=call.memory
+            call.cell, below, tuple([s[l] for s in state]), Parameters(*stored), traversal=traversal, memory=call.memory
         )
         ends.append(last)
     return part.pack(below), tuple([s[0].unsqueeze(0) if len(s) == 1 else torch.stack(s) for s in zip(*ends, strict=True)])

@@ -39,11 +39,12 @@ def torchs_loop(layer: Any, equations: Any, data: Tensor, sizes: Tensor, state: 
         sizes: (T,) sequences in each step.
         state: S tensors (L·D, B, ·) before the first step, in the packed order.
     """
-    found = own_parameters(layer)
-    weights = [found.get(name) for name in _names(layer.num_layers, layer.bidirectional, layer.bias, layer.proj_size > 0)]
+    found: dict[str, Any] = own_parameters(layer)
+    weights: list[Any] = [found.get(name) for name in _names(layer.num_layers, layer.bidirectional, layer.bias, layer.proj_size > 0)]
     if not all([type(p) in _TENSORS and p.dtype == data.dtype and p.is_cpu for p in weights]) or equations not in _LOOPS:
         return None
-    before = state if len(state) > 1 else state[0]
+    (h, *c) = state
+    before = (h, *c) if c else h
     hs, *last = _LOOPS[equations](
         data, sizes, before, weights, layer.bias, layer.num_layers, layer.dropout, layer.training, layer.bidirectional
     )

@@ -6,6 +6,7 @@ in torch's: the same operations, for which it has its rules. So what they write 
 T time · B batch · I input.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -34,6 +35,18 @@ def torchs_own_answers(layer: Any, input: Any, lengths: Any, reset: Any) -> bool
     few = isinstance(input, PackedSequence) and get_kernels() == "fast" and steps_are_few(layer, len(input.batch_sizes))
     few = few and not functorch_is_active()  # torch's loop has no rule for its transforms
     return few or (data.ndim in (2, 3) and not data.numel()) or is_watched(data) or is_watched(weight)
+
+
+@cache
+def packed_lstm_keeps_precision() -> bool:
+    """Whether torch's LSTM over packed sequences of one length, under autocast on the CPU, gives what the state before the first step is.
+
+    Of torch 2.9 this is true, of 2.13 it is not. Over sequences of several lengths it is true of both.
+    """
+    x, h, W = (torch.zeros(size, dtype=torch.float32) for size in ((1, 1), (1, 1, 1), (4, 1)))
+    sizes = torch.ones(1, dtype=torch.int64)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        return torch.lstm(x, sizes, (h, h), [W, W], False, 1, 0.0, False, False)[0].dtype == x.dtype
 
 
 class Refusals:
