@@ -450,6 +450,9 @@ class Origins(AbstractSequences):
             for a in range(first, b, longest)
         ]
         self.lengths = np.array([stop - start for _, start, _, stop in self.pieces], np.int64)
+        of = [table.groups[g] for g, *_ in self.pieces]
+        rows = [(*piece[1:], group.start, group.bounds(part)[1], group.stop) for piece, group in zip(self.pieces, of, strict=True)]
+        self._bounds = np.array(rows, np.int64).reshape(-1, 6).T  # (6, P)
 
     def _origins(self, group: Group) -> tuple[int, int]:
         start, stop = group.bounds(self.part)
@@ -462,17 +465,29 @@ class Origins(AbstractSequences):
         return sum(stop - first for _, _, first, stop in self.pieces)
 
     def read(self, i: int, start: int, stop: int) -> Steps:
-        g, begin, first, _ = self.pieces[i]
-        group = self.table.groups[g]
-        a, b, end = begin + start, begin + stop, group.bounds(self.part)[1]
-        rows = self.values[a : min(b + self.horizon, group.stop)]
-        targets = _ahead(rows[:, : len(self.table.columns.target)], b - a, self.horizon, stop=end - a)
+        """Steps start..stop−1 of piece i."""
+        steps = self.side_by_side(np.array([i]), start, stop - start)
+        return Steps(steps.inputs[:, 0], steps.targets[:, 0], steps.counts[:, 0])
+
+    def side_by_side(self, numbers: np.ndarray, start: int, T: int) -> Steps:
+        K, V, columns, own = self.horizon, len(self.table.columns.target), self.table.columns, self._bounds[:, numbers]
+        begin, first, stop, series_start, part_end, series_end = own  # (B,) each
+        at = begin + start + np.arange(-1, T + K)[:, None]  # (T + K + 1, B): the row before the first, and K after the last
+        rows = self.values.take(at, 0, mode="clip")  # (T + K + 1, B, C)
+        here = at[1 : T + 1]
+        if (at[-1] >= part_end).any():
+            rows[at >= part_end, :V] = np.nan  # no target lies beyond the part
+            rows[at >= series_end] = np.nan
+        if (new := at[0] < series_start).any():
+            rows[0, new] = rows[1, new]  # the first row of a series is no change
+        targets = _ahead(rows[2:, :, :V], T, K)
         if self.relative:
-            by_step = targets.reshape(b - a, self.horizon, -1)
-            by_step -= self.last[a:b, None]
-        counts = (np.arange(a, b) >= first) & np.isfinite(targets).any(1)
-        before = self.values[a - 1] if self.relative and a > group.start else None
-        inputs = inputs_of(rows, b - a, self.horizon, self.table.columns, relative=self.relative, before=before)
+            targets.reshape(*here.shape, K, V)[:] -= self.last.take(here, 0, mode="clip")[:, :, None]
+        counts = (here >= first) & ~np.isnan(targets).all(-1)
+        inputs = inputs_of(rows[1:], T, K, columns, relative=self.relative, before=rows[0])
+        if (here[-1] >= stop).any():
+            over = here >= stop
+            inputs[over], targets[over], counts[over] = 0, 0, False
         return Steps(inputs, targets, counts)
 
 
@@ -486,7 +501,7 @@ def carried_on(rows: np.ndarray) -> np.ndarray:
 def inputs_of(
     rows: np.ndarray, steps: int, horizon: int, columns: Columns, *, relative: bool, before: np.ndarray | None = None
 ) -> np.ndarray:
-    """(1)–(3) of the first ``steps`` rows (·, C).
+    """(1)–(3) of the first ``steps`` rows (·, C), or of those of B series side by side (·, B, C).
 
     Args:
         rows: those after the first ``steps`` are read for what is known beforehand.
@@ -494,29 +509,29 @@ def inputs_of(
         horizon: K.
         columns: which they are.
         relative: targets and features enter as changes since the row before.
-        before: that of the first row (C,); None: it is the start of the series, and there is no change.
+        before: that of the first row (C,), or (B, C); None: it is the start of the series, and there is no change.
     """
-    now, C, known, moving = rows[:steps], rows.shape[1], len(columns.known), len(columns.target) + len(columns.features)
-    inputs = np.empty((steps, input_size(columns, horizon)), np.float32)
-    values = inputs[:, :C]
-    values[:] = now
+    C, known, moving = rows.shape[-1], len(columns.known), len(columns.target) + len(columns.features)
+    now = values = rows[:steps]
     if relative:
-        values[1:, :moving] -= now[:-1, :moving]
-        values[:1, :moving] -= (now[0] if before is None else before)[:moving]
-    inputs[:, C : 2 * C] = missing = np.isnan(values)
-    values[missing] = 0
+        first = now[:1] if before is None else before[None]
+        values = now - np.concatenate([first, now[:-1]])
+        values[..., moving:] = now[..., moving:]
+    missing = np.isnan(values)
+    inputs = np.empty((*now.shape[:-1], input_size(columns, horizon)), np.float32)
+    inputs[..., :C], inputs[..., C : 2 * C] = np.where(missing, 0, values), missing
     if known:
-        inputs[:, 2 * C :] = np.nan_to_num(_ahead(rows[:, -known:], steps, horizon, stop=len(rows)))
+        inputs[..., 2 * C :] = np.nan_to_num(_ahead(rows[1:, ..., -known:], steps, horizon))
     return inputs
 
 
-def _ahead(rows: np.ndarray, steps: int, horizon: int, *, stop: int) -> np.ndarray:
-    """(steps, K·C): each step's next K rows, NaN from row ``stop`` on."""
-    ahead = np.full((steps, horizon, rows.shape[1]), np.nan, np.float32)
+def _ahead(rows: np.ndarray, steps: int, horizon: int) -> np.ndarray:
+    """(steps, ·, K·C): rows t … t+K−1 (·, C) for each step t, NaN where there are none."""
+    ahead = np.full((steps, *rows.shape[1:-1], horizon, rows.shape[-1]), np.nan, np.float32)
     for k in range(horizon):
-        n = max(0, min(steps, len(rows) - 1 - k, stop - 1 - k))
-        ahead[:n, k] = rows[1 + k : 1 + k + n]
-    return ahead.reshape(steps, -1)
+        found = rows[k : k + steps]
+        ahead[: len(found), ..., k, :] = found
+    return ahead.reshape(*ahead.shape[:-2], -1)
 
 
 def input_size(columns: Columns, horizon: int) -> int:
