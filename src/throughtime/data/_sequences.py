@@ -121,9 +121,9 @@ class SequenceStream(AbstractStream):
     def at(self, step: int) -> Batch:
         """The batch of a training step: the same for the same seed and step."""
         row, start, T = self._window(step)
-        steps = Steps(*(self._filled(array) for array in self.sequences.side_by_side(row, start, T)))
-        inputs, targets, mask = (torch.from_numpy(array) for array in steps[:3])
-        weights = None if steps.weights is None else torch.from_numpy(steps.weights)
+        steps = self.sequences.side_by_side(row, start, T)
+        inputs, targets, mask = (torch.from_numpy(self._filled(array)) for array in steps[:3])
+        weights = None if steps.weights is None else torch.from_numpy(self._filled(steps.weights))
         return Batch(inputs, targets, mask=mask, weights=weights, fresh=torch.full((self.batch_size,), start == 0))
 
     def layout(self, step: int) -> tuple[list[Place], int]:
@@ -139,9 +139,9 @@ class SequenceStream(AbstractStream):
         start, row = (i - int(firsts[at])) * self.window, rows[at]
         return row, start, min(self.window, int(self.sequences.lengths[row].max()) - start)
 
-    def _filled(self, array: np.ndarray | None) -> np.ndarray | None:
+    def _filled(self, array: np.ndarray) -> np.ndarray:
         """(T, B, ·): a row of fewer sequences than B has streams of zeros beside them."""
-        if array is None or array.shape[1] == self.batch_size:
+        if array.shape[1] == self.batch_size:
             return array
         filled = np.zeros((len(array), self.batch_size, *array.shape[2:]), array.dtype)
         filled[:, : array.shape[1]] = array
