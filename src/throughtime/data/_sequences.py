@@ -39,6 +39,28 @@ class AbstractSequences(abc.ABC):
     def read(self, i: int, start: int, stop: int) -> Steps:
         """Steps start..stop−1 of sequence i."""
 
+    def side_by_side(self, numbers: np.ndarray, start: int, T: int) -> Steps:
+        """Steps start..start+T−1 of some sequences, (T, B, ·) each; zeros that do not count where a sequence has ended.
+
+        At least one of them has a step there. By default they are read one after another.
+        """
+        inputs, targets, mask, weights = None, None, np.zeros((T, len(numbers)), bool), None
+        for b, (i, length) in enumerate(zip(numbers.tolist(), self.lengths[numbers].tolist(), strict=True)):
+            n = min(T, length - start)
+            if n <= 0:
+                continue
+            steps = self.read(i, start, start + n)
+            if inputs is None or targets is None:
+                inputs = np.zeros((*mask.shape, *steps.inputs.shape[1:]), steps.inputs.dtype)
+                targets = np.zeros((*mask.shape, *steps.targets.shape[1:]), steps.targets.dtype)
+            inputs[:n, b], targets[:n, b], mask[:n, b] = steps.inputs, steps.targets, steps.counts
+            if steps.weights is not None:
+                weights = np.zeros(mask.shape, np.float32) if weights is None else weights  # either all have weights, or none
+                weights[:n, b] = steps.weights
+        assert inputs is not None, "a window has a step of the longest sequence of its row"
+        assert targets is not None
+        return Steps(inputs, targets, mask, weights)
+
 
 class Place(NamedTuple):
     """What a stream of a batch reads."""
@@ -98,18 +120,32 @@ class SequenceStream(AbstractStream):
 
     def at(self, step: int) -> Batch:
         """The batch of a training step: the same for the same seed and step."""
-        return self._batch(*self.layout(step))
+        row, start, T = self._window(step)
+        steps = self.sequences.side_by_side(row, start, T)
+        inputs, targets, mask = (torch.from_numpy(self._filled(array)) for array in steps[:3])
+        weights = None if steps.weights is None else torch.from_numpy(self._filled(steps.weights))
+        return Batch(inputs, targets, mask=mask, weights=weights, fresh=torch.full((self.batch_size,), start == 0))
 
     def layout(self, step: int) -> tuple[list[Place], int]:
         """What each stream reads in a step, and the step's T; fewer places than B where the sequences have come to an end."""
+        row, start, T = self._window(step)
+        return [Place(int(s), start, min(start + T, int(self.sequences.lengths[s]))) for s in row], T
+
+    def _window(self, step: int) -> tuple[np.ndarray, int, int]:
+        """The sequences that a step reads, from which of their steps on, and how many."""
         epoch, i = divmod(step, len(self))
         rows, firsts = self._order(epoch if self.seed is not None else 0)
         at = int(np.searchsorted(firsts, i, side="right")) - 1
-        start = (i - int(firsts[at])) * self.window
-        row = rows[at]
-        longest = int(self.sequences.lengths[row].max())
-        T = min(self.window, longest - start)
-        return [Place(int(s), start, min(start + T, int(self.sequences.lengths[s]))) for s in row], T
+        start, row = (i - int(firsts[at])) * self.window, rows[at]
+        return row, start, min(self.window, int(self.sequences.lengths[row].max()) - start)
+
+    def _filled(self, array: np.ndarray) -> np.ndarray:
+        """(T, B, ·): a row of fewer sequences than B has streams of zeros beside them."""
+        if array.shape[1] == self.batch_size:
+            return array
+        filled = np.zeros((len(array), self.batch_size, *array.shape[2:]), array.dtype)
+        filled[:, : array.shape[1]] = array
+        return filled
 
     def _drawn(self, epoch: int) -> tuple[list[np.ndarray], np.ndarray]:
         """The rows of sequences of a pass, and the number of each one's first window."""
@@ -121,26 +157,6 @@ class SequenceStream(AbstractStream):
         turn = np.arange(len(rows))[::-1] if generator is None else generator.permutation(len(rows))
         firsts = np.concatenate(([0], np.cumsum(self._windows[turn])[:-1]))
         return [rows[i] for i in turn], firsts
-
-    def _batch(self, places: list[Place], T: int) -> Batch:
-        inputs, targets, mask, weights = None, None, np.zeros((T, self.batch_size), bool), None
-        for b, place in enumerate(places):
-            if place.stop <= place.start:
-                continue
-            steps = self.sequences.read(place.sequence, place.start, place.stop)
-            if inputs is None or targets is None:
-                inputs = np.zeros((T, self.batch_size, *steps.inputs.shape[1:]), steps.inputs.dtype)
-                targets = np.zeros((T, self.batch_size, *steps.targets.shape[1:]), steps.targets.dtype)
-            n = place.stop - place.start
-            inputs[:n, b], targets[:n, b], mask[:n, b] = steps.inputs, steps.targets, steps.counts
-            if steps.weights is not None:
-                weights = np.zeros(mask.shape, np.float32) if weights is None else weights  # either all have weights, or none
-                weights[:n, b] = steps.weights
-        assert inputs is not None, "a window has a step of the longest sequence of its row"
-        assert targets is not None
-        fresh = torch.full((self.batch_size,), places[0].start == 0)
-        weighed = None if weights is None else torch.from_numpy(weights)
-        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), mask=torch.from_numpy(mask), weights=weighed, fresh=fresh)
 
 
 def _rows(order: np.ndarray, size: int) -> list[np.ndarray]:
