@@ -222,6 +222,25 @@ class TestADiskThatIsFull:
         kept.close()
         assert [r["step"] for r in _rows.read_rows(path)] == [1, 2, 3]
 
+    @pytest.mark.parametrize(
+        "line",
+        [
+            '{"kind": "train", "step": 2, "loss": 1, "bits_per_token": 1, "gradient_norm": [null]}',
+            '{"kind": "train", "step": 2, "loss": 1, "bits_per_token": 1}',
+            '{"kind": "valid", "step": 2, "bits_per_token": 1, "nats": "low"}',
+            '{"kind": "flow", "step": 2, "horizon": 3, "profile": []}',
+            '{"kind": "flow", "step": 2, "horizon": 3, "profile": ["a"]}',
+            '{"kind": "flow", "step": 2, "profile": [1.0]}',
+            '{"kind": "x", "step": 1e400}',
+            '{"kind": "x", "step": 100000000000000000000000}',
+            "[" * 100_000,
+        ],
+    )
+    def test_rows_that_something_else_has_written_are_left_out(self, tmp_path, line):
+        path = tmp_path / "m.jsonl"
+        path.write_text('{"kind": "flow", "step": 1, "horizon": null, "profile": [1.0, null]}\n' + line + "\n")
+        assert [r["step"] for r in _rows.read_rows(path, "bits_per_token")] == [1]
+
     def test_a_short_write_is_a_full_disk(self, tmp_path, monkeypatch):
         kept, real = _rows.Rows(tmp_path / "m.jsonl", 0), os.write
         monkeypatch.setattr(os, "write", lambda file, data: real(file, data[:5]))

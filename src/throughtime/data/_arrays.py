@@ -1,13 +1,19 @@
 """Arrays of a file: npy, npz and MATLAB's mat, of plain numbers and words. Nothing in such a file can run code."""
 
+import math
+import os
 import re
+import struct
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import _numbers
 from .._check import InputError
 from ._columns import listed
 from ._kept import DAMAGED
@@ -27,7 +33,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     pickle, which can run code.
 
     Raises:
-        InputError: the file is missing, damaged, empty or of another kind, or it has Python objects in it.
+        InputError: the file is missing, damaged, empty or of another kind, or it has Python objects in it; it tells of more numbers than it
+            has, or than this machine's memory holds.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -46,9 +53,13 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _numpy(path: Path) -> dict[str, np.ndarray]:
-    name = ""
+    name, told = "", 0
     try:
         with path.open("rb") as file:
+            for name, array, size in _members(file):  # noqa: B007  the error tells the name
+                told += _told(array, size)
+            _numbers.memory(told, f"what {path} has packed", _SMALLER)
+            file.seek(0)
             opened = np.load(file, allow_pickle=False)
             if isinstance(opened, np.ndarray):
                 return {"": opened}
@@ -56,9 +67,9 @@ def _numpy(path: Path) -> dict[str, np.ndarray]:
             for name in opened.files:
                 arrays[name] = opened[name]
             return arrays
-    except MemoryError:
+    except (InputError, MemoryError):
         raise
-    except (*DAMAGED, KeyError, zipfile.BadZipFile, _zlib_error()) as error:
+    except (*DAMAGED, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         which = f", array {name!r}," if name else ""
         if "pickle" in str(error).lower():
             raise InputError(
@@ -71,10 +82,35 @@ def _numpy(path: Path) -> dict[str, np.ndarray]:
         ) from None
 
 
-def _zlib_error() -> type[Exception]:
-    import zlib
+def _members(file: BufferedIOBase) -> Iterator[tuple[str, BufferedIOBase, int]]:
+    """The arrays of an npy or npz file, each with its name and its bytes, before anything of them is read."""
+    start = file.read(len(np.lib.format.MAGIC_PREFIX))
+    file.seek(0)
+    if start.startswith(b"PK"):
+        with zipfile.ZipFile(file) as members:
+            for member in members.infolist():
+                with members.open(member) as array:
+                    yield member.filename.removesuffix(".npy"), array, member.file_size
+    elif start == np.lib.format.MAGIC_PREFIX:
+        yield "", file, os.fstat(file.fileno()).st_size
 
-    return zlib.error
+
+def _told(array: BufferedIOBase, size: int) -> int:
+    """The bytes of numbers that an array's header tells, which must not be more than follow it."""
+    version = np.lib.format.read_magic(array)  # type: ignore[arg-type]
+    if version not in _HEADERS:
+        raise ValueError(f"its format is {version[0]}.{version[1]}")
+    shape, _, dtype = _HEADERS[version](array)  # type: ignore[arg-type]
+    if dtype.hasobject:
+        raise ValueError("pickle")
+    told, there = math.prod(shape) * dtype.itemsize, size - array.tell()
+    if told > there or min(shape, default=0) < 0:
+        raise ValueError(f"its header tells {told:.3g} bytes of numbers; {there:,} are there")
+    return told
+
+
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_SMALLER = "Save it in several files, or in a smaller type of numbers."
 
 
 def _matlab(path: Path) -> dict[str, np.ndarray]:
@@ -88,7 +124,10 @@ def _matlab(path: Path) -> dict[str, np.ndarray]:
             "'throughtime[mat]'."
         ) from None
     try:
+        _numbers.memory(_unpacked(path), f"what {path} has packed", _SMALLER)
         found: Mapping[str, Any] = loadmat(path)
+    except InputError:
+        raise
     except MemoryError:
         raise
     except NotImplementedError:
@@ -98,6 +137,33 @@ def _matlab(path: Path) -> dict[str, np.ndarray]:
             f"{path} is damaged or no mat file ({str(error) or type(error).__name__:.80}); expected what MATLAB or scipy.io.savemat wrote."
         ) from None
     return {name: array for name, array in found.items() if isinstance(array, np.ndarray) and not re.fullmatch("__.*__", name)}
+
+
+def _unpacked(path: Path) -> int:
+    """The bytes of a mat file when everything in it is unpacked, of which a megabyte is held at a time."""
+    with path.open("rb") as file:
+        return path.stat().st_size + sum(len(part) for packed in _packed_elements(file) for part in _parts(packed))
+
+
+def _packed_elements(file: BufferedIOBase) -> Iterator[bytes]:
+    """The elements of a mat file of version 5 that are packed by zlib: a type, a size, and so many bytes."""
+    order = "<" if file.read(128)[126:] == b"IM" else ">"
+    while len(tag := file.read(8)) == 8:
+        kind, size = struct.unpack(f"{order}II", tag)
+        if kind == _PACKED:
+            yield file.read(min(size, os.fstat(file.fileno()).st_size))
+        else:
+            file.seek(size, os.SEEK_CUR)
+
+
+_PACKED = 15  # miCOMPRESSED
+
+
+def _parts(packed: bytes) -> Iterator[bytes]:
+    unpacking = zlib.decompressobj()
+    while packed and (part := unpacking.decompress(packed, 2**20)):
+        yield part
+        packed = unpacking.unconsumed_tail
 
 
 def choose(path: Path, arrays: Mapping[str, np.ndarray], flag: str, name: str) -> np.ndarray:

@@ -61,7 +61,7 @@ def _pieces(path: Path, name: str, arrays: Mapping[str, np.ndarray]) -> list[np.
     array = arrays[name]
     if array.dtype == object:  # MATLAB's cells
         return [_piece(path, f"{name}{{{i + 1}}}", cell) for i, cell in enumerate(array.reshape(-1))]
-    if array.ndim != 3:
+    if array.ndim != 3 or 0 in array.shape[1:]:  # which is refused
         return [_piece(path, name, array)]
     own = next((key for key in (f"{name}_lengths", f"{name}lengths", "lengths") if key in arrays), None)
     lengths = [array.shape[1]] * len(array)

@@ -8,7 +8,7 @@ import numpy as np
 
 from .._check import InputError
 
-DAMAGED = (OSError, ValueError, EOFError, SyntaxError, TokenError)  # what numpy's reader raises for a file that is none
+DAMAGED = (OSError, ValueError, EOFError, OverflowError, SyntaxError, TokenError)  # what numpy's reader raises for a file that is none
 
 
 def kept_array(path: Path, shape: tuple[int, ...], dtype: Any, remedy: str = "Train again with `overwrite`.") -> np.ndarray:

@@ -277,8 +277,12 @@ def together() -> Iterator[Ranks]:
         return
     import torch.distributed as dist
 
+    from ._meeting import unused_part
+
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+        store, rank, size = next(dist.rendezvous("env://", timeout=_PATIENCE))
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=unused_part(store, rank, size), rank=rank, world_size=size, timeout=_PATIENCE)
     except RuntimeError as error:
         _lost(error)
     yield Ranks(Distributed())

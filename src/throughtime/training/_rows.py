@@ -66,15 +66,28 @@ def read_rows(path: Path, drawn: str = BITS.drawn) -> list[dict[str, Any]]:
     for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
             rows.append(json.loads(line))
-        except ValueError:
+        except (ValueError, RecursionError):
             break
-    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int) and _is_whole(row, drawn)]
+    return [row for row in rows if isinstance(row, dict) and _is_ours(row, drawn)]
 
 
-def _is_whole(row: dict[str, Any], drawn: str) -> bool:
-    """Whether a row has the numbers that the picture shows; others may have been written by something else."""
-    wanted = {"train": (drawn, "gradient_norm"), "valid": (drawn,), "flow": ("profile",)}.get(str(row.get("kind")), ())
-    return all(isinstance(row.get(name), int | float | list) for name in wanted)
+def _is_ours(row: dict[str, Any], drawn: str) -> bool:
+    """Whether a row has the numbers that the picture shows, and numbers alone beside its kind; others were written by something else."""
+    kind, profile = str(row.get("kind")), row.get("profile", [None])
+    shown = {"train": (drawn, "gradient_norm"), "valid": (drawn,)}.get(kind, ())
+    numbers = [value for name, value in row.items() if name not in ("kind", "profile")]
+    return (
+        isinstance(row.get("step"), int)
+        and isinstance(profile, list)
+        and len(profile) > 0
+        and all(x is None or _is_number(x) for x in (*numbers, *profile))
+        and all(row.get(name) is not None for name in shown)
+        and (kind != "flow" or row.keys() >= {"profile", "horizon"})
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
 
 
 @final
