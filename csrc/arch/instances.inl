@@ -26,7 +26,9 @@ void kernel_from(const CellTable& cell, LoadedKernel<T>& to) {
   const CellKernel<T, Arch> kernel = {{cell.form, Vec<T, Arch>::width, phases_of<ForwardPass<T, Arch>, ForwardWalk<T, Arch>>,
                                        phases_of<BackwardPass<T, Arch>, BackwardWalk<T, Arch>>},
                                       reinterpret_cast<typename ForwardTraversal<T, Arch>::Tile>(cell.forward),
-                                      reinterpret_cast<typename BackwardTraversal<T, Arch>::Tile>(cell.backward)};
+                                      reinterpret_cast<typename BackwardTraversal<T, Arch>::Tile>(cell.backward),
+                                      reinterpret_cast<typename ForwardTraversal<T, Arch>::Tile>(cell.between),
+                                      reinterpret_cast<typename BackwardTraversal<T, Arch>::Tile>(cell.backward_late)};
   static_assert(sizeof kernel == sizeof to.room);
   __builtin_memcpy(to.room, &kernel, sizeof kernel);
 }

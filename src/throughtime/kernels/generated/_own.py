@@ -202,15 +202,12 @@ _OF_EVERY_MODULE = frozenset(vars(nn.Module()))  # none of them goes into a kern
 
 def _find(cell: AbstractCell) -> Own | Refused:
     try:
-        if cell.gates not in GATES or cell.states > MOST_STATES:
+        late, early = cell.late_gates, cell.rh_gates - cell.late_gates
+        if cell.gates not in GATES or {early, late} - {0, *GATES} or cell.states > MOST_STATES:
+            recurrent = f", {early} rows of R and {late} of late gates" if (early, late) != (cell.gates, 0) else ""
             raise Refused(
-                f"{type(cell).__name__} has {cell.gates} gates and {cell.states} states; kernels can be written for "
-                f"{', '.join(map(str, GATES))} gates and at most {MOST_STATES} states"
-            )
-        if cell.late_gates > 0 or cell.rh_gates not in (0, cell.gates):
-            raise Refused(
-                f"{type(cell).__name__} has {cell.gates} gates, {cell.rh_gates} of them recurrent and {cell.late_gates} late; kernels "
-                "can be written where all gates or none are recurrent, and none is late"
+                f"{type(cell).__name__} has {cell.gates} gates{recurrent} and {cell.states} states; kernels can be written for "
+                f"{', '.join(map(str, GATES))} of each and at most {MOST_STATES} states"
             )
         return Own(cell, _source(cell), tuple(v.name for v in vectors_of(cell)))
     except Refused as why:
