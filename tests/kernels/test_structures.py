@@ -125,6 +125,34 @@ def test_the_kernel_of_every_structure_is_the_plain_loop(cell, walk):
                 assert_close([d_.vectors], [d.vectors], rounding(sizes))
 
 
+@final
+@dataclass(frozen=True)
+class ByHand(AbstractCell):
+    """Both stages have derivatives of their own, which are not the right ones."""
+
+    gates, late_gates, states, elementwise = 2, 1, 1, True
+
+    def between(self, wx, rh, state):
+        return torch.round(4 * (wx[:, 0] + rh[:, 0])) / 4 + state[0]
+
+    def between_vjp(self, wx, rh, state, dbetween):
+        d = torch.stack((dbetween, torch.zeros_like(dbetween)), 1)
+        return d, d[:, :1], (0.5 * dbetween,)
+
+    def step(self, wx, rh, state):
+        return (torch.sign(wx[:, 1] + rh[:, 1]),)
+
+    def step_vjp(self, wx, rh, state, state_next, dstate):
+        d = torch.stack((torch.zeros_like(dstate[0]), dstate[0] / (1 + (wx[:, 1] + rh[:, 1]).square())), 1)
+        return d, d, (torch.zeros_like(dstate[0]),)
+
+
+def test_two_stages_keep_derivatives_of_their_own():
+    p = problem(ByHand(), SIZES)
+    assert serves(p.cell, p.xs) == "fast"
+    assert_close(arrays(*by_kernels(p)), arrays(*by_plain(p)), rounding(SIZES))
+
+
 @pytest.mark.parametrize("cell", [zoo.MinGRU(), zoo.ResetBeforeGRU(), AllLate()], ids=name)
 def test_threads_share_every_structure(cell):
     for sizes in [(12, 1, 64, 160), (64, 33, 40, 70)]:

@@ -97,7 +97,8 @@ def _read_at(cell: AbstractCell, vectors: Sequence[Vector], calls: Sequence[Call
 def differentiated_by_hand(cell: AbstractCell) -> bool:
     """Whether a cell has a ``step_vjp`` of its own, which is then its derivative, whatever its step is."""
     bare = isinstance(getattr(cell, "phi", getattr(cell, "activation", None)), FromCallable)  # differentiated by torch.func after all
-    return type(cell).step_vjp is not AbstractCell.step_vjp and not bare
+    kind = type(cell)
+    return (kind.step_vjp is not AbstractCell.step_vjp or kind.between_vjp is not AbstractCell.between_vjp) and not bare
 
 
 def _traced(cell: AbstractCell, names: Sequence[str], L: int, tensors: Sequence[Tensor]) -> torch.fx.GraphModule:
@@ -108,9 +109,8 @@ def _traced(cell: AbstractCell, names: Sequence[str], L: int, tensors: Sequence[
         state, arriving, own = rest[:S], rest[S : 2 * S + late], rest[2 * S + late :]
         leaves = [x.detach().requires_grad_() for x in (wx, rh, *state, *own[:L])]
         after = forward(cell, names, [*leaves, *own[L:]])
-        if differentiated_by_hand(cell) and not own and not late:
-            dwx, drh, dbefore = cell.step_vjp(wx, rh, tuple(state), tuple(s.detach() for s in after), tuple(arriving))
-            return after, (dwx, drh, *dbefore)
+        if differentiated_by_hand(cell) and not own:
+            return after, _by_hand(cell, wx, rh, tuple(state), tuple(s.detach() for s in after), arriving)
         graded = [(s, d) for s, d in zip(after, arriving, strict=True) if s.requires_grad]
         if not graded:
             raise InputError(f"step of {name_of(cell)} has no gradient; expected one that torch can differentiate.")
@@ -124,6 +124,18 @@ def _traced(cell: AbstractCell, names: Sequence[str], L: int, tensors: Sequence[
         raise
     except Exception as error:
         raise untraceable(cell, error) from error
+
+
+def _by_hand(
+    cell: AbstractCell, wx: Tensor, rh: Tensor, state: tuple[Tensor, ...], after: tuple[Tensor, ...], arriving: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """The gradients of wx, rh and the states by the cell's own functions; of a cell with late gates both stages'."""
+    S, early = cell.states, cell.rh_gates - cell.late_gates
+    dwx, drh, dbefore = cell.step_vjp(wx, rh, state, after[:S], tuple(arriving[:S]))
+    if cell.late_gates == 0:
+        return dwx, drh, *dbefore
+    d_wx, d_rh, d_before = cell.between_vjp(wx, rh[:, :early], state, arriving[S])
+    return dwx + d_wx, torch.cat((drh[:, :early] + d_rh, drh[:, early:]), 1), *map(torch.add, dbefore, d_before)
 
 
 def _inputs(machine: Machine, cell: AbstractCell, P: int) -> list[Array]:

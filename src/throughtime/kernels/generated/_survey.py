@@ -38,7 +38,9 @@ def between(cell: AbstractCell, wx: Tensor, rh: Tensor, state: Sequence[Tensor])
     q = cell.between(wx, rh, tuple(state))
     if not isinstance(q, Tensor) or q.shape != state[0].shape:
         got = f"shape {tuple(q.shape)}" if isinstance(q, Tensor) else f"a {type(q).__name__}"
-        raise InputError(f"between of {name_of(cell)} returned {got} for B, H = {tuple(state[0].shape)}; expected one tensor (B, H), as h is.")
+        raise InputError(
+            f"between of {name_of(cell)} returned {got} for B, H = {tuple(state[0].shape)}; expected one tensor (B, H), as h is."
+        )
     return q
 
 
