@@ -301,7 +301,8 @@ def own_vectors(cell: AbstractCell, names: tuple[str, ...], H: int, like: Tensor
             raise InputError(
                 f"{name} of {type(cell).__name__} has {tensor.numel()} numbers and the layer {H} hidden units; expected as many, or one."
             )
-    return torch.stack([tensor.detach().to(like.dtype).expand(H) for tensor in tensors])
+    whole = [t if t.ndim == 1 and t.dtype == like.dtype and len(t) == H else t.to(like.dtype).expand(H) for t in tensors]
+    return torch.stack(whole).detach()
 
 
 def known_learned(cell: AbstractCell) -> list[Tensor]:

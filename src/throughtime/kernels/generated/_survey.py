@@ -20,7 +20,7 @@ def name_of(cell: AbstractCell) -> str:
 
 
 def forward(cell: AbstractCell, names: Sequence[str], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The states after a step, from wx, rh, the S states, and the cell's own vectors by name; then what its late gates multiply, if it has any."""
+    """The states after a step, from wx, rh, the S states, and the cell's own vectors by name; then what its late gates multiply."""
     S = cell.states
     wx, rh, *rest = tensors
     with replaced(cell, names, rest[S:]) as own:
