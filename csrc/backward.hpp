@@ -18,17 +18,20 @@ THROUGHTIME_INLINE bool reaches_start(const BackwardCall<T>& c) {
 template <class T, class Arch>
 struct BackwardWeights {
   T *R, *R_late, *W;      // R_late: of the gates whose R multiplies q
+  T* p;                   // (derived, UB, W) of the cell's own vectors
   int rh_gate[max_gates], late_gate[max_gates], wx_gate[max_gates];  // the gate whose gradient lives in each slot of a half
 
   BackwardWeights(const Shape<T, Arch>& n, Workspace& w) {
     R = w.take<T>(n.backward_panels() * n.backward_width() * n.gate_units(n.early()));
     R_late = w.take<T>(n.backward_panels() * n.backward_width() * n.gate_units(n.late));
     W = w.take<T>(n.dx_panels() * n.dx_width() * n.gate_units(n.gates));
+    p = w.take<T>(n.derived * n.UB * n.W);
     for (int g = 0; g < n.gates; ++g) wx_gate[n.wx_slot[g] - (n.slots - n.gates)] = g;
     for (int g = 0; g < n.early(); ++g) rh_gate[n.rh_slot[g]] = g;
     for (int g = 0; g < n.late; ++g) late_gate[n.rh_slot[n.early() + g] - n.early()] = g;
   }
   void pack(const BackwardCall<T>& c, const Shape<T, Arch>& n, int part, int parts) const {
+    if (c.parameters && part == 0) c.kernel->prepare(c.parameters, n.H, p);
     if (n.few) return;
     const Span of_R = part_of(n.backward_panels(), part, parts), of_W = part_of(n.dx_panels(), part, parts);
     if (n.early() > 0 && (n.T_ > 1 || reaches_start(c))) pack_inputs<T, Arch>(early_rows(c, c.R, n.H), rh_gate, n.nv_backward, of_R, R);

@@ -16,7 +16,8 @@
 //   zeros_stay     whether, of zeros for everything, forward and backward make zeros: lanes beyond the last unit then stay zero by
 //                  themselves
 //   parameters, learned      vectors (H) of the cell's own, and how many of them, the first, have gradients; a cell without any may
-//                            leave both away, and gets no `p` and `d_p`
+//                            leave these and what follows away, and gets no `p` and `d_p`
+//   derived                  vectors that `prepare` makes of them once a call: these are the `p` of the other functions
 #pragma once
 
 #include "functions.hpp"
@@ -69,6 +70,11 @@ consteval int parameters_of() {
   return 0;
 }
 template <class Cell>
+consteval int derived_of() {
+  if constexpr (requires { Cell::derived; }) return Cell::derived;
+  return 0;
+}
+template <class Cell>
 consteval int learned_of() {
   if constexpr (requires { Cell::learned; }) return Cell::learned;
   return 0;
@@ -84,6 +90,7 @@ concept Steps = requires(const V* in, V* out) {
 
 template <class Cell, class V>
 concept StepsWithParameters = requires(const V* in, V* out) {
+  Cell::prepare(in, out);
   //            wx  rh  s_prev p  s_next residuals
   Cell::forward(in, in, in, in, out, out);
   //             residuals s_prev s_next ds  p  d_wx d_rh ds_prev d_p
@@ -122,7 +129,7 @@ consteval Form form_of() {
   static_assert(slots_fit<Cell>(), "the gradients of each half must fill one range of slots: rh 0 … E-1, wx slots-G … slots-1");
   constexpr int rows = rows_of<Cell>(), late = late_of<Cell>();
   Form f{Cell::gates, Cell::states, Cell::residuals, Cell::slots, {}, {}, parameters_of<Cell>(), learned_of<Cell>(),
-         Cell::needs_h_prev || rows > late, rows, late, passed_of<Cell>()};
+         Cell::needs_h_prev || rows > late, rows, late, passed_of<Cell>(), derived_of<Cell>()};
   for (int g = 0; g < Cell::gates; ++g) f.wx_slot[g] = Cell::wx_slot(g);
   for (int g = 0; g < rows; ++g) f.rh_slot[g] = Cell::rh_slot(g);
   return f;

@@ -16,10 +16,23 @@ struct CellTiles {
   using Back = BackwardTraversal<T, Arch>;
   static constexpr int W = V::width, G = Cell::gates, S = Cell::states, C = Cell::residuals, slots = Cell::slots;
   static constexpr int E = rows_of<Cell>(), late = late_of<Cell>(), early = E - late, passed = passed_of<Cell>();
-  static constexpr int P = parameters_of<Cell>(), L = learned_of<Cell>();
+  static constexpr int P = parameters_of<Cell>(), L = learned_of<Cell>(), Q = derived_of<Cell>();
 
-  THROUGHTIME_INLINE static void load_parameters(const Share<T, Arch>& share, Index ub, V* p) {
-    for (int k = 0; k < P; ++k) p[k] = share.load_units(share.call.parameters + k * share.n.H, ub);
+  // What the cell's functions are given of its own vectors, for all units.
+  static void prepare(const T* parameters, Index H, T* derived) requires (P > 0) {
+    const Index UB = ceil_div(H, W);
+    for (Index ub = 0; ub < UB; ++ub) {
+      V p[P], out[Q + 1];
+      for (int k = 0; k < P; ++k) p[k] = V::load(parameters + k * H + ub * W, H - ub * W < W ? static_cast<int>(H - ub * W) : W);
+      Cell::prepare(p, out);
+      for (int k = 0; k < Q; ++k) out[k].store(derived + (k * UB + ub) * W);
+    }
+  }
+
+  // They are aligned to a vector, and have no padding to be looked at.
+  template <class Way>
+  THROUGHTIME_INLINE static void load_parameters(const Way& way, Index ub, V* p) {
+    for (int k = 0; k < Q; ++k) p[k] = V::load(way.weights.p + (k * way.share.n.UB + ub) * W);
   }
 
   // Lanes beyond the last unit are made zero, for a product may multiply them by zeros: what a cell makes of zeros need not be finite.
@@ -37,11 +50,11 @@ struct CellTiles {
       const Index r = tile.r0 + i;
       for (int v = 0; v < nv && tile.ub + v < n.UB; ++v) {
         const Index ub = tile.ub + v, place = n.in_tile(0, ub) + r * W;
-        V wx[G], rh[early + 1], s_prev[S], p[P + 1], q[1], out[passed + 1];
+        V wx[G], rh[early + 1], s_prev[S], p[Q + 1], q[1], out[passed + 1];
         for (int k = 0; k < S; ++k) s_prev[k] = V::load(f.s.s_prev + n.in_tile(k, 0) + place);
         for (int g = 0; g < G; ++g) wx[g] = V::load(tile.wx + ((i * nv + v) * G + g) * W);
         for (int g = 0; g < early; ++g) rh[g] = V::load(tile.rh + ((i * nv + v) * early + g) * W);
-        load_parameters(f.share, ub, p);
+        load_parameters(f, ub, p);
         Cell::between(wx, rh, s_prev, p, q, out);
         without_padding<1>(q, n.units_in(ub));
         q[0].store(f.s.q + place);
@@ -64,8 +77,8 @@ struct CellTiles {
         if (live) {
           for (int g = 0; g < G; ++g) wx[g] = V::load(tile.wx + ((i * nv + v) * G + g) * W);
           for (int g = 0; g < halves; ++g) rh[g] = V::load(tile.rh + ((i * nv + v) * halves + g) * W);
-          V p[P + 1];
-          load_parameters(f.share, ub, p);
+          V p[Q + 1];
+          load_parameters(f, ub, p);
           if constexpr (late > 0) {
             V from_first[passed + 1];
             for (int k = 0; k < passed; ++k) from_first[k] = V::load(f.s.passed + k * state + place);
@@ -135,8 +148,8 @@ struct CellTiles {
     const Index chunk_row = (at.base + r) * W;
     const int units = n.units_in(ub);
     const Kept kept(b, at, ub, r);
-    V d_wx[G], d_rh[early + 1], ds_prev[S], p[P + 1], d_p[L + 1];
-    load_parameters(b.share, ub, p);
+    V d_wx[G], d_rh[early + 1], ds_prev[S], p[Q + 1], d_p[L + 1];
+    load_parameters(b, ub, p);
     if constexpr (late > 0) {
       V d_late[late];
       for (int g = 0; g < late; ++g) d_late[g] = V::load(b.s.d_now + n.in_tile(Cell::rh_slot(early + g), ub) + r * W);
@@ -165,8 +178,8 @@ struct CellTiles {
     const Shape<T, Arch>& n = b.share.n;
     const Index chunk_row = (at.base + r) * W;
     const Kept kept(b, at, ub, r);
-    V p[P + 1], d_late[late + 1], q[1];
-    load_parameters(b.share, ub, p);
+    V p[Q + 1], d_late[late + 1], q[1];
+    load_parameters(b, ub, p);
     Cell::backward_late(kept.residuals, kept.h_prev, kept.h, ds, p, d_late, q);
     without_padding<late>(d_late, n.units_in(ub));
     for (int g = 0; g < late; ++g) store_half(b, ub, r, chunk_row, Cell::rh_slot(early + g), d_late[g]);
@@ -236,6 +249,13 @@ struct CellTiles {
     });
   }
 };
+
+// What makes the derived vectors of a cell's own; null where it has none.
+template <class Cell, class T, class Arch>
+constexpr auto prepare_of() -> void (*)(const T*, Index, T*) {
+  if constexpr (parameters_of<Cell>() > 0) return &CellTiles<Cell, T, Arch>::prepare;
+  return nullptr;
+}
 
 // The tile of a cell's first stage; null where it has only one.
 template <class Cell, class T, class Arch>

@@ -11,6 +11,7 @@ struct ForwardWeights {
   T *W, *b_ih;
   T *R, *b_hh;            // of the gates whose R multiplies h
   T *R_late, *b_late;     // of the late ones
+  T* p;                   // (derived, UB, W) of the cell's own vectors
 
   ForwardWeights(const Shape<T, Arch>& n, Workspace& w) {
     const auto width = [&](int gates) { return n.forward_panels() * n.forward_width(gates); };
@@ -20,6 +21,7 @@ struct ForwardWeights {
     b_ih = w.take<T>(width(n.gates));
     b_hh = w.take<T>(width(n.early()));
     b_late = w.take<T>(width(n.late));
+    p = w.take<T>(n.derived * n.UB * n.W);
   }
   void pack(const Layer<T>& c, const Shape<T, Arch>& n, int part, int parts) const {
     const Span panels = part_of(n.forward_panels(), part, parts);
@@ -27,6 +29,7 @@ struct ForwardWeights {
     if (!n.few && !n.from_zeros && n.early() > 0) pack_units<T, Arch>(early_rows(c, c.R, n.H), n.nv_forward, panels, R);
     if (!n.few && n.late > 0) pack_units<T, Arch>(late_rows(c, c.R, n.H), n.nv_forward, panels, R_late);
     if (part > 0) return;
+    if (c.parameters) c.kernel->prepare(c.parameters, n.H, p);
     pack_bias<T, Arch>(bias(c), n.nv_forward, b_ih);
     pack_bias<T, Arch>(early_rows(c, c.b_hh, 1), n.nv_forward, b_hh);
     pack_bias<T, Arch>(late_rows(c, c.b_hh, 1), n.nv_forward, b_late);

@@ -24,6 +24,7 @@ struct Form {
   int rows;                 // E: gates that have a half rh. 0: R and b_hh are null, and every unit goes its own way
   int late;                 // of these the last ones, whose R multiplies q
   int passed;               // numbers per unit from the first stage of a step to the second
+  int derived;              // vectors (H) that are made of the cell's own before a pass
   constexpr int early() const { return rows - late; }
 };
 
@@ -131,6 +132,7 @@ struct Kernel : Form {
   int width;  // elements in a vector
   Phases<ForwardCall<T>> forward;
   Phases<BackwardCall<T>> backward;
+  void (*prepare)(const T* parameters, Index H, T* derived);  // (P, H) to (derived, blocks of units, width); null where there are none
 
   // Elements that forward leaves for backward beside hs.
   std::size_t residuals_size(Sizes n, Keep keep) const {
@@ -169,6 +171,7 @@ struct CellTable {
   Form form;
   void *forward, *backward;
   void *between, *backward_late;  // null without late gates
+  void* prepare;                  // null without vectors of the cell's own
 };
 
 // Room for a kernel with its tiles, for code that does not know its architecture.

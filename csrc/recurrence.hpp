@@ -53,7 +53,7 @@ auto BackwardTraversal<T, Arch>::tiles_of_cell(const Kernel<T>& k) -> CellsTiles
 
 template <class Cell, class T, class Arch>
 constexpr CellKernel<T, Arch> kernel_of = {
-    {form_of<Cell>(), Vec<T, Arch>::width, phases_of<ForwardPass<T, Arch>, ForwardWalk<T, Arch>>, phases_of<BackwardPass<T, Arch>, BackwardWalk<T, Arch>>},
+    {form_of<Cell>(), Vec<T, Arch>::width, phases_of<ForwardPass<T, Arch>, ForwardWalk<T, Arch>>, phases_of<BackwardPass<T, Arch>, BackwardWalk<T, Arch>>, prepare_of<Cell, T, Arch>()},
     &CellTiles<Cell, T, Arch>::forward, &CellTiles<Cell, T, Arch>::backward, between_tile<Cell, T, Arch>(), late_tile<Cell, T, Arch>()};
 
 }  // namespace throughtime

@@ -207,7 +207,7 @@ def _find(cell: AbstractCell) -> Own | Refused:
             recurrent = f", {early} rows of R and {late} of late gates" if (early, late) != (cell.gates, 0) else ""
             raise Refused(
                 f"{type(cell).__name__} has {cell.gates} gates{recurrent} and {cell.states} states; kernels can be written for "
-                f"{', '.join(map(str, GATES))} of each and at most {MOST_STATES} states"
+                f"{', '.join(map(str, GATES))} gates of each kind and at most {MOST_STATES} states"
             )
         return Own(cell, _source(cell), tuple(v.name for v in vectors_of(cell)))
     except Refused as why:

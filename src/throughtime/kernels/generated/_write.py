@@ -32,7 +32,7 @@ def written(step: Step) -> Source:
         "struct OwnCell {",
         f"  static constexpr int gates = {step.gates}, states = {step.states}, residuals = {len(plan.kept)}, slots = {plan.slots};",
         f"  static constexpr int rows = {len(step.drh)}, late = {step.late}, passed = {len(plan.passed)};",
-        f"  static constexpr int parameters = {step.parameters}, learned = {step.learned};",
+        f"  static constexpr int parameters = {step.parameters}, learned = {step.learned}, derived = {len(plan.derived)};",
         *(_slot_function(f"{half}_slot", slots) for half, slots in (("wx", plan.wx_slots), ("rh", plan.rh_slots))),
         f"  static constexpr bool direct_h = {_cpp(not step.dstate[0].equals(0))}, needs_h_prev = {_cpp(plan.h_before)}, "
         f"needs_h = {_cpp(plan.h_after)}, zeros_stay = false;",
@@ -50,6 +50,7 @@ class _Plan:
         self.step = step
         self.after = step.after[0]
         self._before_dh = _without(lambda name: name.startswith("ds") or name == "dq")
+        self._is_own = _made_of_vectors()
         chosen = choose(step.back, self._before_dh, self._price)
         self.h_before = any(self._is_h_before(e) for e in chosen)
         self.h_after = any(e is self.after for e in chosen if not self._is_h_before(e))
@@ -57,7 +58,10 @@ class _Plan:
         if not (self.kept or self.h_before or self.h_after):
             self.h_after = True  # backward is given something of the step
         late = {f"rh{g}" for g in range(step.early, len(step.drh))}
-        self.passed = choose([*step.after, *self.kept], _without(late.__contains__), _price_of_passing) if step.late else []
+        self.passed = choose([*step.after, *self.kept], _without(late.__contains__), self._price_of_passing) if step.late else []
+        used = [e for e in needed([*step.after, *step.back], self._is_own) if self._is_own(e)]
+        self._prepared = used
+        self.derived = {e.order: f"p[{k}]" for k, e in enumerate(used)}  # what the tiles call them
         self._number_slots()
 
     def _number_slots(self) -> None:
@@ -82,7 +86,7 @@ class _Plan:
         return e.operation == "input" and e.value == "s0"
 
     def _price(self, e: Expression) -> int | None:
-        if e.is_number or (e.operation == "input" and str(e.value).startswith("p")):
+        if e.is_number or self._is_own(e):
             return None
         if self._is_h_before(e):
             return H_BEFORE
@@ -90,8 +94,16 @@ class _Plan:
             return FOREVER  # a truth value is computed again
         return H_AFTER if e is self.after else KEEP
 
+    def _price_of_passing(self, e: Expression) -> int | None:
+        if e.is_number or self._is_own(e) or (e.operation == "input" and not str(e.value).startswith("rh")):
+            return None  # both stages have it
+        return FOREVER if is_mask(e) else PASS
+
     def functions(self) -> list[str]:
         """The cell's functions in C++."""
+        return [*(_function("prepare", "const V* p, V* derived", self.prepare()) if self.step.parameters else []), *self._stages()]
+
+    def _stages(self) -> list[str]:
         step = self.step
         own, d_own = (", const V* p", ", V* d_p") if step.parameters or step.late else ("", "")
         rh, way_back = "const V* wx, const V* rh", "const V* residuals, const V* s_prev, const V* s_next, const V* ds"
@@ -107,24 +119,27 @@ class _Plan:
             *_function("backward", f"{way_back}{own}, const V* dq, const V* d_late, V* d_wx, V* d_rh, V* ds_prev{d_own}", self.backward()),
         ]
 
+    def prepare(self) -> list[str]:
+        return _Writer(_given(p=self.step.parameters)).statements(_places("derived", self._prepared))
+
     def between(self) -> list[str]:
         step = self.step
-        names = _given(wx=step.gates, rh=step.early, s=step.states, p=step.parameters)
+        names = _given(wx=step.gates, rh=step.early, s=step.states)
         assert step.q is not None, "a cell with late gates has it"
-        return _Writer(names).statements([("q[0]", step.q), *_places("passed", self.passed)])
+        return _Writer(names, self.derived).statements([("q[0]", step.q), *_places("passed", self.passed)])
 
     def forward(self) -> list[str]:
         step = self.step
-        names = _given(wx=step.gates, s=step.states, p=step.parameters)
+        names = _given(wx=step.gates, s=step.states)
         first = step.early if step.late else 0
         names |= {f"rh{first + g}": f"rh[{g}]" for g in range(len(step.drh) - first)}
-        known = {e.order: f"passed[{k}]" for k, e in enumerate(self.passed)}
+        known = self.derived | {e.order: f"passed[{k}]" for k, e in enumerate(self.passed)}
         return _Writer(names, known).statements([*_places("s_next", step.after), *_places("residuals", self.kept)])
 
     def _backward_writer(self) -> "_Writer":
         """One that knows what forward has left."""
-        names = _given(ds=self.step.states, p=self.step.parameters) | {"dq": "dq[0]"}
-        known = {e.order: f"residuals[{k}]" for k, e in enumerate(self.kept)}
+        names = _given(ds=self.step.states) | {"dq": "dq[0]"}
+        known = self.derived | {e.order: f"residuals[{k}]" for k, e in enumerate(self.kept)}
         if self.h_before:
             names["s0"] = "s_prev[0]"
         if self.h_after:
@@ -146,12 +161,6 @@ class _Plan:
 PASS = 4  # the price of handing a number from one stage of a step to the next by way of the first cache, in additions
 
 
-def _price_of_passing(e: Expression) -> int | None:
-    if e.is_number or (e.operation == "input" and not str(e.value).startswith("rh")):
-        return None  # both stages have it
-    return FOREVER if is_mask(e) else PASS
-
-
 def _without(excluded: Callable[[str], bool]) -> Callable[[Expression], bool]:
     """Whether nothing that an expression is computed from is one of some inputs."""
     known: dict[int, bool] = {}
@@ -162,6 +171,20 @@ def _without(excluded: Callable[[str], bool]) -> Callable[[Expression], bool]:
         return known[e.order]
 
     return is_without
+
+
+def _made_of_vectors() -> Callable[[Expression], bool]:
+    """Whether an expression is a vector of the cell's own, or made of such vectors and of numbers alone: the same in all steps."""
+    known: dict[int, bool] = {}
+
+    def is_own(e: Expression) -> bool:
+        if e.order not in known:
+            leaf = e.operation == "input" and str(e.value).startswith("p")
+            made = [is_own(a) for a in e.arguments if not a.is_number]
+            known[e.order] = leaf or (bool(made) and all(made) and not is_mask(e))
+        return known[e.order]
+
+    return is_own
 
 
 def _places(name: str, expressions: Sequence[Expression]) -> list[tuple[str, Expression]]:
