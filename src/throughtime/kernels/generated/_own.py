@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._check import InputError, instance
+from ..._torch_private import constant_when_compiled
 from ...cells import AbstractCell
 from .. import _table as table
 from . import _cache, _compiler
@@ -91,7 +92,7 @@ def _remember(table: OrderedDict[Any, Any], key: object, value: object) -> None:
         table.popitem(last=False)
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def why_not(cell: AbstractCell, dtype: torch.dtype) -> str:
     """Why a cell has no kernel of its own for ``dtype``; empty if it has, and it is then compiled and loaded."""
     found = own(cell)
@@ -99,7 +100,7 @@ def why_not(cell: AbstractCell, dtype: torch.dtype) -> str:
     return str(found) if isinstance(found, Refused) else ""
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def name(cell: AbstractCell) -> str:
     """The name of a cell that has a kernel of its own, in the schema of ``torch.ops.throughtime``."""
     return known(cell).name
@@ -134,7 +135,7 @@ def compile_cell(cell: AbstractCell, dtype: torch.dtype = torch.float32) -> None
         raise NotImplementedError(f"{why}.")
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def has_vectors(cell: AbstractCell) -> bool:
     """Whether a cell has vectors of its own."""
     return bool(vectors_of(cell))
