@@ -229,8 +229,11 @@ def test_long_expressive_memory_and_coupled_oscillators():
     assert_close(recurrence(p.cell, p.xs, p.state, p.parameters)[1], [y, z], rounding(SIZES))
 
 
-@pytest.mark.parametrize("cell", first([GALLERY[-1]], [c for c in GALLERY if vectors(c)]), ids=name)
-def test_second_gradients_of_learned_vectors(cell):
+SECOND = [GALLERY[-1], *(c for c in GALLERY if c.late_gates)]
+
+
+@pytest.mark.parametrize("cell", first(SECOND[:2], [*SECOND, *(c for c in GALLERY[:-1] if vectors(c))]), ids=name)
+def test_second_gradients_of_learned_vectors_and_of_two_stages(cell):
     """By the kernel's first gradient, differentiated, and by autograd alone."""
     p = problem(cell, SIZES)
 
