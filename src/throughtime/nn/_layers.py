@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 from .. import _check
 from .._check import InputError
 from .._shapes import State
-from .._torch_private import let_compile_see
+from .._torch_private import let_compile_see, never_compiled
 from ..cells import GRU as GRUStep, LSTM as LSTMStep, AbstractCell
 from ..kernels import Memory, Parameters, Traversal, Variation, recurrence, unrolled
 from ._border import TimeFirst, autocasts, kind_of, to_caller_layout, to_time_first
@@ -504,7 +504,7 @@ class LSTM(Layers, nn.LSTM):
         return self._to_torch(nn.LSTM, proj_size=self.proj_size)
 
 
-@torch.compiler.disable
+@never_compiled
 def _untraced(layer: Layers, packed: PackedSequence, hx: Any, lengths: Any, reset: Tensor | None) -> tuple[Any, Any]:
     """A call with packed sequences within a compiled model: what is to be done depends on their lengths, which a graph does not know."""
     return layer(packed, hx, lengths=lengths, reset=reset)
