@@ -128,7 +128,7 @@ def paper(name: str) -> str:
     return shown(found["rows"], found["measure"], found["digits"]) + "\n"
 
 
-PAPERS = ("chorales", "adding", "copying", "temporal_order", "depth", "methods", "char_rnn")
+PAPERS = [path.stem.removeprefix("papers-").replace("-", "_") for path in RESULTS.glob("papers-*.json")]
 TABLES: dict[str, Callable[[], str]] = {make.__name__: make for make in (race, layers, calls, stream, training, clients)} | {
     name: partial(paper, name) for name in PAPERS
 }

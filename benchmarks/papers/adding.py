@@ -44,7 +44,7 @@ class Recipe:
 
 RECIPES = {
     "LSTM": ("0.164", Recipe(LSTM(), (Chrono(600),))),
-    "GRU": ("5.3e-5", Recipe(GRU(), (Chrono(600),))),
+    "GRU": ("5.3e-5", Recipe(GRU(), (Chrono(600),), updates=8000)),
     "simple network": ("0.177", Recipe(Elman(Relu()), (IdentityMatrix(),))),
 }
 

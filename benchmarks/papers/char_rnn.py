@@ -1,7 +1,7 @@
 """Tiny Shakespeare by the network of char-rnn: two LSTM layers of 128 units over one-hot characters. Nats a character on held-out text.
 
     python benchmarks/papers/char_rnn.py --json benchmarks/results/papers-char-rnn.json
-    python benchmarks/papers/char_rnn.py race --rounds 3 --json benchmarks/results/papers-char-rnn-race.json
+    python benchmarks/papers/char_rnn.py race --rounds 3 --json benchmarks/results/char-rnn-race.json
 
 Karpathy's char-rnn has no number for it in a paper. Its own recipe with torch.nn (RMSProp .002, times .97 an epoch from the tenth, 50
 streams, 50 steps, 50 epochs) reaches 1.3872 nats at epoch 20, measured once. As there: the text is cut into 50 streams, of each of which

@@ -23,10 +23,11 @@ import throughtime as tt
 from throughtime.cli import main as throughtime
 from throughtime.data import fetch
 
+COMMON = "--batch-size 8 --schedule cosine --eval-every 100"
 RECIPES = {
-    "simple network": ("8.91", "--cell rnn --hidden 400 --dropout 0.3 --batch-size 8 --lr 0.001 --schedule cosine --epochs 60"),
-    "GRU": ("8.43", "--cell gru --hidden 200 --dropout 0.3 --batch-size 8 --lr 0.005 --schedule cosine --epochs 100"),
-    "LSTM": ("8.45", "--cell lstm --hidden 200 --dropout 0.3 --batch-size 8 --lr 0.005 --schedule cosine --epochs 100"),
+    "simple network": ("8.91", f"--cell rnn --init orthogonal --hidden 300 --dropout 0.1 --lr 0.003 --epochs 80 {COMMON}"),
+    "GRU": ("8.43", f"--cell gru --hidden 256 --dropout 0.2 --lr 0.01 --epochs 60 {COMMON}"),
+    "LSTM": ("8.45", f"--cell lstm --hidden 200 --dropout 0.2 --lr 0.01 --epochs 60 {COMMON}"),
 }
 
 
