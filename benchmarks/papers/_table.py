@@ -61,27 +61,29 @@ def main(table: Table, doc: str | None, words: Sequence[str] | None = None) -> l
     chosen = parser.parse_args(words)
     torch.set_num_threads(1)
     kept = _kept(chosen.json)
-    rows = [row for row in table.rows(chosen.small) if not chosen.rows or row.name in chosen.rows]
-    for row in rows:
-        runs = _runs_of(kept, row)
+    every = table.rows(chosen.small)
+    for row in every:
+        if chosen.rows and row.name not in chosen.rows:
+            continue
+        runs = _runs_of(kept, row, [each.name for each in every])
         for seed in range(chosen.seeds):
             if seed not in {run["seed"] for run in runs}:
                 runs.append(_timed(row, seed))
                 print(f"{row.name}, seed {seed}: {runs[-1]}", flush=True)
-                _keep(chosen.json, table, kept)
-    found = [row for row in kept["rows"] if row["name"] in {chosen_row.name for chosen_row in rows}]
+                _keep(chosen, table, kept)
+    found = kept["rows"]
     if table.picture and chosen.picture:
         table.picture(found).savefig(chosen.picture, dpi=150)
-    print(f"\n{shown(found, table.measure, table.digits)}\n{command()}")
+    print(f"\n{shown(found, table.measure, table.digits)}\n{command(chosen)}")
     return found
 
 
-def _runs_of(kept: dict[str, Any], row: Row) -> list[dict[str, Any]]:
-    """The runs that are kept of a row; those of another recipe are forgotten."""
+def _runs_of(kept: dict[str, Any], row: Row, order: Sequence[str]) -> list[dict[str, Any]]:
+    """The runs that are kept of a row; those of another recipe are forgotten, and so are rows that the table does not have."""
     same = next((old for old in kept["rows"] if old["name"] == row.name and old["recipe"] == row.recipe), None)
-    if same is None:
-        same = {"name": row.name, "paper": row.paper, "recipe": row.recipe, "runs": []}
-        kept["rows"] = [old for old in kept["rows"] if old["name"] != row.name] + [same]
+    same = same or {"name": row.name, "paper": row.paper, "recipe": row.recipe, "runs": []}
+    others = [old for old in kept["rows"] if old["name"] != row.name and old["name"] in order]
+    kept["rows"] = sorted([*others, same], key=lambda each: order.index(each["name"]))
     return same["runs"]
 
 
@@ -94,9 +96,10 @@ def _timed(row: Row, seed: int) -> dict[str, Any]:
     return {"seed": seed, "value": outcome.value, "parameters": outcome.parameters, **seconds, **outcome.about}
 
 
-def command() -> str:
-    """What was typed."""
-    return shlex.join(["python", *sys.argv])
+def command(chosen: argparse.Namespace) -> str:
+    """What makes the whole table."""
+    kept = ["--json", str(chosen.json)] if chosen.json else []
+    return shlex.join(["python", sys.argv[0], "--seeds", str(chosen.seeds), *kept])
 
 
 def machine() -> str:
@@ -111,11 +114,11 @@ def _kept(file: Path | None) -> dict[str, Any]:
     return json.loads(file.read_text()) if file and file.exists() else {"rows": []}
 
 
-def _keep(file: Path | None, table: Table, kept: dict[str, Any]) -> None:
-    if file:
-        about = {"measure": table.measure, "digits": table.digits, "command": command(), "machine": machine()}
+def _keep(chosen: argparse.Namespace, table: Table, kept: dict[str, Any]) -> None:
+    if chosen.json:
+        about = {"measure": table.measure, "digits": table.digits, "command": command(chosen), "machine": machine()}
         about |= {"torch": torch.__version__, "threads": torch.get_num_threads()}
-        file.write_text(json.dumps(kept | about, indent=1) + "\n")
+        chosen.json.write_text(json.dumps(kept | about, indent=1) + "\n")
 
 
 def count(model: torch.nn.Module) -> int:

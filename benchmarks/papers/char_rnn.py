@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from _table import Outcome, Row, Table, command, count, machine, main
+from _table import Outcome, Row, Table, count, machine, main
 
 import throughtime as tt
 from throughtime.cli import main as throughtime
@@ -90,7 +90,7 @@ def race(chosen: Sequence[str]) -> None:
     for name, results in found.items():
         print(races.line(TARGET, name, results))
     if options.json:
-        about = {"command": command(), "machine": machine(), "torch": torch.__version__, "threads": options.threads}
+        about = {"command": shlex.join(["python", *sys.argv]), "machine": machine(), "torch": torch.__version__, "threads": options.threads}
         told = {name: [asdict(result) for result in results] for name, results in found.items()}
         options.json.write_text(json.dumps(about | {"recipe": options.recipe, "target": TARGET, "racers": told}, indent=1) + "\n")
 

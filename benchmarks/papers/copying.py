@@ -28,9 +28,9 @@ SYMBOLS = 10  # eight to remember, the blank, the signal
 @dataclass(frozen=True)
 class Recipe:
     hidden: int = 116
-    rate: float = 1e-3
-    rate_of_R: float = 1e-4
-    updates: int = 3000
+    rate: float = 3e-3
+    rate_of_R: float = 3e-4
+    updates: int = 1200
     batch_size: int = 20
     delay: int = 1000
     tested: int = 1000
