@@ -28,7 +28,7 @@ def measure(questions: Iterable[str] = QUESTIONS, *, threads: int = 1, seconds: 
 
     >>> [row] = [row for row in measure(["steps"], seconds=0.01) if "GRU" in row.case]
     >>> row.unit, row.peers[:2]
-    ('µs', ['torch.nn', 'torch.nn.GRUCell'])
+    ('µs', ['torch.nn', "torch.nn's cell"])
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

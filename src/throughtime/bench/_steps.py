@@ -29,7 +29,7 @@ def rows(threads: int, seconds: float) -> Iterator[Row]:
 
 def contestants(kind: str, layer: nn.RNNBase, x: Tensor) -> dict[str, Call]:
     """Each has the same weights, and gets x_t (B, I) and its own state back at every step."""
-    calls = {OURS: pushed(layer, x), "torch.nn": by_layer(layer, x), f"torch.nn.{CELLS[kind].__name__}": by_cell(kind, layer, x)}
+    calls = {OURS: pushed(layer, x), "torch.nn": by_layer(layer, x), "torch.nn's cell": by_cell(kind, layer, x)}
     return calls | ({"onnxruntime": by_onnx(layer, x)} if find_spec("onnxruntime") and find_spec("onnx") else {})
 
 
