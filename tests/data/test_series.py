@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from throughtime import InputError
-from throughtime.data import Columns, Origins, SequenceStream, SeriesTable, read_series, write_series
+from throughtime.data import Columns, Origins, SequenceStream, SeriesTable, _sequences, read_series, write_series
 
 
 def table(tmp_path, text, name="t.csv"):
@@ -180,6 +180,19 @@ def one_step(made, group, part_end, t, horizon, relative):
         y = values[ahead, 0] if ahead < part_end else nothing
         targets.append(y - last[t, 0] if relative else y)
     return [*inputs, *missing, *known], targets
+
+
+def test_batches_do_not_depend_on_how_many_windows_are_read_together(tmp_path, monkeypatch):
+    """Nor on the step that was read before."""
+    origins = Origins(ragged(tmp_path), "train", horizon=3, context=5, pieces=3)
+    whole = SequenceStream(origins, batch_size=4, window=2, seed=1)
+    assert whole._at_once > 1
+    monkeypatch.setattr(_sequences, "_MOST_AT_ONCE", 1)
+    single = SequenceStream(origins, batch_size=4, window=2, seed=1)
+    for step in (3, 0, 1, 2, 3, len(whole) - 1, len(whole) + 2, 5, 4):
+        mine, theirs = whole.at(step), single.at(step)
+        for name in ("inputs", "targets", "mask", "fresh"):
+            np.testing.assert_array_equal(getattr(mine, name).numpy(), getattr(theirs, name).numpy())
 
 
 @pytest.mark.parametrize("part", ["train", "valid", "test"])
