@@ -92,12 +92,12 @@ def test_orthogonal_and_identity():
     assert p.W.any()
 
 
-@pytest.mark.parametrize(("cell", "gate"), [(LSTM(), 1), (GRU(), 1)])
 def test_memory_gates_of_a_cell_without_R():
     p = Recurrence(zoo.MinLSTM(), 4, 6, initialisers=(TorchUniform(), ForgetBias(1.5), Chrono(100))).parameters_of(0)
     assert bool((p.b_ih[0] == -p.b_ih[1]).all() and (p.b_ih[0] >= 0).all())
 
 
+@pytest.mark.parametrize(("cell", "gate"), [(LSTM(), 1), (GRU(), 1)])
 def test_forget_bias_is_the_sum_of_both_halves_and_touches_one_gate(cell, gate):
     torch.manual_seed(0)
     plain = Recurrence(cell, 4, 6)
