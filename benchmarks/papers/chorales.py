@@ -26,7 +26,7 @@ from throughtime.data import fetch
 COMMON = "--batch-size 8 --schedule cosine --eval-every 100"
 RECIPES = {
     "simple network": ("8.91", f"--cell rnn --init orthogonal --hidden 300 --dropout 0.1 --lr 0.003 --epochs 80 {COMMON}"),
-    "GRU": ("8.43", f"--cell gru --hidden 256 --dropout 0.2 --optimizer nadam --lr 0.01 --epochs 60 {COMMON}"),
+    "GRU": ("8.43", f"--cell gru --hidden 256 --dropout 0.15 --optimizer nadam --lr 0.007 --epochs 45 {COMMON}"),
     "LSTM": ("8.45", f"--cell lstm --hidden 200 --dropout 0.2 --lr 0.01 --epochs 60 {COMMON}"),
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 PAPERS = ROOT / "benchmarks" / "papers"
@@ -16,6 +17,7 @@ PAPERS = ROOT / "benchmarks" / "papers"
 def paper(monkeypatch):
     """A script by its name, as a module; its neighbours are forgotten after the test."""
     monkeypatch.syspath_prepend(PAPERS)
+    torch.set_default_dtype(torch.float32)  # as whoever runs a script has it
     before = set(sys.modules)
     yield importlib.import_module
     for name in set(sys.modules) - before:
