@@ -30,12 +30,12 @@ DATA = {
     ),
     "labelled.csv": ("train labels labelled.csv --time t --out new",),
 }
-ALL = ("evaluate {}", "flow {} --html f.html", "runs .", "compare-gradients {} --repeats 1 --methods full,truncated")
+ALL = ("evaluate {}", "flow {} --html f.html", "runs .", "compare-gradients {} --methods full,truncated")
 RUN_VERBS = {
     "text": (
         *ALL,
         "sample {} --length 9",
-        "export {} --out m.onnx",
+        "export {} --to m.onnx",
         "train text --resume --out {} --steps 6",
         "train text book.txt --from {} --out new --steps 1",
         "train text book.txt --config {}/config.json --out new --steps 1",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from _problems import arrays, by_kernels, problem
+from _problems import arrays, by_kernels, problem, rounding
+from _rounding import relative
 from _tables import first
 
 from throughtime.cells import GRU, LSTM, Elman, Tanh
@@ -26,6 +27,17 @@ def test_same_threads_same_bits(cell, sizes, threads):
     for _ in range(3):
         for name, a in arrays(*by_kernels(p, threads=threads)).items():
             assert torch.equal(a, first[name]), name
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_another_number_of_threads_changes_rounding_alone(cell, sizes):
+    """Threads divide rows otherwise into tiles, and each adds up its own part of the sums over time and streams."""
+    p = problem(cell, sizes).to(torch.float32)
+    one = arrays(*by_kernels(p, threads=1))
+    for threads in (2, 3):
+        for name, a in arrays(*by_kernels(p, threads=threads)).items():
+            assert relative(a, one[name]) <= rounding(sizes, torch.float32), name
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)

@@ -107,7 +107,13 @@ def frames(folder) -> list[str]:
     return ["frames", "t.npz"]
 
 
-@pytest.mark.parametrize("data", [series, labels, frames])
+def documents(folder) -> list[str]:
+    lines = (json.dumps({"text": f"the {n} cats and {n % 7} dogs sat on the {'mat' * (n % 3)}"}) for n in range(40))
+    (folder / "t.jsonl").write_text("\n".join(lines))
+    return ["text", "t.jsonl"]
+
+
+@pytest.mark.parametrize("data", [series, labels, frames, documents])
 def test_every_task_whose_sequences_are_of_unequal_lengths(tmp_path, monkeypatch, data):
     """In float32, as the data is; the rank of the shorter sequences has fewer losses. A step makes an error larger by a tenth at most."""
     monkeypatch.chdir(tmp_path)

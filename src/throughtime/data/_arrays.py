@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -90,7 +90,7 @@ def _members(file: BufferedIOBase) -> Iterator[tuple[str, BufferedIOBase, int]]:
         with zipfile.ZipFile(file) as members:
             for member in members.infolist():
                 with members.open(member) as array:
-                    yield member.filename.removesuffix(".npy"), array, member.file_size
+                    yield member.filename.removesuffix(".npy"), cast(BufferedIOBase, array), member.file_size
     elif start == np.lib.format.MAGIC_PREFIX:
         yield "", file, os.fstat(file.fileno()).st_size
 

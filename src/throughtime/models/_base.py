@@ -4,6 +4,7 @@ T time · B batch · I input · H hidden · L layers · S states.
 """
 
 import abc
+import hashlib
 from typing import Any, Literal, cast
 
 import torch
@@ -81,6 +82,15 @@ class AbstractModel(nn.Module, abc.ABC):
     def initial_state(self, batch_size: int) -> State:
         """The state before the first step, S tensors (L, B, H)."""
         return self.recurrence.initial_state(batch_size)
+
+    def drawn_initial_state(self, batch_size: int, generator: torch.Generator | None) -> State:
+        """``initial_state``, whose chance, if there is any, is that of a generator, which stays where it is; None: torch's global one."""
+        if generator is None:
+            return self.initial_state(batch_size)
+        digest = hashlib.blake2b(generator.get_state().numpy().tobytes(), digest_size=7).digest()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int.from_bytes(digest, "little"))
+            return self.initial_state(batch_size)
 
     def embed(self, batch: Batch) -> Float[Tensor, "T B I"]:
         """Station ②: the vectors that the recurrence takes. It reads ``batch.inputs`` only; the batch may have no targets."""

@@ -115,7 +115,7 @@ class FrameModel(AbstractModel):
             raise _check.InputError(f"the prompt has shape {tuple(prompt.shape)}; expected frames (T, B, D) with T at least 1.")
         _check.positive("length", length)
         _check.at_least("temperature", temperature, 0.0)
-        frames, inputs, state = [], prompt, self.initial_state(prompt.shape[1])
+        frames, inputs, state = [], prompt, self.drawn_initial_state(prompt.shape[1], generator)
         was_training = self.training
         self.eval()
         try:

@@ -115,7 +115,8 @@ class LanguageModel(AbstractModel):
         never: Sequence[int],
     ) -> Iterator[int]:
         device = self.head.weight.device
-        inputs, state = torch.as_tensor(prompt, device=device).unsqueeze(1), None  # (T, 1)
+        inputs = torch.as_tensor(prompt, device=device).unsqueeze(1)  # (T, 1)
+        state = self.drawn_initial_state(1, generator)
         was_training = self.training
         self.eval()
         try:
@@ -129,7 +130,7 @@ class LanguageModel(AbstractModel):
             self.train(was_training)
 
     @torch.no_grad()
-    def _last_logits(self, inputs: Tensor, state: State | None) -> tuple[Tensor, State]:
+    def _last_logits(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         hs, state_next = self.recurrence(self.embed(Batch(inputs)), state)
         return self.head(hs[-1, 0]), state_next
 

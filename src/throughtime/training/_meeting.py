@@ -16,7 +16,7 @@ import hashlib
 import time
 import uuid
 
-from torch.distributed import PrefixStore, Store
+from torch.distributed import PrefixStore, Store  # type: ignore[reportPrivateImportUsage]
 
 _PAUSE = 0.02  # seconds
 

@@ -280,7 +280,7 @@ def together() -> Iterator[Ranks]:
     from ._meeting import unused_part
 
     try:
-        store, rank, size = next(dist.rendezvous("env://", timeout=_PATIENCE))
+        store, rank, size = next(dist.rendezvous("env://", timeout=_PATIENCE))  # type: ignore[reportPrivateImportUsage]
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=unused_part(store, rank, size), rank=rank, world_size=size, timeout=_PATIENCE)
     except RuntimeError as error:
