@@ -4,6 +4,9 @@
 
 Bai, Kolter & Koltun (2018, table 1), 70K parameters: mean squared error .164 for an LSTM, 5.3e-5 for a GRU, .177 for a simple network.
 The constant answer 1 makes 1/6. Here: new sequences at every update, 10,000 other sequences at the end.
+
+What made it work: chrono initialisation (Tallec & Ollivier 2018), which spreads the memory times of the gates over the sequence; 32 units
+in place of 70K parameters; a high learning rate that falls to a hundredth. The row of the simple network is not tried again here.
 """
 
 from collections.abc import Sequence
@@ -13,10 +16,10 @@ import torch
 from _learn import learn, mean_loss
 from _table import Outcome, Row, Table, count, main
 
-from throughtime.cells import GRU, LSTM, AbstractCell, Elman, Relu
+from throughtime.cells import GRU, LSTM, AbstractCell
 from throughtime.data import Batch, adding
 from throughtime.models import Head, Linear, SequenceModel, SquaredError, Vectors
-from throughtime.nn import AbstractInitialiser, Chrono, IdentityMatrix, Recurrence, TorchUniform
+from throughtime.nn import AbstractInitialiser, Chrono, Recurrence, TorchUniform
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,6 @@ class Recipe:
 RECIPES = {
     "LSTM": ("0.164", Recipe(LSTM(), (Chrono(600),))),
     "GRU": ("5.3e-5", Recipe(GRU(), (Chrono(600),), updates=8000)),
-    "simple network": ("0.177", Recipe(Elman(Relu()), (IdentityMatrix(),))),
 }
 
 
