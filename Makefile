@@ -26,7 +26,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 
 types: setup
-	$(BIN)/pyright
+	$(BIN)/pyright --threads
 
 test-quick: setup
 	$(BIN)/python -m pytest -q -n auto

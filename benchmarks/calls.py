@@ -2,13 +2,15 @@
 
     python benchmarks/calls.py                               the whole grid, one and two threads
     python benchmarks/calls.py --cells gru --modes none --threads 1 --T 1 --B 1 --H 64 --layers 1
+    python benchmarks/calls.py --packed ragged,alike --modes grad,none --layers 1 --T 2,3,5,8,10,12,15,20,30 --B 1,4,16 --H 16,64,256
     python benchmarks/calls.py --json results.json
 
 The grid: T steps, B sequences, I = H units, one or two layers; "grad" is a forward and a backward pass through autograd with fresh
 gradients, "none" a forward pass under torch.no_grad, "inference" one under torch.inference_mode. The contestants take turns, round by
 round, and have the same weights. A time is the median over the rounds, ± half the distance between the quartiles; the ratio is
 torch's time divided by ours, ± its own half spread, where a round's ratio is that of two turns side by side. With --states given, each
-call gets the state before its first step, as a roll-out does; otherwise it begins from zeros.
+call gets the state before its first step, as a roll-out does; otherwise it begins from zeros. With --packed the input is a PackedSequence:
+"ragged", of lengths from 1 to T at equal distances, or "alike", each of T steps.
 """
 
 import argparse
@@ -21,8 +23,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pack_sequence
 
 import throughtime as tt
 
@@ -43,6 +47,7 @@ class Point:
     B: int
     H: int
     state: str
+    packed: str = "no"
 
 
 @dataclass(frozen=True)
@@ -58,17 +63,27 @@ class Found:
 
 def call_of(layer: torch.nn.Module, p: Point) -> Callable[[], object]:
     """One call of a layer, as a program makes it."""
-    xs, dhs = torch.randn(p.T, p.B, p.H), torch.randn(p.T, p.B, p.H)
+    xs, dhs = inputs_of(p)
     parameters = list(layer.parameters())
     h = torch.randn(p.layers, p.B, p.H)
     hx = None if p.state == "zeros" else (h, h.clone()) if p.cell == "lstm" else h
 
     def both() -> None:
-        layer(xs, hx)[0].backward(dhs)
-        for p in parameters:
-            p.grad = None
+        hs = layer(xs, hx)[0]
+        (hs.data if p.packed != "no" else hs).backward(dhs)
+        for parameter in parameters:
+            parameter.grad = None
 
     return both if p.mode == "grad" else lambda: layer(xs, hx)
+
+
+def inputs_of(p: Point) -> tuple[Any, torch.Tensor]:
+    """The input, and the gradient that arrives at the output."""
+    if p.packed == "no":
+        return torch.randn(p.T, p.B, p.H), torch.randn(p.T, p.B, p.H)
+    lengths = [p.T] * p.B if p.packed == "alike" else sorted((round(x) for x in torch.linspace(p.T, 1, p.B).tolist()), reverse=True)
+    packed = pack_sequence([torch.randn(n, p.H) for n in lengths])
+    return packed, torch.randn_like(packed.data)
 
 
 def seconds(call: Callable[[], object], calls: int) -> float:
@@ -86,14 +101,18 @@ def measure(p: Point, rounds: int, turn: float) -> Found:
     calls = [call_of(layer, p) for layer in (theirs, ours)]
     with MODES[p.mode]():
         counts = [max(1, int(turn / min(seconds(c, 2) for _ in range(3)))) for c in calls]
-        found = [tuple(seconds(c, n) for c, n in zip(calls, counts, strict=True)) for _ in range(rounds)]
+        found = []
+        for number in range(rounds):  # who is first changes
+            order = (0, 1) if number % 2 else (1, 0)
+            times = {k: seconds(calls[k], counts[k]) for k in order}
+            found.append((times[0], times[1]))
     low, middle, high = statistics.quantiles((t / o for t, o in found), n=4)
     torch_s, ours_s = (statistics.median(column) for column in zip(*found, strict=True))
     return Found(p, torch_s * 1e6, ours_s * 1e6, middle, (high - low) / 2)
 
 
 def grid(args: argparse.Namespace) -> Iterator[Point]:
-    for values in product(args.cells, args.modes, args.threads, args.layers, args.T, args.B, args.H, args.states):
+    for values in product(args.cells, args.modes, args.threads, args.layers, args.T, args.B, args.H, args.states, args.packed):
         yield Point(*values)
 
 
@@ -122,6 +141,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--B", type=numbers, default=[1, 8, 64])
     parser.add_argument("--H", type=numbers, default=[16, 64, 256, 512])
     parser.add_argument("--states", type=words, default=["zeros"], help="zeros, given, or both")
+    parser.add_argument("--packed", type=words, default=["no"], help="no, ragged, alike, or several of them")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--turn", type=float, default=0.002, help="seconds of one turn, at least one call")
     parser.add_argument("--json", type=Path)
@@ -132,8 +152,9 @@ def main() -> None:
     args, found = parse(), []
     for p in grid(args):
         found.append(f := measure(p, args.rounds, args.turn))
+        packed = "" if p.packed == "no" else p.packed
         print(
-            f"{p.cell:4} {p.mode:9} {p.threads} {p.layers} {f'{p.T},{p.B},{p.H},{p.H}':14} {p.state:5} "
+            f"{p.cell:4} {p.mode:9} {p.threads} {p.layers} {f'{p.T},{p.B},{p.H},{p.H}':14} {p.state:5} {packed:6} "
             f"torch {f.torch:9.1f}  ours {f.ours:9.1f}  "
             f"×{f.ratio:.2f} ±{f.spread:.2f}{'  <<' if f.ratio < 1 else ''}",
             flush=True,

@@ -14,11 +14,9 @@ be had, --by low compares the lowest deciles of all contestants; say so beside t
 import argparse
 import json
 import math
-import os
 import platform
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -26,6 +24,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+
+from throughtime.bench import _layers
+from throughtime.bench._jax import Jax
 
 SIZES = [
     (100, 1, 32, 32),
@@ -60,20 +61,7 @@ class Timing:
 
 def arrays(cell: str, sizes: Sizes) -> dict[str, torch.Tensor]:
     """The layer's inputs: the same for every contestant."""
-    T, B, I, H = sizes
-    G, generator = GATES[cell], torch.Generator().manual_seed(0)
-
-    def normal(*shape: int, scale: float = 1.0) -> torch.Tensor:
-        return scale * torch.randn(shape, generator=generator)
-
-    return {
-        "xs": normal(T, B, I),
-        "W": normal(G, H, I, scale=I**-0.5),
-        "R": normal(G, H, H, scale=H**-0.5),
-        "b_ih": normal(G, H),
-        "b_hh": normal(G, H),
-        "dhs": normal(T, B, H),
-    }
+    return _layers.arrays(GATES[cell], sizes)
 
 
 def kernel(cell: str, sizes: Sizes, threads: int) -> Call:
@@ -98,23 +86,10 @@ def kernel(cell: str, sizes: Sizes, threads: int) -> Call:
     return call
 
 
-def autograd_call(layer: torch.nn.Module, a: dict[str, torch.Tensor]) -> Call:
-    xs, parameters = a["xs"].clone().requires_grad_(), list(layer.parameters())
-
-    def call() -> None:
-        hs, _ = layer(xs)
-        hs.backward(a["dhs"])
-        xs.grad = None
-        for p in parameters:
-            p.grad = None
-
-    return call
-
-
 def torch_layer(cell: str, sizes: Sizes, threads: int) -> Call:
     _, _, I, H = sizes
     layer = {"simple": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[cell](I, H)
-    return autograd_call(layer, arrays(cell, sizes))
+    return _layers.both_passes(layer, arrays(cell, sizes))
 
 
 def own_layer(cell: str, sizes: Sizes, threads: int) -> Call:
@@ -123,70 +98,7 @@ def own_layer(cell: str, sizes: Sizes, threads: int) -> Call:
 
     _, _, I, H = sizes
     layer = tt.nn.Recurrence({"simple": tt.cells.Elman(), "gru": tt.cells.GRU(), "lstm": tt.cells.LSTM()}[cell], I, H)
-    return autograd_call(layer, arrays(cell, sizes))
-
-
-JAX = """
-import sys, time, jax, jax.numpy as jnp, numpy as np
-cell, T, B, I, H = sys.argv[1], *map(int, sys.argv[2:6])
-a = np.load(sys.argv[6])
-xs, dhs, p = a["xs"], a["dhs"], tuple(a[k] for k in ("W", "R", "b_ih", "b_hh"))
-def run(xs, p):
-    W, R, b_ih, b_hh = p
-    wxs = jnp.einsum("tbi,ghi->tbgh", xs, W) + b_ih
-    def step(s, wx):
-        rh = jnp.einsum("bk,ghk->bgh", s[0], R) + b_hh
-        if cell == "simple":
-            s = (jnp.tanh(wx[:, 0] + rh[:, 0]),)
-        elif cell == "gru":
-            r, z = (jax.nn.sigmoid(wx[:, k] + rh[:, k]) for k in (0, 1))
-            n = jnp.tanh(wx[:, 2] + r * rh[:, 2])
-            s = ((1 - z) * n + z * s[0],)
-        else:
-            i, f, o = (jax.nn.sigmoid(wx[:, k] + rh[:, k]) for k in (0, 1, 3))
-            c = f * s[1] + i * jnp.tanh(wx[:, 2] + rh[:, 2])
-            s = (o * jnp.tanh(c), c)
-        return s, s[0]
-    zero = jnp.zeros((B, H), jnp.float32)
-    return jax.lax.scan(step, (zero, zero)[: 2 if cell == "lstm" else 1], wxs)[1]
-both = jax.jit(jax.grad(lambda xs, p: (run(xs, p) * dhs).sum(), (0, 1)))
-xs, p = jax.device_put(xs), jax.device_put(p)
-jax.block_until_ready(both(xs, p))
-print("ready", flush=True)
-for line in sys.stdin:
-    n = int(line)
-    start = time.perf_counter()
-    for _ in range(n):
-        jax.block_until_ready(both(xs, p))
-    print((time.perf_counter() - start) / n, flush=True)
-"""
-
-
-class Jax:
-    """jit(grad(scan)) in a process bound to as many cores as it may have threads."""
-
-    def __init__(self, cell: str, sizes: Sizes, threads: int, folder: Path) -> None:
-        import numpy as np
-
-        file = folder / "arrays.npz"
-        np.savez(file, **{k: v.numpy() for k, v in arrays(cell, sizes).items()})
-        cores = sorted(os.sched_getaffinity(0))[:threads]
-        self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", JAX, cell, *map(str, sizes), str(file)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"},
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
-        )  # fmt: skip
-        if self.process.stdout.readline().strip() != "ready":
-            raise RuntimeError("JAX did not start")
-
-    def seconds(self, calls: int) -> float:
-        self.process.stdin.write(f"{calls}\n")
-        self.process.stdin.flush()
-        return float(self.process.stdout.readline())
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
+    return _layers.both_passes(layer, arrays(cell, sizes))
 
 
 def seconds(call: Call, calls: int) -> float:
@@ -270,7 +182,8 @@ def measure(cell: str, sizes: Sizes, threads: int, args: argparse.Namespace, fol
         if name in args.contestants:
             call = make(cell, sizes, threads)
             calls[name] = lambda n, call=call: seconds(call, n)
-    jax = Jax(cell, sizes, threads, folder) if "jax" in args.contestants else None
+    given = {name: value.numpy() for name, value in arrays(cell, sizes).items()}
+    jax = Jax({"simple": "rnn"}.get(cell, cell), given, threads, folder) if "jax" in args.contestants else None
     if jax:
         calls["jax"] = jax.seconds
     try:

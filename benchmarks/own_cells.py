@@ -2,15 +2,19 @@
 
 One thread, float32, forward and backward with all gradients. Every round times each candidate once, in turn, so that a busy moment meets
 all alike; a number is the median of a candidate's times. JAX runs jit(grad(scan)) in a process of its own, by the Python that ``--jax``
-names, for the cells of ``JAX_STEPS``.
+names, for the cells of ``JAX_STEPS``. A loop under torch.compile is left out where its first call takes longer than ``--compiled``.
 
-    OMP_NUM_THREADS=1 python benchmarks/own_cells.py --seconds 60 --cells mgu cfc --compiled --jax python --json rows.json
+The share of a cell without R is that of its floor: the least time of its three products of weights, at the peak of the machine's
+multiply-adds, or of the arrays that must be read or written once, at the bandwidth of a copy, whichever is longer.
+
+    OMP_NUM_THREADS=1 python benchmarks/own_cells.py --seconds 60 --cells mgu cfc --compiled 60 --jax python --json rows.json
 """
 
 import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -19,10 +23,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from layers import fma_peak
 from torch import Tensor, nn
 
 from throughtime.cells import GRU, LSTM, AbstractCell, Elman, zoo
-from throughtime.kernels import Parameters, recurrence, serves, set_threads
+from throughtime.kernels import Parameters, generated, recurrence, serves, set_threads
 
 SIZES = (
     (100, 1, 32, 32), (100, 1, 128, 128), (1000, 1, 32, 64), (100, 32, 32, 64), (100, 32, 128, 128), (100, 32, 256, 256),
@@ -157,6 +162,45 @@ def by_hand(cell: AbstractCell, xs: Tensor, parameters: Parameters, dhs: Tensor,
     return run
 
 
+def within(seconds: float, run: Run) -> bool:
+    """Whether a first call ends in time; one that does not is given up."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        run()
+    except Exception:  # torch wraps it
+        return False
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    return True
+
+
+def machine() -> tuple[float, float]:
+    """Operations a second of multiply-adds in registers, and bytes a second of a copy in memory, of one core."""
+    with tempfile.TemporaryDirectory() as folder:
+        peak = fma_peak(1, Path(folder))
+    source, target = torch.randn(32_000_000), torch.empty(32_000_000)
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        target.copy_(source)
+        times.append(time.perf_counter() - start)
+    return peak, 2 * 4 * len(source) / statistics.median(times)
+
+
+def share(cell: AbstractCell, sizes: tuple[int, ...], ms: float, of: tuple[float, float]) -> float:
+    """The floor of forward and backward over the time taken: W x, dW and dx; xs, hs, dhs and dxs, and what forward keeps, twice."""
+    (T, B, I, H), (peak, bandwidth) = sizes, of
+    kept = generated.known(cell).source.residuals
+    least = max(6 * T * B * cell.gates * H * I / peak, 4 * T * B * (3 * I + (3 + 2 * kept) * H) / bandwidth)
+    return 1e3 * least / ms
+
+
 def measure(runs: dict[str, Run], seconds: float) -> dict[str, float]:
     """Median milliseconds of each."""
     for run in runs.values():
@@ -184,7 +228,8 @@ def candidates(name: str, cell: AbstractCell, sizes: tuple[int, ...], chosen: ar
         "built in": by_kernel(peer, xs, weights(peer, I, H), dhs),
         "by hand": by_hand(cell, xs, parameters, dhs),
     }
-    runs |= {"compiled": by_hand(cell, xs, parameters, dhs, compiled=True)} if chosen.compiled else {}
+    if chosen.compiled and within(chosen.compiled, compiled := by_hand(cell, xs, parameters, dhs, compiled=True)):
+        runs["compiled"] = compiled
     jax = Jax(chosen.jax, name, cell, xs, parameters, dhs) if chosen.jax and name in JAX_STEPS else None
     return runs | ({} if jax is None else {"JAX": jax.run}), jax
 
@@ -193,15 +238,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="for all of it, about")
     parser.add_argument("--cells", nargs="*", default=list(zoo.NAMES))
-    parser.add_argument("--compiled", action="store_true", help="also the loop under torch.compile, which takes minutes to compile")
+    parser.add_argument(
+        "--compiled", type=float, metavar="SECONDS", help="also the loop under torch.compile, where it compiles within these"
+    )
     parser.add_argument("--jax", metavar="PYTHON", help="also JAX, by a Python that has it")
     parser.add_argument("--json", type=Path, help="write the rows there")
+    parser.add_argument("--sizes", nargs="*", type=lambda s: tuple(map(int, s.split(","))), help="T,B,I,H of these alone")
     parser.add_argument("--large", action="store_true", help="also the sizes at which a loop by hand takes seconds")
     chosen = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
     set_threads(1)
-    sizes = [s for s in SIZES if chosen.large or 6 * s[0] * s[1] * s[3] * (s[2] + s[3]) < LARGE]
+    peaks = machine()
+    sizes = chosen.sizes or [s for s in SIZES if chosen.large or 6 * s[0] * s[1] * s[3] * (s[2] + s[3]) < LARGE]
     each = chosen.seconds / (len(sizes) * len(chosen.cells))
     against: dict[str, list[float]] = {}
     rows: list[dict[str, object]] = []
@@ -216,15 +265,19 @@ def main() -> None:
             if jax is not None:
                 jax.close()
             rows.append({"cell": name, "T,B,I,H": [T, B, I, H], "ms": ms})
+            if cell.rh_gates == 0:
+                rows[-1]["share"] = share(cell, (T, B, I, H), ms["own"], peaks)
             ratios = {peer: took / ms["own"] for peer, took in ms.items() if peer != "own"}
             for peer, ratio in ratios.items():
                 against.setdefault(peer, []).append(ratio)
             shown = "  ".join(f"{peer} {ratio:.2f}" for peer, ratio in ratios.items())
-            print(f"{name:14} {T},{B},{I},{H}: {ms['own']:.3f} ms; times as long: {shown}", flush=True)
+            of_floor = f"  share of the floor {rows[-1]['share']:.2f}" if "share" in rows[-1] else ""
+            print(f"{name:14} {T},{B},{I},{H}: {ms['own']:.3f} ms; times as long: {shown}{of_floor}", flush=True)
     for peer, ratios in against.items():
         print(f"{peer}: worst {min(ratios):.2f}, geometric mean {statistics.geometric_mean(ratios):.2f}, best {max(ratios):.2f}")
     if chosen.json:
         about = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": 1}
+        about |= {"FMA peak, GF/s": round(peaks[0] / 1e9, 1), "copy, GB/s": round(peaks[1] / 1e9, 1)}
         chosen.json.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
 
 

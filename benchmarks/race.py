@@ -55,15 +55,26 @@ class Ours:
         return evaluate(self.training.model, section).nats
 
 
+class OneHot(nn.Module):
+    """What a PyTorch user writes in the place of an embedding."""
+
+    def __init__(self, V: int) -> None:
+        super().__init__()
+        self.V = V
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return nn.functional.one_hot(inputs, self.V).float()
+
+
 class Plain(nn.Module):
-    """The same recipe by torch alone: embedding, nn.GRU or nn.LSTM, linear head, fused cross-entropy."""
+    """The same recipe by torch alone: embedding or one-hot vectors, nn.GRU or nn.LSTM, linear head, fused cross-entropy."""
 
     def __init__(self, training: Training) -> None:
         super().__init__()
         run, like = training.folder.config, training.model
-        n, (V, E) = run.network, like.input.weight.shape
+        n, V, E = run.network, like.head.weight.shape[0], like.input.size
         peer = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}[n.cell]
-        self.embedding, self.head = nn.Embedding(V, E), nn.Linear(n.hidden, V)
+        self.embedding, self.head = OneHot(V) if n.embedding == 0 else nn.Embedding(V, E), nn.Linear(n.hidden, V)
         self.recurrence = peer(E, n.hidden, n.layers, dropout=n.dropout if n.layers > 1 else 0.0)
         self.dropout, self.clip, self.state = nn.Dropout(n.dropout), run.optimiser.clip, None
         for mine, theirs in zip(self.in_order(), like.parameters(), strict=True):

@@ -12,58 +12,21 @@ import argparse
 import json
 import platform
 import statistics
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-TEXT = "the big red cat sat on the old mat and looked at the dog.\n" * 4000
-
-
-def program(*words: str) -> Callable[[], float]:
-    """Seconds of a process."""
-
-    def run() -> float:
-        start = time.perf_counter()
-        subprocess.run(words, check=True, capture_output=True)
-        return time.perf_counter() - start
-
-    return run
-
-
-def first_step() -> float:
-    """Seconds until a run of one step has reported it; what it does after that, the validation and the pictures, is cut short."""
-    with tempfile.TemporaryDirectory() as folder:
-        text, run = Path(folder) / "text.txt", Path(folder) / "run"
-        text.write_text(TEXT)
-        words = [sys.executable, "-m", "throughtime", "train", "text", str(text), "--out", str(run), "--steps", "1"]
-        start = time.perf_counter()
-        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            metrics = run / "metrics.jsonl"
-            while not (metrics.exists() and '"kind": "train"' in metrics.read_text()):
-                if process.poll() is not None:
-                    raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}")
-                time.sleep(0.002)
-            return time.perf_counter() - start
-        finally:
-            process.kill()
-            process.wait()
+from throughtime.bench._startup import command, first_step, python
 
 
 def contestants() -> dict[str, Callable[[], float]]:
-    python = [sys.executable, "-c"]
-    command = [sys.executable, "-m", "throughtime"]
     return {
-        "python": program(*python, "pass"),
-        "--version": program(*command, "--version"),
-        "--help": program(*command, "--help"),
-        "train text --help": program(*command, "train", "text", "--help"),
-        "import throughtime": program(*python, "import throughtime"),
-        "import torch": program(*python, "import torch"),
-        "import torch; throughtime.GRU": program(*python, "import torch, throughtime; throughtime.GRU"),
+        "python": python("pass"),
+        "--version": command("--version"),
+        "--help": command("--help"),
+        "train text --help": command("train", "text", "--help"),
+        "import throughtime": python("import throughtime"),
+        "import torch": python("import torch"),
+        "import torch; throughtime.GRU": python("import torch, throughtime; throughtime.GRU"),
         "first step of a run": first_step,
     }
 

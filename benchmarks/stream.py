@@ -13,20 +13,16 @@ import argparse
 import json
 import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 import throughtime as tt
-
-LAYERS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
-CELLS = {"rnn": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
+from throughtime.bench import _steps
 
 Call = Callable[[], object]
 
@@ -34,66 +30,6 @@ Call = Callable[[], object]
 def extension(layer: nn.RNNBase, x: torch.Tensor) -> Call:
     steps, y = tt.Stream(layer, len(x))._steps._extension, torch.empty(len(x), layer.hidden_size)
     return lambda: steps.step(x, y)
-
-
-def pushed(layer: nn.RNNBase, x: object) -> Call:
-    stream = tt.Stream(layer, len(x))
-    return lambda: stream.push(x)
-
-
-def by_layer(layer: nn.RNNBase, x: torch.Tensor) -> Call:
-    kept = [None]
-
-    def step() -> torch.Tensor:
-        with torch.inference_mode():
-            y, kept[0] = layer(x.unsqueeze(0), kept[0])
-        return y[0]
-
-    return step
-
-
-def by_cell(kind: str, layer: nn.RNNBase, x: torch.Tensor) -> Call:
-    cell, kept = CELLS[kind](layer.input_size, layer.hidden_size), [None]
-    cell.load_state_dict({name.removesuffix("_l0"): p for name, p in layer.state_dict().items()})
-
-    def step() -> torch.Tensor:
-        with torch.inference_mode():
-            kept[0] = cell(x, kept[0])
-        return kept[0]
-
-    return step
-
-
-def by_onnx(layer: nn.RNNBase, x: torch.Tensor) -> Call | None:
-    """onnxruntime on a file that torch writes, of one step from a state to the next."""
-    try:
-        import onnxruntime
-    except ImportError:
-        return None
-    zeros = torch.zeros(1, len(x), layer.hidden_size)
-    states = (zeros, zeros.clone()) if isinstance(layer, nn.LSTM) else zeros
-    names = ["h", "c"][: 2 if isinstance(layer, nn.LSTM) else 1]
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "step.onnx"
-        torch.onnx.export(
-            layer,
-            (x.unsqueeze(0), states),
-            file,
-            dynamo=False,
-            input_names=["x", *names],
-            output_names=["y", *(f"{n}_next" for n in names)],
-        )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
-    feed = {"x": x.unsqueeze(0).numpy()} | {name: zeros.numpy() for name in names}
-
-    def step() -> np.ndarray:
-        y, *state = session.run(None, feed)
-        feed.update(zip(names, state, strict=True))
-        return y
-
-    return step
 
 
 def seconds(call: Call, calls: int) -> float:
@@ -104,16 +40,10 @@ def seconds(call: Call, calls: int) -> float:
 
 
 def contestants(kind: str, B: int, H: int) -> dict[str, Call]:
-    layer, x = LAYERS[kind](H, H), torch.randn(B, H)
-    calls = {
-        "extension": extension(layer, x),
-        "torch in": pushed(layer, x),
-        "numpy in": pushed(layer, x.numpy()),
-        "torch": by_layer(layer, x),
-        "cell": by_cell(kind, layer, x),
-        "onnx": by_onnx(layer, x),
-    }
-    return {name: call for name, call in calls.items() if call is not None}
+    layer, x = _steps.LAYERS[kind](H, H), torch.randn(B, H)
+    ours, theirs, cell, *onnx = _steps.contestants(kind, layer, x).values()
+    calls = {"extension": extension(layer, x), "torch in": ours, "numpy in": _steps.pushed(layer, x.numpy()), "torch": theirs, "cell": cell}
+    return calls | dict(zip(["onnx"], onnx, strict=False))
 
 
 def measure(calls: dict[str, Call], rounds: int, turn: float) -> dict[str, tuple[float, float]]:
@@ -138,7 +68,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows = []
-    for kind, B, H in product(LAYERS, args.B, args.H):
+    for kind, B, H in product(_steps.LAYERS, args.B, args.H):
         found = measure(contestants(kind, B, H), args.rounds, args.turn)
         print(
             f"{kind:4} B {B} H {H:3}  " + "  ".join(f"{name} {middle:7.1f} ±{half:4.1f}" for name, (middle, half) in found.items()),

@@ -14,68 +14,21 @@ import time
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from throughtime.cells import GRU, LSTM, Elman
+from throughtime.bench._training import CELLS, pair
 from throughtime.data import Corpus, TextSource, TokenStream
-from throughtime.gradients import TruncatedBPTT
 from throughtime.models import LanguageModel
-from throughtime.training import ClipNorm, evaluate, step
+from throughtime.training import evaluate
 
-CELLS = {"rnn": (Elman(), nn.RNN, 128), "gru": (GRU(), nn.GRU, 256), "lstm": (LSTM(), nn.LSTM, 256)}
 ROUND = 10  # steps of one before the other's turn
 
 
-class Plain(nn.Module):
-    """What a careful PyTorch user writes: embedding, torch.nn recurrence, linear head, fused cross-entropy."""
-
-    def __init__(self, V: int, peer: type[nn.RNNBase], hidden: int) -> None:
-        super().__init__()
-        self.embedding, self.recurrence, self.head = nn.Embedding(V, hidden), peer(hidden, hidden), nn.Linear(hidden, V)
-
-    def forward(self, inputs, targets, state):
-        hs, state = self.recurrence(self.embedding(inputs), state)
-        return nn.functional.cross_entropy(self.head(hs).flatten(0, 1), targets.flatten()), state
-
-
-def detach(state):
-    return tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
-
-
-class PlainTrainer:
-    def __init__(self, model: Plain) -> None:
-        self.model, self.state = model, None
-        self.optimizer = torch.optim.Adam(model.parameters(), 2e-3, fused=True)
-
-    def step(self, batch) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        state = None if self.state is None or batch.fresh[0] else self.state
-        loss, state = self.model(batch.inputs, batch.targets, state)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.state = detach(state)
-
-
-class OurTrainer:
-    def __init__(self, model: LanguageModel, window: int) -> None:
-        self.model, self.carry, self.gradient = model, None, TruncatedBPTT(window)
-        self.optimizer = torch.optim.Adam(model.parameters(), 2e-3, fused=True)
-
-    def step(self, batch) -> None:
-        self.carry = step(self.model, batch, self.carry, gradient=self.gradient, clips=[ClipNorm(1.0)], optimizer=self.optimizer).carry
-
-
 def compare(corpus: Corpus, name: str, hidden: int | None, window: int, batch_size: int, steps: int) -> dict:
-    cell, peer, usual = CELLS[name]
+    cell, _, usual = CELLS[name]
     H, V = hidden or usual, corpus.vocabulary.size
     torch.manual_seed(0)
-    ours = LanguageModel(V, cell=cell, hidden_size=H)
-    plain = Plain(V, peer, H)
-    for mine, theirs in zip(ours.parameters(), plain.parameters(), strict=True):
-        theirs.data.copy_(mine.data)
+    trainers = dict(zip(("throughtime", "torch"), pair(name, V, H, window).values(), strict=True))
     stream = TokenStream(corpus.sections["train"].tokens, batch_size=batch_size, window=window)
-    trainers = {"throughtime": OurTrainer(ours, window), "torch": PlainTrainer(plain)}
     speeds: dict[str, list[float]] = {name: [] for name in trainers}
     for start in range(0, steps, ROUND):
         for who, trainer in trainers.items():
@@ -85,7 +38,7 @@ def compare(corpus: Corpus, name: str, hidden: int | None, window: int, batch_si
                 trainer.step(batch)
             speeds[who].append(tokens / (time.perf_counter() - began))
     translated = LanguageModel(V, cell=cell, hidden_size=H)
-    for mine, theirs in zip(translated.parameters(), plain.parameters(), strict=True):
+    for mine, theirs in zip(translated.parameters(), trainers["torch"].model.parameters(), strict=True):
         mine.data.copy_(theirs.data)
     valid = corpus.sections["valid"]
     ratios = [a / b for a, b in zip(speeds["throughtime"], speeds["torch"], strict=True)]
@@ -96,7 +49,7 @@ def compare(corpus: Corpus, name: str, hidden: int | None, window: int, batch_si
         "tokens_per_second": {who: statistics.median(s) for who, s in speeds.items()},
         "range": {who: (min(s), max(s)) for who, s in speeds.items()},
         "ratio": statistics.median(ratios),
-        "valid_nats": {"throughtime": evaluate(ours, valid).nats, "torch": evaluate(translated, valid).nats},
+        "valid_nats": {"throughtime": evaluate(trainers["throughtime"].model, valid).nats, "torch": evaluate(translated, valid).nats},
     }
 
 

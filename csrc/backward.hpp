@@ -17,18 +17,25 @@ THROUGHTIME_INLINE bool reaches_start(const BackwardCall<T>& c) {
 // Panels of Rᵀ and Wᵀ. All members share them.
 template <class T, class Arch>
 struct BackwardWeights {
-  T *R, *W;
-  int rh_gate[max_gates], wx_gate[max_gates];  // the gate whose gradient lives in each slot of a half
+  T *R, *R_late, *W;      // R_late: of the gates whose R multiplies q
+  T* p;                   // (derived, UB, W) of the cell's own vectors
+  int rh_gate[max_gates], late_gate[max_gates], wx_gate[max_gates];  // the gate whose gradient lives in each slot of a half
 
   BackwardWeights(const Shape<T, Arch>& n, Workspace& w) {
-    R = w.take<T>(n.has_R ? n.backward_panels() * n.backward_width() * n.gate_units() : 0);
-    W = w.take<T>(n.dx_panels() * n.dx_width() * n.gate_units());
-    for (int g = 0; g < n.gates; ++g) rh_gate[n.rh_slot[g]] = g, wx_gate[n.wx_slot[g] - (n.slots - n.gates)] = g;
+    R = w.take<T>(n.backward_panels() * n.backward_width() * n.gate_units(n.early()));
+    R_late = w.take<T>(n.backward_panels() * n.backward_width() * n.gate_units(n.late));
+    W = w.take<T>(n.dx_panels() * n.dx_width() * n.gate_units(n.gates));
+    p = w.take<T>(n.derived * n.UB * n.W);
+    for (int g = 0; g < n.gates; ++g) wx_gate[n.wx_slot[g] - (n.slots - n.gates)] = g;
+    for (int g = 0; g < n.early(); ++g) rh_gate[n.rh_slot[g]] = g;
+    for (int g = 0; g < n.late; ++g) late_gate[n.rh_slot[n.early() + g] - n.early()] = g;
   }
   void pack(const BackwardCall<T>& c, const Shape<T, Arch>& n, int part, int parts) const {
+    if (c.parameters && part == 0) c.kernel->prepare(c.parameters, n.H, p);
     if (n.few) return;
     const Span of_R = part_of(n.backward_panels(), part, parts), of_W = part_of(n.dx_panels(), part, parts);
-    if (n.has_R && (n.T_ > 1 || reaches_start(c))) pack_inputs<T, Arch>(recurrent_weights(c), rh_gate, n.nv_backward, of_R, R);
+    if (n.early() > 0 && (n.T_ > 1 || reaches_start(c))) pack_inputs<T, Arch>(early_rows(c, c.R, n.H), rh_gate, n.nv_backward, of_R, R);
+    if (n.late > 0) pack_inputs<T, Arch>(late_rows(c, c.R, n.H), late_gate, n.nv_backward, of_R, R_late);
     if (c.dxs) pack_inputs<T, Arch>(input_weights(c), wx_gate, n.nv_dx, of_W, W);
   }
 };
@@ -36,23 +43,25 @@ struct BackwardWeights {
 // What one group needs, but for the sums over rows.
 template <class T, class Arch>
 struct BackwardScratch {
-  T *d_next, *d_now;   // (G, UB, tile rows, W) d(rh) of the step after, and of this one; they change places
+  T *d_next, *d_now;   // (E, UB, tile rows, W) d(rh) of the step after, and of this one; they change places
   T* carry;            // (S, UB, tile rows, W) the adjoint that reaches the state before other than through rh
   T* D;                // (slots + learned, UB, chunk rows, W) gate gradients, then those of the cell's own vectors
   T* x;                // (IB, chunk rows, W)
   T* h_prev;           // (UB, chunk rows, W)
+  T* q;                // (UB, chunk rows, W) what the late gates' R multiplied
   T* adjoint;          // (panels, rows, NV, W) Rᵀ d(rh), when a norm must be known first
   T* norms;            // (panels, rows) sums of squares of a panel's units
   T* scale;            // (rows) of each row's adjoint; each member has its own
 
   BackwardScratch(const BackwardCall<T>& c, const Shape<T, Arch>& n, Workspace& w, int members) {
     const Index clipped = c.clipped ? n.R : 0;
-    d_next = w.take<T>(n.in_tile(n.gates, 0));
-    d_now = w.take<T>(n.in_tile(n.gates, 0));
+    d_next = w.take<T>(n.in_tile(n.rows, 0));
+    d_now = w.take<T>(n.in_tile(n.rows, 0));
     carry = w.take<T>(n.in_tile(n.states, 0));
     D = w.take<T>(n.in_chunk(n.slots + n.learned, 0));
     x = w.take<T>(n.IB * n.chunk_stride());
     h_prev = w.take<T>(n.in_chunk(1, 0));
+    q = w.take<T>(n.late > 0 ? n.in_chunk(1, 0) : 0);
     adjoint = w.take<T>(n.backward_panels() * clipped * n.backward_width());
     norms = w.take<T>(n.backward_panels() * clipped);
     scale = w.take<T>(members * (clipped + 16));
@@ -75,13 +84,14 @@ template <class T>
 struct BackwardTile {
   Index ub, r0;
   int rows;
-  const T* product;    // (rows, NV, W) Rᵀ d(rh) of the step after; null: zeros, where the cell has no R
+  const T* product;    // (rows, NV, W) Rᵀ d(rh): of the step after, or dq of the late gates' of this one; null: zeros, where R has no rows
 };
 
 // One member on its way back.
 template <class T, class Arch>
 struct BackwardTraversal {
   using V = Vec<T, Arch>;
+  using Tile = void (*)(const BackwardTraversal&, const BackwardStep<T>&, const BackwardTile<T>&);
   static constexpr int W = V::width;
   const BackwardCall<T>& call;
   const Share<T, Arch> share;
@@ -100,7 +110,7 @@ struct BackwardTraversal {
   }
 
   void start() const {
-    const Index step = n.in_tile(n.gates, 0);
+    const Index step = n.in_tile(n.rows, 0);
     for (Index i = 0; i < step; i += W) V::zero().store(s.d_next + i), V::zero().store(s.d_now + i);
     share.pack_states(call.dlast, s.carry);
     for (int k = 0; k < n.states; ++k)
@@ -124,17 +134,33 @@ struct BackwardTraversal {
     }
   }
 
-  // Rᵀ d(rh) of the step after, for `rows` rows from r and one panel.
-  THROUGHTIME_INLINE void recurrent_product(const BackwardStep<T>& at, Index p, Index r, int rows, T* out) const {
-    if (n.few && n.has_R && at.after >= 0) {
+  // A product of the way back: gate gradients of a step by their rows of R.
+  struct Product {
+    const T* d;             // (gates, UB, tile rows, W)
+    Weights<T> stored;
+    const int* gate_of;     // the gate whose gradient lives in each slot
+    const T* packed;
+    bool zeros;             // whether there are none
+  };
+
+  THROUGHTIME_INLINE Product of_step_after(const BackwardStep<T>& at) const {
+    return {s.d_next, early_rows(call, call.R, n.H), weights.rh_gate, weights.R, n.early() == 0 || at.after < 0};
+  }
+  THROUGHTIME_INLINE Product of_late_gates() const {
+    return {s.d_now + n.in_tile(n.early(), 0), late_rows(call, call.R, n.H), weights.late_gate, weights.R_late, false};
+  }
+
+  // Rᵀ d(rh), for `rows` rows from r and one panel.
+  THROUGHTIME_INLINE void recurrent_product(const BackwardStep<T>& at, const Product& by, Index p, Index r, int rows, T* out) const {
+    if (n.few && !by.zeros) {
       for (Index j = 0; j < rows; ++j)
-        gradients_times_weights<T, Arch>(recurrent_weights(call), weights.rh_gate, n.nv_backward, p * n.backward_width(),
-                                         {s.d_next + (r + j) * W, n.tile_stride()}, out + j * n.backward_width());
+        gradients_times_weights<T, Arch>(by.stored, by.gate_of, n.nv_backward, p * n.backward_width(), {by.d + (r + j) * W, n.tile_stride()},
+                                         out + j * n.backward_width());
       return;
     }
     const auto product = n.B == 1 && at.step % 2 ? tiles.row_backward : tiles.times_panel[rows];
-    const Index K = n.gate_units();
-    product(n.has_R && at.after >= 0 ? K : 0, {s.d_next + r * W, n.tile_stride()}, weights.R + p * K * n.backward_width(), nullptr, out);
+    const Index K = n.gate_units(by.stored.gates);
+    product(by.zeros ? 0 : K, {by.d + r * W, n.tile_stride()}, by.packed + p * K * n.backward_width(), nullptr, out);
   }
 
   // The squares of row r's adjoint in one block of units, added to `squares`. `product` is its Rᵀ d(rh).
@@ -155,7 +181,7 @@ struct BackwardTraversal {
     const int nv = n.nv_backward;
     each_tile(touched, tiles.most, [&](Index r0, int rows) {
       T* product = s.adjoint + (p * n.R + r0) * nv * W;
-      recurrent_product(at, p, r0, rows, product);
+      recurrent_product(at, of_step_after(at), p, r0, rows, product);
       for (Index r = r0; r < r0 + rows; ++r, product += nv * W) {
         V squares = V::zero();
         if (!is_frozen(at, r))
@@ -184,19 +210,27 @@ struct BackwardTraversal {
 
   // ④ for one step. `touched` rows may have something to pass on.
   void step(BackwardStep<T> at, Index touched) const {
-    const auto tile = tile_of(*call.kernel);
+    const auto [late, last] = tiles_of_cell(*call.kernel);
     const bool clipped = call.clipped && at.step >= 0;
     if (clipped) {
       find_scales(at, touched);
       at.scale = s.scale;
     }
+    stage(at, touched, of_step_after(at), clipped, n.late > 0 ? late : last);
+    if (n.late == 0 || at.step < 0) return;
+    share.meet();
+    stage(at, touched, of_late_gates(), false, last);
+  }
+
+  // One of a step's stages: its product, by tiles, and the tile that takes it. With `found` the product has been computed for the norms.
+  void stage(const BackwardStep<T>& at, Index touched, const Product& by, bool found, Tile tile) const {
     alignas(64) T out[most_vectors * W];
     each_panel(share.of(n.backward_panels()), at.step, [&](Index p) {
-      if (!n.has_R) return tile(*this, at, {p * n.nv_backward, 0, static_cast<int>(touched), nullptr});
+      if (by.stored.gates == 0) return tile(*this, at, {p * n.nv_backward, 0, static_cast<int>(touched), nullptr});
       each_tile(touched, tiles.most, [&](Index r, int rows) {
         const T* product = s.adjoint + (p * n.R + r) * n.backward_width();
-        if (!clipped) {
-          recurrent_product(at, p, r, rows, out);
+        if (!found) {
+          recurrent_product(at, by, p, r, rows, out);
           product = out;
         }
         tile(*this, at, {p * n.nv_backward, r, rows, product});
@@ -226,7 +260,7 @@ struct BackwardTraversal {
 
   // dx of the chunk's rows.
   void input_gradients(const Chunk& chunk) const {
-    const Index K = n.gate_units(), width = n.dx_width();
+    const Index K = n.gate_units(n.gates), width = n.dx_width();
     const T* d_wx = s.D + n.in_chunk(n.slots - n.gates, 0);
     const Tiles<T>& dx_tiles = tiles_of<T, Arch>(n.nv_dx);
     alignas(64) T out[most_vectors * W];
@@ -258,8 +292,8 @@ struct BackwardTraversal {
     }
   }
 
-  using Tile = void (*)(const BackwardTraversal&, const BackwardStep<T>&, const BackwardTile<T>&);
-  static Tile tile_of(const Kernel<T>&);  // cell_tiles.hpp
+  struct CellsTiles { Tile late, last; };                   // late: null without late gates
+  static CellsTiles tiles_of_cell(const Kernel<T>&);        // recurrence.hpp
 };
 
 // The pass: scratch is the packed weights, which all share (in lean mode those of the way forward too), then each group's
@@ -301,7 +335,7 @@ struct BackwardPass {
     s.scale += place.member * (n.R + 16);
     RowTable table(n, w, split.members, place.member);
     auto forward = when_again<ForwardScratch<T, Arch>>(w);
-    T* gates = w.take<T>(again ? n.rows * n.UB * n.residuals * Shape<T, Arch>::W : 0);
+    T* gates = w.take<T>(again ? n.chunk_rows * n.UB * n.residuals * Shape<T, Arch>::W : 0);
     return {s, table, forward, gates, place.group == 0 ? Sums<T>::of(call) : Sums<T>::scratch(call, w)};
   }
   std::size_t bytes_of_group() const {
@@ -346,8 +380,17 @@ struct BackwardWalk {
   BackwardWalk(const Job<Call>& job, Place place)
       : call(job.call), pass(call, job.split, job.scratch), mine(pass.group(place)), share(call, pass.n, job.split, place),
         way{call, share, pass.weights, mine.s, {const_cast<T*>(call.residuals), pass.n.B, share.b0, 0}},
-        gradients{share, pass.n, way.s.D, {pass.n.wx_slot, way.s.x, pass.n.I, mine.sums.dW, mine.sums.db_ih},
-                  {pass.n.rh_slot, pass.n.from_zeros ? nullptr : way.s.h_prev, pass.n.H, mine.sums.dR, mine.sums.db_hh}, mine.sums.dparameters} {}
+        gradients{share, pass.n, way.s.D, input_half(), early_half(), late_half(), mine.sums.dparameters} {}
+
+  Half<T> input_half() const { return {pass.n.wx_slot, pass.n.gates, way.s.x, pass.n.I, mine.sums.dW, mine.sums.db_ih}; }
+  Half<T> early_half() const {
+    return {pass.n.rh_slot, pass.n.early(), pass.n.from_zeros ? nullptr : way.s.h_prev, pass.n.H, mine.sums.dR, mine.sums.db_hh};
+  }
+  Half<T> late_half() const {
+    const Index first = pass.n.early(), H = pass.n.H;
+    if (pass.n.late == 0) return {};
+    return {pass.n.rh_slot + first, pass.n.late, way.s.q, H, mine.sums.dR + first * H * H, mine.sums.db_hh ? mine.sums.db_hh + first * H : nullptr};
+  }
 
   Index chunks() const { return pass.n.chunks(); }
 

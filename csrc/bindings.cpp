@@ -255,11 +255,11 @@ void check_layer(Layer<T>& c, const LayerArguments& a) {
   c.kernel = &kernel_of_cell<T>(a.cell, a.arch);
   a.W.is_none() ? given_input_half(c, a) : input_and_weights(c, a);
   const auto [T_, B, I, H] = c.n;
-  const Index G = c.kernel->gates;
+  const Index E = c.kernel->rows;
   if (const Index P = c.kernel->parameters) c.parameters = required<T>(a.parameters, "parameters", {{P, H}, "(P, H)"});
-  if (c.kernel->has_R) {
-    c.R = required<T>(a.R, "R", {{G, H, H}, "(G, H, H)"});
-    c.b_hh = input<T>(a.b_hh, "b_hh", {{G, H}, "(G, H)"});
+  if (E > 0) {
+    c.R = required<T>(a.R, "R", {{E, H, H}, "(rows of R, H, H)"});
+    c.b_hh = input<T>(a.b_hh, "b_hh", {{E, H}, "(rows of R, H)"});
   }
   if (a.state.is_none()) raise_type("state is None; expected a tuple of S arrays (B, H).");
   read_states(a.state, {"state, a tuple of S arrays", {"state[0]", "state[1]", "state[2]", "state[3]"}}, c, required<T>, c.state);
@@ -312,10 +312,10 @@ struct BackwardArguments {
 template <class T>
 void weight_gradients(BackwardCall<T>& c, const BackwardArguments& a) {
   const auto [T_, B, I, H] = c.n;
-  const Index G = c.kernel->gates;
-  if (c.kernel->has_R) {
-    c.dR = required_output<T>(a.dR, "dR", {{G, H, H}, "(G, H, H)"});
-    c.db_hh = output<T>(a.db_hh, "db_hh", {{G, H}, "(G, H)"});
+  const Index G = c.kernel->gates, E = c.kernel->rows;
+  if (E > 0) {
+    c.dR = required_output<T>(a.dR, "dR", {{E, H, H}, "(rows of R, H, H)"});
+    c.db_hh = output<T>(a.db_hh, "db_hh", {{E, H}, "(rows of R, H)"});
   }
   if (const Index L = c.kernel->learned) c.dparameters = required_output<T>(a.dparameters, "dparameters", {{L, H}, "(L, H)"});
   if (c.wx) {

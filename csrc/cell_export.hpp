@@ -15,6 +15,9 @@
     static const throughtime::CellTable table = {                                                                             \
         THROUGHTIME_HEADERS, arch, sizeof(T), throughtime::form_of<throughtime::Cell>(),                                      \
         reinterpret_cast<void*>(&throughtime::CellTiles<throughtime::Cell, T, throughtime::ARCH>::forward),                   \
-        reinterpret_cast<void*>(&throughtime::CellTiles<throughtime::Cell, T, throughtime::ARCH>::backward)};                 \
+        reinterpret_cast<void*>(&throughtime::CellTiles<throughtime::Cell, T, throughtime::ARCH>::backward),                  \
+        reinterpret_cast<void*>(throughtime::between_tile<throughtime::Cell, T, throughtime::ARCH>()),                        \
+        reinterpret_cast<void*>(throughtime::late_tile<throughtime::Cell, T, throughtime::ARCH>()),                           \
+        reinterpret_cast<void*>(throughtime::prepare_of<throughtime::Cell, T, throughtime::ARCH>())};                         \
     return &table;                                                                                                            \
   }

@@ -8,22 +8,31 @@ namespace throughtime {
 // Panels of W and R, and the biases in their order. All members share them.
 template <class T, class Arch>
 struct ForwardWeights {
-  T *W, *R, *b_ih, *b_hh;
+  T *W, *b_ih;
+  T *R, *b_hh;            // of the gates whose R multiplies h
+  T *R_late, *b_late;     // of the late ones
+  T* p;                   // (derived, UB, W) of the cell's own vectors
 
   ForwardWeights(const Shape<T, Arch>& n, Workspace& w) {
-    const Index width = n.forward_panels() * n.forward_width();
-    W = w.take<T>(width * n.I);
-    R = w.take<T>(n.has_R ? width * n.H : 0);
-    b_ih = w.take<T>(width);
-    b_hh = w.take<T>(width);
+    const auto width = [&](int gates) { return n.forward_panels() * n.forward_width(gates); };
+    W = w.take<T>(width(n.gates) * n.I);
+    R = w.take<T>(width(n.early()) * n.H);
+    R_late = w.take<T>(width(n.late) * n.H);
+    b_ih = w.take<T>(width(n.gates));
+    b_hh = w.take<T>(width(n.early()));
+    b_late = w.take<T>(width(n.late));
+    p = w.take<T>(n.derived * n.UB * n.W);
   }
   void pack(const Layer<T>& c, const Shape<T, Arch>& n, int part, int parts) const {
     const Span panels = part_of(n.forward_panels(), part, parts);
     if (c.W && !n.few) pack_units<T, Arch>(input_weights(c), n.nv_forward, panels, W);
-    if (n.has_R && !n.few && !n.from_zeros) pack_units<T, Arch>(recurrent_weights(c), n.nv_forward, panels, R);
+    if (!n.few && !n.from_zeros && n.early() > 0) pack_units<T, Arch>(early_rows(c, c.R, n.H), n.nv_forward, panels, R);
+    if (!n.few && n.late > 0) pack_units<T, Arch>(late_rows(c, c.R, n.H), n.nv_forward, panels, R_late);
     if (part > 0) return;
-    pack_bias<T, Arch>(bias(c, c.b_ih), n.nv_forward, b_ih);
-    if (n.has_R) pack_bias<T, Arch>(bias(c, c.b_hh), n.nv_forward, b_hh);
+    if (c.parameters) c.kernel->prepare(c.parameters, n.H, p);
+    pack_bias<T, Arch>(bias(c), n.nv_forward, b_ih);
+    pack_bias<T, Arch>(early_rows(c, c.b_hh, 1), n.nv_forward, b_hh);
+    pack_bias<T, Arch>(late_rows(c, c.b_hh, 1), n.nv_forward, b_late);
   }
 };
 
@@ -33,18 +42,22 @@ struct ForwardScratch {
   T *s_prev, *s_next;  // (S, UB, tile rows, W) blocked states
   T* x;                // (IB, chunk rows, W) blocked inputs
   T* wx;               // (panels, chunk rows, NV, G, W)
+  T* q;                // (UB, tile rows, W) what the late gates' R multiplies; as all below, of a cell with late gates alone
+  T* passed;           // (passed, UB, tile rows, W) from the first stage of a step to the second
 
   ForwardScratch(const Shape<T, Arch>& n, Workspace& w) {
     s_prev = w.take<T>(n.in_tile(n.states, 0));
     s_next = w.take<T>(n.in_tile(n.states, 0));
     x = w.take<T>(n.IB * n.chunk_stride());
-    wx = w.take<T>(n.forward_panels() * n.rows * n.forward_width());
+    wx = w.take<T>(n.forward_panels() * n.chunk_rows * n.forward_width(n.gates));
+    q = w.take<T>(n.late > 0 ? n.in_tile(1, 0) : 0);
+    passed = w.take<T>(n.in_tile(n.passed, 0));
   }
   THROUGHTIME_INLINE void swap() { T* s = s_prev; s_prev = s_next; s_next = s; }
 };
 
-// One step, and one tile of it: `rows` rows from r0 by the unit blocks from ub, with the halves of their pre-activations
-// (rows, NV, G, W).
+// One step, and one tile of it: `rows` rows from r0 by the unit blocks from ub, with the halves of their pre-activations, wx
+// (rows, NV, G, W) and rh (rows, NV, gates of the stage, W).
 template <class T>
 struct ForwardStep {
   Index step, t;
@@ -62,6 +75,7 @@ struct ForwardTile {
 template <class T, class Arch>
 struct ForwardTraversal {
   using V = Vec<T, Arch>;
+  using Tile = void (*)(const ForwardTraversal&, const ForwardStep<T>&, const ForwardTile<T>&);
   static constexpr int W = V::width;
   const Share<T, Arch> share;     // by value, as in backward.hpp: a tile reads it after every store
   const ForwardWeights<T, Arch>& weights;
@@ -72,9 +86,9 @@ struct ForwardTraversal {
 
   // ① where the caller has made it.
   void copy_input_half(const Chunk& chunk, Index p) const {
-    const Index blocks = p * n.nv_forward;
-    T* to = s.wx + p * n.rows * n.forward_width();
-    for (Index r = 0; r < chunk.rows; ++r, to += n.forward_width())
+    const Index blocks = p * n.nv_forward, width = n.forward_width(n.gates);
+    T* to = s.wx + p * n.chunk_rows * width;
+    for (Index r = 0; r < chunk.rows; ++r, to += width)
       for (int v = 0; v < n.nv_forward && blocks + v < n.UB; ++v)
         for (int g = 0; g < n.gates; ++g)
           share.load_units(share.call.wx + (chunk.row_of[r] * n.gates + g) * n.H, blocks + v).store(to + (v * n.gates + g) * W);
@@ -82,22 +96,23 @@ struct ForwardTraversal {
 
   // w · x + b for a panel of few rows, whose weights are not packed.
   void few_rows(const Weights<T>& w, Index p, Blocked<const T> x, int rows, const T* b, T* out) const {
-    for (int r = 0; r < rows; ++r, x.p += W, out += n.forward_width()) {
-      __builtin_memcpy(out, b + p * n.forward_width(), sizeof(T) * static_cast<std::size_t>(n.forward_width()));
+    const Index width = n.forward_width(w.gates);
+    for (int r = 0; r < rows; ++r, x.p += W, out += width) {
+      __builtin_memcpy(out, b + p * width, sizeof(T) * static_cast<std::size_t>(width));
       row_times_weights<T, Arch>(w, p * n.nv_forward * W, n.nv_forward, x, out);
     }
   }
 
   // ① for one panel.
   void input_half(const Chunk& chunk, Index p) const {
-    const Index width = n.forward_width();
+    const Index width = n.forward_width(n.gates);
     if (share.call.wx) return copy_input_half(chunk, p);
     if (n.few)
-      return few_rows(input_weights(share.call), p, {s.x, n.chunk_stride()}, static_cast<int>(chunk.rows), weights.b_ih, s.wx + p * n.rows * width);
+      return few_rows(input_weights(share.call), p, {s.x, n.chunk_stride()}, static_cast<int>(chunk.rows), weights.b_ih, s.wx + p * n.chunk_rows * width);
     const Tiles<T>& tiles = tiles_of<T, Arch>(n.nv_forward * n.gates);
     each_tile(chunk.rows, tiles.most, [&](Index r, int rows) {
       tiles.times_panel[rows](n.I, {s.x + r * W, n.chunk_stride()}, weights.W + p * n.I * width, weights.b_ih + p * width,
-                              s.wx + (p * n.rows + r) * width);
+                              s.wx + (p * n.chunk_rows + r) * width);
     });
   }
 
@@ -117,23 +132,44 @@ struct ForwardTraversal {
       }
   }
 
-  // ② for one step, whose first `live` rows may be live; wx is its first row in the chunk's.
-  void step(const ForwardStep<T>& at, Index live, const T* wx) const {
-    const Index width = n.forward_width();
-    const Tiles<T>& tiles = tiles_of<T, Arch>(n.nv_forward * n.gates);
+  // One of a step's stages: what R multiplies there, by which of its rows, and the tile that takes the product.
+  struct Stage {
+    const T* rows;          // (UB, tile rows, W) blocked
+    Weights<T> stored;
+    const T *packed, *bias;
+    bool zeros;             // whether the rows are zeros
+    Tile tile;
+  };
+
+  // Tiles of one stage, of a step's first `live` rows; wx is its first row in the chunk's.
+  void stage(const ForwardStep<T>& at, Index live, const T* wx, const Stage& by) const {
+    const int gates = by.stored.gates;
+    const Index input_width = n.forward_width(n.gates), width = n.forward_width(gates);
+    const Tiles<T>& tiles = tiles_of<T, Arch>(n.nv_forward * gates);
     const auto one_row = n.B == 1 && at.step % 2 ? tiles.row_backward : tiles.times_panel[1];
-    const auto tile = tile_of(*share.call.kernel);
-    const Index K = n.from_zeros ? 0 : n.H;
+    const Index K = by.zeros ? 0 : n.H;
     alignas(64) T rh[most_vectors * W];
     each_panel(share.of(n.forward_panels()), at.step, [&](Index p) {
-      if (!n.has_R) return tile(*this, at, {p * n.nv_forward, 0, static_cast<int>(live), wx + p * n.rows * width, nullptr});
+      const T* const of_panel = wx + p * n.chunk_rows * input_width;
+      if (gates == 0) return by.tile(*this, at, {p * n.nv_forward, 0, static_cast<int>(live), of_panel, nullptr});
       each_tile(live, tiles.most, [&](Index r, int rows) {
-        if (n.few && !n.from_zeros) few_rows(recurrent_weights(share.call), p, {s.s_prev + r * W, n.tile_stride()}, rows, weights.b_hh, rh);
-        else (rows == 1 ? one_row : tiles.times_panel[rows])(K, {s.s_prev + r * W, n.tile_stride()}, weights.R + p * n.H * width,
-                                                             weights.b_hh + p * width, rh);
-        tile(*this, at, {p * n.nv_forward, r, rows, wx + (p * n.rows + r) * width, rh});
+        if (n.few && !by.zeros) few_rows(by.stored, p, {by.rows + r * W, n.tile_stride()}, rows, by.bias, rh);
+        else (rows == 1 ? one_row : tiles.times_panel[rows])(K, {by.rows + r * W, n.tile_stride()}, by.packed + p * n.H * width, by.bias + p * width, rh);
+        by.tile(*this, at, {p * n.nv_forward, r, rows, of_panel + r * input_width, rh});
       });
     });
+  }
+
+  // ② for one step, whose first `live` rows may be live.
+  void step(const ForwardStep<T>& at, Index live, const T* wx) const {
+    const Layer<T>& c = share.call;
+    const auto [between, last] = tiles_of_cell(*c.kernel);
+    const Stage of_h = {s.s_prev, early_rows(c, c.R, n.H), weights.R, weights.b_hh, n.from_zeros, n.late > 0 ? between : last};
+    stage(at, live, wx, of_h);
+    if (n.late > 0) {
+      share.meet();
+      stage(at, live, wx, {s.q, late_rows(c, c.R, n.H), weights.R_late, weights.b_late, false, last});
+    }
     if (live < share.R) freeze_rows(live, at.hs);
   }
 
@@ -148,14 +184,14 @@ struct ForwardTraversal {
         if (share.member == 0) restart_states(t);
         share.meet();
       }
-      step({step_, t, hs ? hs + share.at(t, 0) * n.H : nullptr}, chunk.live(i), s.wx + chunk.base[i] * n.forward_width());
+      step({step_, t, hs ? hs + share.at(t, 0) * n.H : nullptr}, chunk.live(i), s.wx + chunk.base[i] * n.forward_width(n.gates));
       s.swap();
       share.meet();
     }
   }
 
-  using Tile = void (*)(const ForwardTraversal&, const ForwardStep<T>&, const ForwardTile<T>&);
-  static Tile tile_of(const Kernel<T>&);  // cell_tiles.hpp
+  struct CellsTiles { Tile between, last; };                // between: null without late gates
+  static CellsTiles tiles_of_cell(const Kernel<T>&);        // recurrence.hpp
 };
 
 // The pass: scratch is the packed weights, which all share, then each group's own.

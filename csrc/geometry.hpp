@@ -24,19 +24,19 @@ struct Shape : Form {
   Index R;              // rows of the largest group
   int nv_forward, nv_backward, nv_dx;
   Index steps;          // in a chunk
-  Index rows;           // capacity of a chunk
+  Index chunk_rows;     // capacity of a chunk
   bool few;             // rows in all: it would cost more to pack their weights than to use them
   bool from_zeros;      // a single step from no state: R multiplies nothing but zeros
 
   Shape(const Layer<T>& c, Split split)
       : Form(*c.kernel), T_(c.n.T), B(c.n.B), I(c.n.I), H(c.n.H), UB(ceil_div(H, W)), IB(ceil_div(I, W)), R(ceil_div(B, split.groups)) {
-    nv_forward = panel_blocks(UB, gates, B == 1);
+    nv_forward = panel_blocks(UB, gates > early() ? gates : early() > late ? early() : late, B == 1);
     nv_backward = panel_blocks(UB, 1, B == 1);
     few = T_ * B <= most_few && !c.packed;
     nv_dx = panel_blocks(IB, 1, few);
     steps = c.keep == Keep::lean ? lean_interval(B) : c.stacked ? stacked_interval(T_, B) : R >= 256 ? 1 : 256 / R;
     if (steps > T_) steps = T_;
-    rows = steps * R;
+    chunk_rows = steps * R;
     from_zeros = T_ == 1 && !c.state[0] && !c.reset;
   }
 
@@ -45,12 +45,12 @@ struct Shape : Form {
   THROUGHTIME_INLINE Index backward_panels() const { return ceil_div(UB, nv_backward); }
   THROUGHTIME_INLINE Index dx_panels() const { return ceil_div(IB, nv_dx); }
   THROUGHTIME_INLINE Index tile_stride() const { return block_stride<W>(R); }
-  THROUGHTIME_INLINE Index chunk_stride() const { return block_stride<W>(rows); }
-  THROUGHTIME_INLINE Index forward_width() const { return static_cast<Index>(nv_forward) * gates * W; }
+  THROUGHTIME_INLINE Index chunk_stride() const { return block_stride<W>(chunk_rows); }
+  THROUGHTIME_INLINE Index forward_width(int of_gates) const { return static_cast<Index>(nv_forward) * of_gates * W; }
   THROUGHTIME_INLINE Index backward_width() const { return static_cast<Index>(nv_backward) * W; }
   THROUGHTIME_INLINE Index dx_width() const { return static_cast<Index>(nv_dx) * W; }
-  THROUGHTIME_INLINE Index gate_units() const { return gates * UB * W; }  // the sum's length on the way back
-  THROUGHTIME_INLINE int units_in(Index ub) const {                        // of a block: fewer in the last
+  THROUGHTIME_INLINE Index gate_units(int of_gates) const { return of_gates * UB * W; }  // the sum's length on the way back
+  THROUGHTIME_INLINE int units_in(Index ub) const {  // of a block: fewer in the last
     const Index left = H - ub * W;
     return left < W ? static_cast<int>(left) : W;
   }
@@ -114,7 +114,7 @@ struct RowTable {
   template <class Shape>
   THROUGHTIME_INLINE RowTable(const Shape& n, Workspace& w, int members, int member) {
     base = w.take<Index>(members * (n.steps + 9)) + member * (n.steps + 9);
-    row_of = w.take<Index>(members * (n.rows + 8)) + member * (n.rows + 8);
+    row_of = w.take<Index>(members * (n.chunk_rows + 8)) + member * (n.chunk_rows + 8);
   }
 };
 
@@ -213,7 +213,14 @@ THROUGHTIME_INLINE void each_tile(Index n, int most, Body body) {
 }
 
 template <class T> THROUGHTIME_INLINE Weights<T> input_weights(const Layer<T>& c) { return {c.W, c.kernel->gates, c.n.H, c.n.I}; }
-template <class T> THROUGHTIME_INLINE Weights<T> recurrent_weights(const Layer<T>& c) { return {c.R, c.kernel->gates, c.n.H, c.n.H}; }
-template <class T> THROUGHTIME_INLINE Weights<T> bias(const Layer<T>& c, const T* b) { return {b, c.kernel->gates, c.n.H, 1}; }
+template <class T> THROUGHTIME_INLINE Weights<T> bias(const Layer<T>& c) { return {c.b_ih, c.kernel->gates, c.n.H, 1}; }
+
+// The rows of R, (E, H, columns), that multiply h, and those that multiply q; with one column, their biases. Null stays null.
+template <class T>
+THROUGHTIME_INLINE Weights<T> early_rows(const Layer<T>& c, const T* rows, Index columns) { return {rows, c.kernel->early(), c.n.H, columns}; }
+template <class T>
+THROUGHTIME_INLINE Weights<T> late_rows(const Layer<T>& c, const T* rows, Index columns) {
+  return {rows ? rows + c.kernel->early() * c.n.H * columns : nullptr, c.kernel->late, c.n.H, columns};
+}
 
 }  // namespace throughtime

@@ -1,6 +1,6 @@
 // The interface between the bindings and the kernels: the arguments of a call, and the table that every architecture fills in.
 //
-// T time, B batch, I input, H hidden, G gates, S states, C residuals: numbers per unit that forward keeps for backward. All arrays
+// T time, B batch, I input, H hidden, G gates, E rows of R, S states, C residuals: numbers per unit that forward keeps for backward. All arrays
 // are dense and row-major; the caller owns all of them; no output aliases anything.
 #pragma once
 
@@ -21,7 +21,11 @@ struct Form {
   int wx_slot[max_gates], rh_slot[max_gates];
   int parameters, learned;  // vectors (H) of the cell's own; the first `learned` of them have gradients
   bool reads_h_prev;        // whether backward needs h before the step, for the cell or for dR
-  bool has_R;               // false: no gate has a half rh; R and b_hh are null, and every unit goes its own way
+  int rows;                 // E: gates that have a half rh. 0: R and b_hh are null, and every unit goes its own way
+  int late;                 // of these the last ones, whose R multiplies q
+  int passed;               // numbers per unit from the first stage of a step to the second
+  int derived;              // vectors (H) that are made of the cell's own before a pass
+  constexpr int early() const { return rows - late; }
 };
 
 struct Sizes { Index T, B, I, H; };
@@ -53,9 +57,9 @@ struct Layer {
   const T* wx;                  // (T, B, G, H): W x + b_ih already made, in place of xs, W and b_ih, which are null, and I 0; or null
   const T* state[max_states];   // (B, H) each, or null for zeros: the state before the first step
   const T* W;                   // (G, H, I), or null
-  const T* R;                   // (G, H, H), or null where the cell has no R
+  const T* R;                   // (E, H, H), or null where the cell has no R
   const T* b_ih;                // (G, H) or null
-  const T* b_hh;                // (G, H) or null
+  const T* b_hh;                // (E, H) or null
   const T* parameters;          // (P, H): the cell's own vectors; null where it has none
   const std::int64_t* lengths;  // (B), 0 … T each, or null: all T
   const std::uint8_t* reset;    // (T, B) or null: before step t the state of b is replaced by restart
@@ -84,9 +88,9 @@ struct BackwardCall : Layer<T> {
   T* dxs;                       // (T, B, I) out, or null: not wanted
   T* dwx;                       // (T, B, G, H) out where wx is given, or null: not wanted
   T* dW;                        // (G, H, I) out, or null where W is
-  T* dR;                        // (G, H, H) out, or null where R is
+  T* dR;                        // (E, H, H) out, or null where R is
   T* db_ih;                     // (G, H) out, or null
-  T* db_hh;                     // (G, H) out, or null
+  T* db_hh;                     // (E, H) out, or null
   T* dparameters;               // (L, H) out: of the cell's learned vectors; null where it has none
   T* dstate[max_states];        // (B, H) each, out, or null
   T* drestart[max_states];      // (B, H) each, out, or null
@@ -128,6 +132,7 @@ struct Kernel : Form {
   int width;  // elements in a vector
   Phases<ForwardCall<T>> forward;
   Phases<BackwardCall<T>> backward;
+  void (*prepare)(const T* parameters, Index H, T* derived);  // (P, H) to (derived, blocks of units, width); null where there are none
 
   // Elements that forward leaves for backward beside hs.
   std::size_t residuals_size(Sizes n, Keep keep) const {
@@ -158,19 +163,21 @@ struct Functions {
 
 enum class CellKind { elman_tanh, elman_relu, elman_identity, elman_sigmoid, gru, lstm };
 
-// What a cell that was compiled elsewhere hands over (cell_export.hpp): its numbers and its two tiles, as addresses of functions.
+// What a cell that was compiled elsewhere hands over (cell_export.hpp): its numbers and its tiles, as addresses of functions.
 struct CellTable {
   const char* headers;  // of which headers it was compiled: a sum over their text
   const char* arch;
   int element;          // bytes
   Form form;
   void *forward, *backward;
+  void *between, *backward_late;  // null without late gates
+  void* prepare;                  // null without vectors of the cell's own
 };
 
-// Room for a kernel with its two tiles, for code that does not know its architecture.
+// Room for a kernel with its tiles, for code that does not know its architecture.
 template <class T>
 struct LoadedKernel {
-  alignas(Kernel<T>) unsigned char room[sizeof(Kernel<T>) + 2 * sizeof(void (*)())];
+  alignas(Kernel<T>) unsigned char room[sizeof(Kernel<T>) + 4 * sizeof(void (*)())];
 };
 
 // Defined once per architecture, in arch/<name>.cpp.

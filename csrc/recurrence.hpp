@@ -15,6 +15,9 @@
 //   ⑤ dx = Wᵀ d(wx), dW += d(wx) xᵀ, dR += d(rh) h_prevᵀ and the bias sums for all rows of the chunk; where the caller
 //      made wx, d(wx) is handed back in place of dx and dW
 //
+// A cell with late gates has two stages in ② and ④, each with a product of its own, and all units of the first are done before the
+// second begins: forward the early gates' rh and q, then the late gates' R q; backward the late gates' d(rh), then dq = Rᵀ d(rh).
+//
 // A sequence that is over (t ≥ its length) is *frozen*: state and adjoint stand still, hs is zero, no gradient. Rows
 // of a chunk are compacted: step t has rows only up to the last sequence that is live, so that finished sequences
 // cost nothing when lengths are sorted.
@@ -27,22 +30,30 @@
 
 namespace throughtime {
 
-// A kernel as its own architecture knows it: with the two tiles that forward.hpp and backward.hpp call by pointer.
+// A kernel as its own architecture knows it: with the tiles that forward.hpp and backward.hpp call by pointer.
 template <class T, class Arch>
 struct CellKernel : Kernel<T> {
   typename ForwardTraversal<T, Arch>::Tile forward_tile;
   typename BackwardTraversal<T, Arch>::Tile backward_tile;
+  typename ForwardTraversal<T, Arch>::Tile between_tile;  // null without late gates
+  typename BackwardTraversal<T, Arch>::Tile late_tile;
 };
 
 // Every Layer's kernel is a CellKernel of the architecture whose phases it holds: arch/instances.inl makes no others.
 template <class T, class Arch>
-auto ForwardTraversal<T, Arch>::tile_of(const Kernel<T>& k) -> Tile { return static_cast<const CellKernel<T, Arch>&>(k).forward_tile; }
+auto ForwardTraversal<T, Arch>::tiles_of_cell(const Kernel<T>& k) -> CellsTiles {
+  const auto& kernel = static_cast<const CellKernel<T, Arch>&>(k);
+  return {kernel.between_tile, kernel.forward_tile};
+}
 template <class T, class Arch>
-auto BackwardTraversal<T, Arch>::tile_of(const Kernel<T>& k) -> Tile { return static_cast<const CellKernel<T, Arch>&>(k).backward_tile; }
+auto BackwardTraversal<T, Arch>::tiles_of_cell(const Kernel<T>& k) -> CellsTiles {
+  const auto& kernel = static_cast<const CellKernel<T, Arch>&>(k);
+  return {kernel.late_tile, kernel.backward_tile};
+}
 
 template <class Cell, class T, class Arch>
 constexpr CellKernel<T, Arch> kernel_of = {
-    {form_of<Cell>(), Vec<T, Arch>::width, phases_of<ForwardPass<T, Arch>, ForwardWalk<T, Arch>>, phases_of<BackwardPass<T, Arch>, BackwardWalk<T, Arch>>},
-    &CellTiles<Cell, T, Arch>::forward, &CellTiles<Cell, T, Arch>::backward};
+    {form_of<Cell>(), Vec<T, Arch>::width, phases_of<ForwardPass<T, Arch>, ForwardWalk<T, Arch>>, phases_of<BackwardPass<T, Arch>, BackwardWalk<T, Arch>>, prepare_of<Cell, T, Arch>()},
+    &CellTiles<Cell, T, Arch>::forward, &CellTiles<Cell, T, Arch>::backward, between_tile<Cell, T, Arch>(), late_tile<Cell, T, Arch>()};
 
 }  // namespace throughtime

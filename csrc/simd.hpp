@@ -63,6 +63,13 @@ struct Vec {
     for (int i = 0; i < n; ++i) p[i] = v[i];
   }
 
+  // Lanes at and beyond n become zero, whatever they are.
+  THROUGHTIME_INLINE Vec first(int n) const {
+    Ints lane;
+    for (int i = 0; i < width; ++i) lane[i] = i;
+    return {(Lanes)((Ints)v & (Ints)(lane < n))};
+  }
+
   THROUGHTIME_INLINE friend Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
   THROUGHTIME_INLINE friend Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
   THROUGHTIME_INLINE friend Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }

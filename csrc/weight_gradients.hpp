@@ -8,14 +8,15 @@ namespace throughtime {
 // The sums that one group adds to: the caller's arrays for the first, scratch for the others, shaped alike.
 template <class T>
 struct Sums {
-  T *dW, *dR, *db_ih, *db_hh;  // (G, H, I), (G, H, H), (G, H) or null, (G, H) or null
+  T *dW, *dR, *db_ih, *db_hh;  // (G, H, I), (E, H, H), (G, H) or null, (E, H) or null
   T* dparameters;              // (L, H), or null
 
   static Sums of(const BackwardCall<T>& c) { return {c.dW, c.dR, c.db_ih, c.db_hh, c.dparameters}; }
 
   static Sums scratch(const BackwardCall<T>& c, Workspace& w) {
-    const auto take = [&](Index count) { return w.take<T>(c.kernel->gates * c.n.H * count); };
-    T *dW = take(c.n.I), *dR = take(c.kernel->has_R ? c.n.H : 0), *db_ih = take(1), *db_hh = take(1), *dp = w.take<T>(c.kernel->learned * c.n.H);
+    const auto take = [&](Index gates, Index count) { return w.take<T>(gates * c.n.H * count); };
+    const Form& f = *c.kernel;
+    T *dW = take(f.gates, c.n.I), *dR = take(f.rows, c.n.H), *db_ih = take(f.gates, 1), *db_hh = take(f.rows, 1), *dp = take(f.learned, 1);
     return {dW, c.dR ? dR : nullptr, c.db_ih ? db_ih : nullptr, c.db_hh ? db_hh : nullptr, c.dparameters ? dp : nullptr};
   }
 };
@@ -32,21 +33,22 @@ void add_array(const T* from, Index count, T* to) {
 // Adds another group's sums to the caller's.
 template <class T, class Arch>
 void add_group(const BackwardCall<T>& c, const Sums<T>& from) {
-  const Index units = c.kernel->gates * c.n.H;
+  const Index units = c.kernel->gates * c.n.H, recurrent = c.kernel->rows * c.n.H;
   add_array<T, Arch>(from.dW, units * c.n.I, c.dW);
-  if (c.dR) add_array<T, Arch>(from.dR, units * c.n.H, c.dR);
+  if (c.dR) add_array<T, Arch>(from.dR, recurrent * c.n.H, c.dR);
   if (c.db_ih) add_array<T, Arch>(from.db_ih, units, c.db_ih);
-  if (c.db_hh) add_array<T, Arch>(from.db_hh, units, c.db_hh);
+  if (c.db_hh) add_array<T, Arch>(from.db_hh, recurrent, c.db_hh);
   if (c.dparameters) add_array<T, Arch>(from.dparameters, c.kernel->learned * c.n.H, c.dparameters);
 }
 
-// One half's part in the sums: its weights' and its bias's.
+// One half's part in the sums: its weights' and its bias's. Late gates' are a half of their own.
 template <class T>
 struct Half {
-  const int* slot;   // (G) where each gate's gradient lives in D
+  const int* slot;   // (gates) where each gate's gradient lives in D
+  int gates;
   const T* X;        // blocked, chunk rows of `cols` columns: what the weights were multiplied by; null: zeros, once
   Index cols;
-  T *dW, *db;        // (G, H, cols) or null where there are no weights; (G, H) or null
+  T *dW, *db;        // (gates, H, cols) or null where there are no weights; (gates, H) or null
 };
 
 // One member's share of the units.
@@ -59,13 +61,13 @@ struct WeightGradients {
   const Share<T, Arch>& share;
   const Shape<T, Arch>& n;
   const T* D;               // (slots, UB, chunk rows, W) gate gradients
-  Half<T> input, recurrent;
+  Half<T> input, early, late;
   T* dparameters;           // (L, H), or null
   bool nothing_yet = true;  // the first rows overwrite, the others add
 
   void add_rows(Index rows) {
-    for (const Half<T>* half : {&input, &recurrent}) add_matrix(*half, rows);
-    for (const Half<T>* half : {&input, &recurrent}) add_bias(*half, rows);
+    for (const Half<T>* half : {&input, &early, &late}) add_matrix(*half, rows);
+    for (const Half<T>* half : {&input, &early, &late}) add_bias(*half, rows);
     for (int k = 0; dparameters && k < n.learned; ++k) add_units(n.slots + k, rows, dparameters + k * n.H);
     nothing_yet = false;
   }
@@ -88,7 +90,7 @@ struct WeightGradients {
   void set_zeros(const Half<T>& half) const {
     const Range mine = share.of(n.UB);
     const Index first = mine.first * W, last = mine.last * W < n.H ? mine.last * W : n.H;
-    for (int g = 0; g < n.gates && first < last; ++g)
+    for (int g = 0; g < half.gates && first < last; ++g)
       __builtin_memset(half.dW + (g * n.H + first) * half.cols, 0, sizeof(T) * static_cast<std::size_t>((last - first) * half.cols));
   }
 
@@ -97,7 +99,7 @@ struct WeightGradients {
   void add_columns(const Half<T>& half, Index rows, Index block) const {
     const Range mine = share.of(n.UB);
     const Index last = mine.last * W < n.H ? mine.last * W : n.H, left = half.cols - block * W, stride = n.chunk_stride();
-    for (int g = 0; g < n.gates; ++g)
+    for (int g = 0; g < half.gates; ++g)
       for (Index u = mine.first * W; u < last; u += MR) {
         const Target<T> to = {half.dW + (g * n.H + u) * half.cols + block * W, half.cols, last - u < MR ? static_cast<int>(last - u) : MR,
                               left < nv * W ? left : nv * W, nothing_yet};
@@ -108,7 +110,7 @@ struct WeightGradients {
   // db[g][u] (+)= Σ_rows D[slot[g]][row][u].
   void add_bias(const Half<T>& half, Index rows) const {
     if (!half.db) return;
-    for (int g = 0; g < n.gates; ++g) add_units(half.slot[g], rows, half.db + g * n.H);
+    for (int g = 0; g < half.gates; ++g) add_units(half.slot[g], rows, half.db + g * n.H);
   }
 
   // sum[u] (+)= Σ_rows D[slot][row][u].

@@ -1,8 +1,9 @@
-"""Types of shapes are checked while the tests run, in float64 unless a test says otherwise."""
+"""Annotations are checked while the tests run, shapes and all, in float64 unless a test says otherwise."""
 
 import os
 import signal
 import tempfile
+import zlib
 
 import jaxtyping
 import pytest
@@ -12,7 +13,12 @@ from hypothesis import settings
 # The quick suite draws the same examples everywhere and every time, so that it is green or red for a reason; make test-all draws new ones.
 settings.register_profile("quick", max_examples=10, deadline=None, derandomize=True)
 settings.register_profile("search", max_examples=20, deadline=None)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
+settings.load_profile(PROFILE)
+
+# Checking annotations takes half of the tests' time. The quick suite checks them in every fourth test, and each function is called by
+# more than four; make test-all checks them in all.
+CHECKED_ONE_OF = 4 if PROFILE == "quick" else 1
 
 # The problems of the tests are too small to share between threads: two would do the same in twice the time. For the processes
 # that tests start as well; tests of threads ask for their own number.
@@ -35,12 +41,16 @@ def _float64_and_a_seed():
     torch.set_default_dtype(torch.float32)
 
 
+@pytest.fixture(autouse=True)
+def _annotations(request):
+    """By a test's name, so that it is checked on every machine or on none."""
+    jaxtyping.config.update("jaxtyping_disable", zlib.crc32(request.node.nodeid.encode()) % CHECKED_ONE_OF != 0)
+
+
 @pytest.fixture
-def shapes_unchecked():
+def shapes_unchecked(_annotations):
     """For tests of our own messages about shapes, which a user meets without the checks of the tests."""
     jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def pytest_collection_modifyitems(items):

@@ -10,7 +10,7 @@ import torch
 import throughtime
 
 HOUSE = Path(throughtime.__file__).parent
-WALK = ["data", "cells", "kernels", "nn", "models", "gradients", "flow", "auditing", "training", "sklearn", "integrations", "cli"]
+WALK = ["data", "cells", "kernels", "nn", "models", "gradients", "flow", "auditing", "training", "sklearn", "integrations", "bench", "cli"]
 SHARED = set("_shapes _check _errors _numbers _bar _console _lazy _processes _torch_private _user_cache _version _kernels".split())
 FILES = {".".join((HOUSE.name, *f.relative_to(HOUSE).with_suffix("").parts)).removesuffix(".__init__"): f for f in HOUSE.rglob("*.py")}
 

@@ -51,6 +51,14 @@ def test_a_module_says_which_parameters_are_its_own():
     assert "bias_hh_l0" not in _torch_private.own_parameters(layer)
 
 
+def test_marks_for_the_tracer_are_those_of_the_public_functions():
+    ours, theirs = _torch_private.constant_when_compiled(lambda: 1), torch.compiler.assume_constant_result(lambda: 1)
+    assert vars(ours) == vars(theirs), (
+        "torch.compiler.assume_constant_result sets another mark: torch.compile now traces into our compiler of cells and refuses it."
+    )
+    assert hasattr(torch, "_disable_dynamo"), "torch._disable_dynamo has moved: every process now imports torch's tracer, 1.3 s."
+
+
 def test_functionalize_says_whether_it_is_active():
     seen = []
     note = lambda x: seen.append(_torch_private.functionalize_is_active()) or x

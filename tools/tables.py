@@ -8,12 +8,17 @@ import json
 import math
 import re
 import statistics
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+sys.path.insert(0, str(ROOT / "benchmarks" / "papers"))
+from _shown import shown  # noqa: E402  a script's neighbour is no package
+
 MARKED = re.compile(r"(?<=<!-- table: )(\w+) -->\n.*?(?=<!-- end of table -->)", re.DOTALL)
 NAMES = {"rnn": "simple network", "simple": "simple network", "gru": "GRU", "lstm": "LSTM"}
 
@@ -117,7 +122,16 @@ def _client(row: Any) -> list[str]:
     return [row["client"], changed, *seconds, f"{ratio:.1f}", f"{row['losses_part_by']:.0e}"]
 
 
-TABLES: dict[str, Callable[[], str]] = {make.__name__: make for make in (race, layers, calls, stream, training, clients)}
+def paper(name: str) -> str:
+    """A table of benchmarks/papers."""
+    found = results(f"papers-{name.replace('_', '-')}")
+    return shown(found["rows"], found["measure"], found["digits"]) + "\n"
+
+
+PAPERS = [path.stem.removeprefix("papers-").replace("-", "_") for path in RESULTS.glob("papers-*.json")]
+TABLES: dict[str, Callable[[], str]] = {make.__name__: make for make in (race, layers, calls, stream, training, clients)} | {
+    name: partial(paper, name) for name in PAPERS
+}
 
 
 def written(text: str) -> str:

@@ -24,9 +24,12 @@ const Kernel<T>& kernel_for(CellKind kind) {
 template <class Arch, class T>
 void kernel_from(const CellTable& cell, LoadedKernel<T>& to) {
   const CellKernel<T, Arch> kernel = {{cell.form, Vec<T, Arch>::width, phases_of<ForwardPass<T, Arch>, ForwardWalk<T, Arch>>,
-                                       phases_of<BackwardPass<T, Arch>, BackwardWalk<T, Arch>>},
+                                       phases_of<BackwardPass<T, Arch>, BackwardWalk<T, Arch>>,
+                                       reinterpret_cast<void (*)(const T*, Index, T*)>(cell.prepare)},
                                       reinterpret_cast<typename ForwardTraversal<T, Arch>::Tile>(cell.forward),
-                                      reinterpret_cast<typename BackwardTraversal<T, Arch>::Tile>(cell.backward)};
+                                      reinterpret_cast<typename BackwardTraversal<T, Arch>::Tile>(cell.backward),
+                                      reinterpret_cast<typename ForwardTraversal<T, Arch>::Tile>(cell.between),
+                                      reinterpret_cast<typename BackwardTraversal<T, Arch>::Tile>(cell.backward_late)};
   static_assert(sizeof kernel == sizeof to.room);
   __builtin_memcpy(to.room, &kernel, sizeof kernel);
 }

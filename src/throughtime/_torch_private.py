@@ -126,6 +126,20 @@ def _decompositions() -> dict[Any, Callable[..., Any]]:
     return {op: rule for op, rule in table.items() if op.overloadpacket.__name__ not in whole}
 
 
+def constant_when_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As ``torch.compiler.assume_constant_result``, which imports torch's tracer, 1.3 s in every process.
+
+    If the mark that it sets gets another name, torch.compile refuses cells of one's own, which it then traces into.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+def never_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As ``torch.compiler.disable``, and the tracer is not imported before the first call."""
+    return getattr(torch, "_disable_dynamo", torch.compiler.disable)(function)
+
+
 def let_compile_see(kind: type[nn.Module]) -> None:
     """Let torch.compile trace instances of ``kind``, now or once torch's tracer is imported.
 

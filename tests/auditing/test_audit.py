@@ -130,6 +130,48 @@ def test_a_stream_of_tokens_tells_by_its_targets(order):
     assert found.kinds() == ([] if order == sorted(order) else ["state carried across unrelated batches"])
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [2, 0, 3, 1]])
+@pytest.mark.parametrize("time_first", [False, True])
+def test_targets_that_are_flat_tell_too(order, time_first):
+    """pytorch/examples, word_language_model: ``target = source[i + 1 : i + 1 + seq_len].view(-1)``."""
+    loop = HEALTHY["truncated tokens"]()
+    shape = loop.batches[0][1].shape
+    turn = (lambda t: t.T) if time_first else (lambda t: t)
+    flat = [(xs, turn(ys).reshape(-1)) for xs, ys in loop.batches]
+    step = lambda batch: loop.step((batch[0], turn(batch[1].view(turn(torch.empty(shape)).shape))))
+    found = audited(loop._replace(step=step, batches=[flat[k] for k in order]))
+    assert found.kinds() == ([] if order == sorted(order) else ["state carried across unrelated batches"])
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_loader_that_shuffles_says_so(shuffle):
+    """xiph/rnnoise draws its sequences at random; features that are noise would not tell."""
+    loop, rows = FAULTY["state carried across unrelated batches"](), 4 * B
+    data = torch.utils.data.TensorDataset(torch.randn(rows, T, I), torch.randn(rows, T))
+    found = tt.audit(loop.step, torch.utils.data.DataLoader(data, batch_size=B, shuffle=shuffle))
+    assert found.kinds() == (["state carried across unrelated batches"] if shuffle else [])
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [2, 0, 3, 1]])
+def test_a_series_before_a_convolution_tells(order):
+    """The layer has two steps fewer than the batch."""
+    model, optimizer = parts()
+    state = None
+
+    def step(batch):
+        nonlocal state
+        xs, ys = batch
+        optimizer.zero_grad()
+        out, state = model(xs[:, 2:] + xs[:, :-2], state)
+        state = state.detach()
+        (out - ys[:, 2:]).square().mean().backward()
+        optimizer.step()
+
+    batches = stream()
+    found = tt.audit(step, [batches[k] for k in order])
+    assert found.kinds() == ([] if order == sorted(order) else ["state carried across unrelated batches"])
+
+
 # Nothing is left changed.
 
 

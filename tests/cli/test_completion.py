@@ -26,7 +26,7 @@ def test_every_verb_and_flag_is_there_and_the_shell_reads_it(shell, capsys, tmp_
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
     (tmp_path / "script").write_text(text)
-    subprocess.run([shell, "-n", tmp_path / "script"], check=True, timeout=60)
+    subprocess.run([shell, "-n", tmp_path / "script"], check=True, timeout=600)
 
 
 COMPLETED = [
@@ -49,7 +49,7 @@ def test_what_bash_offers(capsys):
         'COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _throughtime; echo "${COMPREPLY[*]}"'
         for typed, _ in COMPLETED
     )
-    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True, timeout=600)
     assert done.stdout.splitlines() == [offered for _, offered in COMPLETED]
 
 
@@ -57,5 +57,5 @@ def test_what_bash_offers(capsys):
 @pytest.mark.parametrize(("typed", "offered"), [row for row in COMPLETED if row[1]])
 def test_what_fish_offers(typed, offered, capsys):
     code = script("fish", capsys) + f"\ncomplete -C '{typed}'"
-    done = subprocess.run(["fish", "--no-config", "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(["fish", "--no-config", "-c", code], capture_output=True, text=True, check=True, timeout=600)
     assert {line.split("\t")[0] for line in done.stdout.splitlines()} == set(offered.split())

@@ -8,6 +8,7 @@ import pytest
 from throughtime._errors import NonFinite
 from throughtime.cli import _seeds, main
 from throughtime.training import RunFolder
+from throughtime.training._loop import Training
 
 SMALL = ["--hidden", "6", "--bptt", "8", "--batch-size", "4", "--threads", "1", "--steps", "4"]
 
@@ -40,6 +41,18 @@ def test_each_run_is_that_of_its_seed_and_an_interruption_loses_none(text, tmp_p
     assert RunFolder.open(tmp_path / "two" / "seed-1").config.loop.seed == 1
     assert main(["runs", str(tmp_path)]) == 0
     assert "two, mean of 2" in capsys.readouterr().out
+
+
+def test_who_does_not_wait_for_the_scores_of_a_seed_is_told_how_to_go_on_with_the_others(text, tmp_path, capsys, monkeypatch):
+    out = str(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "final_scores", lambda self, console, stop: None)  # as if somebody asked for a stop meanwhile
+        assert main(["train", "text", str(text), *SMALL, "--seed", "1,2", "--out", out]) == 130
+    said = capsys.readouterr().out
+    assert "interrupted while the final scores were measured" in said
+    assert f"Go on with:\n  throughtime train text --out {out} --resume" in said
+    assert main(["train", "text", "--out", out, "--resume"]) == 0
+    assert "mean ± sd of 2 seeds" in capsys.readouterr().out
 
 
 def test_a_seed_that_fails_does_not_keep_the_others_from_being_made(text, tmp_path, capsys, monkeypatch):

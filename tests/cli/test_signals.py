@@ -81,7 +81,7 @@ def interrupted(process: subprocess.Popen[str], number: int = signal.SIGINT, *, 
     """
     before, others = processor_seconds(process), resource.getrusage(resource.RUSAGE_CHILDREN)
     process.send_signal(number)
-    output, error = process.communicate(timeout=60)
+    output, error = process.communicate(timeout=600)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - others.ru_utime - others.ru_stime - before
     assert spent < _AT_MOST, (spent, output[-500:], error)
@@ -129,7 +129,7 @@ def test_asked_to_stop_while_it_starts(moment, tmp_path):
     assert seen.startswith(b"loading")
     time.sleep(moment)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     with suppress(OSError):  # the other side is closed
         while part := os.read(here, 1000):
             seen += part
@@ -250,7 +250,7 @@ def test_the_reader_of_a_sample_leaves(tmp_path):
     process.stdout.close()
     assert process.stderr is not None
     assert process.stderr.read() == ""
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=600) == 0
     process.stderr.close()
 
 

@@ -42,7 +42,7 @@ def in_a_terminal(arguments, folder, width: int) -> tuple[int, str]:
         except OSError:  # the other side is closed
             break
     os.close(here)
-    return process.wait(timeout=60), seen.decode()
+    return process.wait(timeout=600), seen.decode()
 
 
 @pytest.mark.parametrize("width", WIDTHS)

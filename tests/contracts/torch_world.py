@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import throughtime as tt
@@ -369,6 +369,89 @@ def _(net):
     return seeded(layer, pack_sequence([batch(n, I) for n in (4, 4, 1)]))[0].data
 
 
+# Packed input: of two steps, of many, of many alike, each out of order.
+
+
+def packs():
+    return [pack_sequence([batch(n, I) for n in lengths], enforce_sorted=False) for lengths in ((1, 2, 2), (3, 30, 9), (9, 9, 9))]
+
+
+def over_packs(net, call):
+    """What ``call`` makes of each packed input, given as its data and a function of these: output, last state, in evaluation."""
+    net.eval()
+    return [call(pack.data, lambda data, rest=pack[1:]: flat_call(net.rnn, PackedSequence(data, *rest))) for pack in packs()]
+
+
+def flat_call(layer, pack, state=None):
+    output, last = layer(pack, state)
+    return [output.data, *(last if isinstance(last, tuple) else (last,))]
+
+
+@same("packed input: gradients of gradients")
+def _(net):
+    def twice(data, call):
+        leaf = data.clone().requires_grad_()
+        (d,) = torch.autograd.grad(sum(y.square().sum() for y in call(leaf)), leaf, create_graph=True)
+        return [d, *gradients(net.rnn, d)]
+
+    return over_packs(net, twice)
+
+
+@same("packed input: a state given, no gradient, inference")
+def _(net):
+    h = torch.arange(2 * B * H).reshape(2, B, H) / 10
+    state = (h, h.neg()) if isinstance(net.rnn, nn.LSTM) else h
+    found = []
+    for mode in (torch.no_grad, torch.inference_mode, torch.enable_grad):
+        with mode():
+            found.append([flat_call(net.rnn.eval(), pack, state) for pack in packs()])
+    return found
+
+
+@same("packed input: types under autocast")
+def _(net):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return over_packs(net, lambda data, call: [torch.zeros((), dtype=y.dtype) for y in call(data)])
+
+
+@same("packed input: jit.trace")
+def _(net):
+    net.requires_grad_(False)
+    return over_packs(net, lambda data, call: torch.jit.trace(lambda x: tuple(call(x)), data)(2 * data))
+
+
+@same("packed input: adjoints in a batch")
+def _(net):
+    def batched(data, call):
+        leaf = data.clone().requires_grad_()
+        y = call(leaf)[0]
+        return torch.autograd.grad(y, leaf, torch.stack([y.detach(), 2 * y.detach()]), is_grads_batched=True)
+
+    return over_packs(net, batched)
+
+
+@same("packed input: FlopCounterMode")
+def _(net):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def total(data, call):
+        with FlopCounterMode(display=False) as counter:
+            call(data)
+        return torch.tensor(counter.get_total_flops())
+
+    return over_packs(net, total)
+
+
+@same("packed input: functional_call, reparametrised weights")
+def _(net):
+    from torch.nn.utils import parametrizations
+
+    weights = {name: 2 * p.detach() for name, p in net.rnn.named_parameters()}
+    given = [torch.func.functional_call(net.rnn.eval(), weights, (pack,))[0].data for pack in packs()]
+    parametrizations.weight_norm(net.rnn, "weight_hh_l0")
+    return [given, over_packs(net, lambda data, call: call(data))]
+
+
 # Ordinary life.
 
 
@@ -467,6 +550,22 @@ def _(net):
 def _(net):
     xs = torch.stack([batch(), 2 * batch()])
     return torch.func.vmap(net.eval())(xs), torch.stack([net(x) for x in xs])
+
+
+@better("vmap, grad and forward mode over packed input")
+def _(net):
+    net.eval()
+    pairs = [transformed(pack.data, lambda data, rest=pack[1:]: net.rnn(PackedSequence(data, *rest))[0].data) for pack in packs()]
+    return zip(*pairs, strict=True)
+
+
+def transformed(data, call):
+    """What torch.func's transforms make of a call, and what they should: two calls, autograd's gradient, the derivative along it."""
+    leaf = data.clone().requires_grad_()
+    (d,) = torch.autograd.grad(call(leaf).square().sum(), leaf)
+    along = torch.func.jvp(lambda x: call(x).square().sum(), (data,), (d,))[1]
+    got = torch.func.vmap(call)(torch.stack([data, 2 * data])), torch.func.grad(lambda x: call(x).square().sum())(data), along
+    return got, (torch.stack([call(data), call(2 * data)]), d, d.square().sum())
 
 
 # What an accelerated layer refuses, and what as_torch makes of it.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from throughtime import InputError
-from throughtime.data import Columns, Origins, SequenceStream, SeriesTable, read_series, write_series
+from throughtime.data import Columns, Origins, SequenceStream, SeriesTable, _sequences, read_series, write_series
 
 
 def table(tmp_path, text, name="t.csv"):
@@ -150,6 +150,76 @@ def test_changes_are_since_the_row_before_and_since_the_last_known_value(tmp_pat
         last = values[t if t != 30 else 29, 0]
         np.testing.assert_array_equal(steps.targets[t], values[t + 1 : t + 3, 0] - last)
     np.testing.assert_array_equal(steps.inputs[0], np.zeros(4))
+
+
+def ragged(tmp_path):
+    """Three series of other lengths and beginnings, some values and steps missing; b is known beforehand."""
+    rng = np.random.default_rng(0)
+    text = "t,who,y,x,b\n"
+    for name, start, steps in (("p", 0, 60), ("q", 7, 41), ("r", 3, 50)):
+        for t in range(start, start + steps):
+            y, x, b = ("" if rng.random() < 0.15 else f"{v:.3f}" for v in rng.normal(size=3))
+            text += f"{t},{name},{y},{x},{b}\n" if t % 11 or t == start else ""
+    columns = Columns(("y",), ("x",), ("b",), group="who", time="t")
+    return write_series(table(tmp_path, text), tmp_path, columns, split=(0.6, 0.2, 0.2), shortest=9)
+
+
+def one_step(made, group, part_end, t, horizon, relative):
+    """(1)–(3) and the targets of row t of a series, written down number by number."""
+    values, last = made.open_values(), made.open_last()
+    nothing, inputs, missing, known, targets = np.float32("nan"), [], [], [], []
+    for column in range(3):
+        v = values[t, column]
+        if relative and column < 2:
+            v = v - values[t - 1 if t > group.start else t, column]
+        inputs.append(np.float32(0) if np.isnan(v) else v)
+        missing.append(np.float32(np.isnan(v)))
+    for ahead in range(t + 1, t + 1 + horizon):
+        b = values[ahead, 2] if ahead < group.stop else nothing
+        known.append(np.float32(0) if np.isnan(b) else b)
+        y = values[ahead, 0] if ahead < part_end else nothing
+        targets.append(y - last[t, 0] if relative else y)
+    return [*inputs, *missing, *known], targets
+
+
+def test_batches_do_not_depend_on_how_many_windows_are_read_together(tmp_path, monkeypatch):
+    """Nor on the step that was read before."""
+    origins = Origins(ragged(tmp_path), "train", horizon=3, context=5, pieces=3)
+    whole = SequenceStream(origins, batch_size=4, window=2, seed=1)
+    assert whole._at_once > 1
+    monkeypatch.setattr(_sequences, "_MOST_AT_ONCE", 1)
+    single = SequenceStream(origins, batch_size=4, window=2, seed=1)
+    for step in (3, 0, 1, 2, 3, len(whole) - 1, len(whole) + 2, 5, 4):
+        mine, theirs = whole.at(step), single.at(step)
+        for name in ("inputs", "targets", "mask", "fresh"):
+            np.testing.assert_array_equal(getattr(mine, name).numpy(), getattr(theirs, name).numpy())
+
+
+@pytest.mark.parametrize("part", ["train", "valid", "test"])
+@pytest.mark.parametrize("relative", [True, False])
+def test_batches_are_their_definition(tmp_path, relative, part):
+    """Every number of every batch, where streams end in the middle of a window and rows of streams are not full."""
+    made, K, B = ragged(tmp_path), 3, 6
+    origins = Origins(made, part, horizon=K, context=5, pieces=3, relative=relative)
+    stream = SequenceStream(origins, batch_size=B, window=6)
+    ended = missing = 0
+    for i in range(len(stream)):
+        batch, (places, T) = stream[i], stream.layout(i)
+        inputs, targets, mask = np.zeros((T, B, 9), np.float32), np.zeros((T, B, K), np.float32), np.zeros((T, B), bool)
+        for b, place in enumerate(places):
+            g, begin, first, _ = origins.pieces[place.sequence]
+            group = made.groups[g]
+            for t in range(place.stop - place.start):
+                row = begin + place.start + t
+                inputs[t, b], targets[t, b] = one_step(made, group, group.bounds(part)[1], row, K, relative)
+                mask[t, b] = row >= first and not np.isnan(targets[t, b]).all()
+            ended += place.stop - place.start < T
+        missing += int(inputs[..., 3:6].sum())
+        np.testing.assert_array_equal(batch.inputs.numpy(), inputs)
+        np.testing.assert_array_equal(batch.targets.numpy(), targets)
+        np.testing.assert_array_equal(batch.mask.numpy(), mask)
+    assert bool(ended) == (part != "valid")  # the series are cut at the same times, so that their middle parts are of one length
+    assert missing
 
 
 def test_a_pass_has_every_origin_once_and_the_same_order_for_the_same_seed(tmp_path):

@@ -192,7 +192,7 @@ def test_weights_that_mean_nothing(weight):
 
 @pytest.mark.slow
 def test_it_learns_an_order_that_plain_descent_does_not():
-    """The paper's temporal-order task, symbols up to 27 steps from the loss: chance is 75 % wrong. benchmarks/temporal_order.py has the table."""
+    """The paper's temporal-order task, symbols up to 27 steps from the loss: chance is 75 % wrong. benchmarks/papers/temporal_order.py has the table."""
     torch.set_default_dtype(torch.float32)
     test = temporal_order(30, 1000, torch.Generator().manual_seed(1))
     wrong = {}

@@ -1,6 +1,7 @@
 """Structures of R: none, late gates, constraints. The plain loop against autograd of loops written by hand, and kernels against the plain loop."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, final
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional
 import throughtime as tt
 from throughtime import cells
 from throughtime.cells import AbstractCell, zoo
-from throughtime.kernels import Parameters, _plain, recurrence, serves, set_kernels
+from throughtime.kernels import Parameters, _fast, _plain, recurrence, serves, set_kernels
 from throughtime.kernels._unrolled import unrolled
 
 SIZES = (5, 3, 4, 6)
@@ -28,8 +29,54 @@ def made(kind: Any, H: int = SIZES[3]) -> Any:
 
 
 GALLERY = [made(kind) for kind in zoo.NAMES.values()]
-TWO_STAGES = [cell for cell in GALLERY if cell.late_gates]
-NO_R = [cell for cell in GALLERY if cell.rh_gates == 0]
+STRUCTURED = [cell for cell in GALLERY if cell.late_gates or cell.rh_gates != cell.gates]
+
+
+class Odd(AbstractCell, nn.Module):
+    """Two late gates, one of which has another gradient than wx; more rows of R than gates; a learned vector in both stages."""
+
+    gates, recurrent_gates, late_gates, states, elementwise = 2, 3, 2, 2, True
+
+    def __init__(self, H: int = SIZES[3]) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.linspace(0.5, 1.5, H, dtype=torch.float64))
+
+    def between(self, wx, rh, state):
+        return self.p * torch.sigmoid(wx[:, 0] + rh[:, 0]) * state[1] + state[0]
+
+    def step(self, wx, rh, state):
+        n = torch.tanh(wx[:, 1] + self.p * rh[:, 1])
+        b = torch.sigmoid(rh[:, 2] + self.p * state[0])
+        return b * state[0] + (1 - b) * n, torch.sigmoid(wx[:, 0] + rh[:, 0]) * state[1] + n
+
+
+@final
+@dataclass(frozen=True)
+class AllLate(AbstractCell):
+    """R multiplies nothing but what the cell makes of h."""
+
+    gates, late_gates, states, elementwise = 1, 1, 1, True
+
+    def between(self, wx, rh, state):
+        return torch.tanh(wx[:, 0] * state[0])
+
+    def step(self, wx, rh, state):
+        return (0.5 * state[0] + torch.tanh(wx[:, 0] + rh[:, 0]),)
+
+
+@final
+@dataclass(frozen=True)
+class OneRow(AbstractCell):
+    """Three gates, one of which has a half rh."""
+
+    gates, recurrent_gates, states, elementwise = 3, 1, 1, True
+
+    def step(self, wx, rh, state):
+        z = torch.sigmoid(wx[:, 1] + rh[:, 0])
+        return (z * state[0] + (1 - z) * torch.tanh(wx[:, 0] + wx[:, 2] * rh[:, 0]),)
+
+
+STRUCTURED += [Odd(), AllLate(), OneRow()]
 
 
 def vectors(cell: AbstractCell) -> list[Tensor]:
@@ -60,11 +107,14 @@ def test_the_plain_loop_is_autograd(cell, walk):
     assert_close(by_hand(p, *by_plain(p)), by_autograd(p), rounding(SIZES))
 
 
+CHOSEN = [c for c in STRUCTURED if type(c) in (zoo.MinLSTM, zoo.SRU, zoo.ResetBeforeGRU, Odd)]
+
+
 @pytest.mark.parametrize("walk", range(len(WALKS)))
-@pytest.mark.parametrize("cell", first([c for c in NO_R if type(c) in (zoo.MinLSTM, zoo.SRU)], NO_R), ids=name)
-def test_the_kernel_without_R_is_the_plain_loop(cell, walk):
-    """Also with clipping, of learned vectors too, and over several chunks of 256 rows."""
-    for sizes in [SIZES, (40, 9, 17, 6), (1, 1, 1, 6)]:
+@pytest.mark.parametrize("cell", first(CHOSEN, STRUCTURED), ids=name)
+def test_the_kernel_of_every_structure_is_the_plain_loop(cell, walk):
+    """Also with clipping, of learned vectors too, over several chunks of 256 rows, and with weights that are not packed."""
+    for sizes in [SIZES, (40, 9, 17, 6), (1, 1, 1, 6), (3, 1, 4, 6)]:
         p = problem(cell, sizes, **WALKS[walk])
         assert serves(cell, p.xs) == "fast"
         run, d = by_plain(p)
@@ -75,12 +125,71 @@ def test_the_kernel_without_R_is_the_plain_loop(cell, walk):
                 assert_close([d_.vectors], [d.vectors], rounding(sizes))
 
 
-def test_threads_share_a_scan():
+@final
+@dataclass(frozen=True)
+class ByHand(AbstractCell):
+    """Both stages have derivatives of their own, which are not the right ones."""
+
+    gates, late_gates, states, elementwise = 2, 1, 1, True
+
+    def between(self, wx, rh, state):
+        return torch.round(4 * (wx[:, 0] + rh[:, 0])) / 4 + state[0]
+
+    def between_vjp(self, wx, rh, state, dbetween):
+        d = torch.stack((dbetween, torch.zeros_like(dbetween)), 1)
+        return d, d[:, :1], (0.5 * dbetween,)
+
+    def step(self, wx, rh, state):
+        return (torch.sign(wx[:, 1] + rh[:, 1]),)
+
+    def step_vjp(self, wx, rh, state, state_next, dstate):
+        d = torch.stack((torch.zeros_like(dstate[0]), dstate[0] / (1 + (wx[:, 1] + rh[:, 1]).square())), 1)
+        return d, d, (torch.zeros_like(dstate[0]),)
+
+
+def test_two_stages_keep_derivatives_of_their_own():
+    p = problem(ByHand(), SIZES)
+    assert serves(p.cell, p.xs) == "fast"
+    assert_close(arrays(*by_kernels(p)), arrays(*by_plain(p)), rounding(SIZES))
+
+
+@pytest.mark.parametrize("cell", [zoo.MinGRU(), zoo.ResetBeforeGRU(), AllLate()], ids=name)
+def test_threads_share_every_structure(cell):
     for sizes in [(12, 1, 64, 160), (64, 33, 40, 70)]:
-        p = problem(zoo.MinGRU(), sizes, lengths=True, reset=True)
+        p = problem(cell, sizes, lengths=True, reset=True)
         truth = arrays(*by_plain(p))
         for threads in (2, 3):
             assert_close(arrays(*by_kernels(p, threads=threads)), truth, rounding(sizes))
+
+
+@pytest.mark.parametrize("arch", first(["baseline"], _fast.architectures()))
+def test_late_gates_in_float32_on_every_machine(arch):
+    """Panels of one and of several vectors, and units that fill no vector."""
+    for sizes in [(9, 1, 5, 33), (6, 5, 17, 70)]:
+        p = problem(zoo.LEM(), sizes)
+        for keep in ("fast", "lean"):
+            found = arrays(*by_kernels(p.to(torch.float32), keep=keep, arch=arch))
+            assert_close({k: a.double() for k, a in found.items()}, arrays(*by_plain(p)), rounding(sizes, torch.float32))
+
+
+@final
+@dataclass(frozen=True)
+class InfiniteAtZero(AbstractCell):
+    """Of zeros for everything, as beyond the last unit, comes what is no number."""
+
+    gates, states, elementwise = 1, 1, True
+
+    def step(self, wx, rh, state):
+        a = wx[:, 0] + rh[:, 0]
+        return (a / torch.sqrt(a * a + state[0] * state[0]),)
+
+
+@pytest.mark.parametrize("walk", range(len(WALKS)))
+def test_units_that_do_not_exist_spoil_nothing(walk):
+    """A last vector that is not full, in products, in norms for clipping, and in weights that are not packed."""
+    for sizes in [(6, 3, 4, 5), (3, 1, 4, 5)]:
+        p = problem(InfiniteAtZero(), sizes, **WALKS[walk])
+        assert_close(arrays(*by_kernels(p)), arrays(*by_plain(p)), 64 * rounding(sizes))  # 1/√ enlarges what is near zero
 
 
 def test_the_reset_gate_before_the_product():
@@ -120,8 +229,11 @@ def test_long_expressive_memory_and_coupled_oscillators():
     assert_close(recurrence(p.cell, p.xs, p.state, p.parameters)[1], [y, z], rounding(SIZES))
 
 
-@pytest.mark.parametrize("cell", first([GALLERY[-1]], [c for c in GALLERY if vectors(c)]), ids=name)
-def test_second_gradients_of_learned_vectors(cell):
+SECOND = [GALLERY[-1], *(c for c in GALLERY if c.late_gates)]
+
+
+@pytest.mark.parametrize("cell", first(SECOND[:2], [*SECOND, *(c for c in GALLERY[:-1] if vectors(c))]), ids=name)
+def test_second_gradients_of_learned_vectors_and_of_two_stages(cell):
     """By the kernel's first gradient, differentiated, and by autograd alone."""
     p = problem(cell, SIZES)
 
@@ -298,7 +410,7 @@ def test_bad_structures():
     xs = torch.zeros(3, 2, 3)
     with pytest.raises(NotImplementedError, match="Bad has late_gates = 1 and no `between`"):
         tt.nn.Recurrence(Bad(), 3, 4)(xs)
-    with pytest.raises(tt.InputError, match=r"between of Worse returned shape \(2, 2, 4\); expected one tensor \(B, H\)"):
+    with pytest.raises(tt.InputError, match=r"between of Worse returned shape \(5, 2, 7\) for B, H = \(5, 7\); expected one tensor"):
         tt.nn.Recurrence(Worse(), 3, 4)(xs)
     Worse.late_gates = 3
     with pytest.raises(tt.InputError, match="Worse has recurrent_gates = 2 and late_gates = 3; expected"):

@@ -14,7 +14,7 @@ from throughtime.cells import GRU, LSTM, Elman
 from throughtime.data import Batch, labelled
 from throughtime.gradients import CheckpointedBPTT, FullBPTT, SlidingBPTT, TruncatedBPTT
 from throughtime.models import SequenceClassifier
-from throughtime.nn import Bidirectional, Learnable
+from throughtime.nn import Bidirectional, Learnable, Padded
 
 T, B, I, H, C = 9, 5, 3, 4, 3
 LENGTHS = torch.tensor([9, 4, 1, 7, 9])
@@ -115,6 +115,14 @@ def test_a_model_from_plain_values_and_what_is_refused():
         labelled(xs, torch.tensor([0, 1]), torch.tensor([2, 5]))
     with pytest.raises(InputError, match="labels go down to -1"):
         labelled(xs, torch.tensor([0, -1]))
+
+
+@pytest.mark.parametrize("width", [I + 1, I - 1])
+def test_inputs_of_another_width_are_refused(width):
+    layers = Bidirectional(GRU(), I, H)
+    for xs in (torch.zeros(T, B, width), Padded(torch.zeros(T, B, width), LENGTHS)):
+        with pytest.raises(InputError, match=rf"xs has shape \({T}, {B}, {width}\); expected \(T, B, {I}\) .*use xs.transpose"):
+            layers(xs)
 
 
 def test_the_same_seed_gives_torchs_weights():

@@ -12,6 +12,7 @@ from _tables import Coupled, bump
 import throughtime as tt
 from throughtime import LanguageModel, SequenceModel
 from throughtime.cells import GRU, LSTM, Elman, Identity, Relu, Sigmoid
+from throughtime.cells.zoo import ResetBeforeGRU
 from throughtime.models import (
     AbstractInput,
     BinaryCrossEntropy,
@@ -87,7 +88,7 @@ def test_language_models(cell, num_layers, tmp_path):
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("cell", CELLS, ids=str)
+@pytest.mark.parametrize("cell", [*CELLS, ResetBeforeGRU()], ids=str)
 def test_sequence_models(cell, bias, tmp_path):
     """Vectors in, real numbers out, with and without biases everywhere."""
     stack = Recurrence(cell, I, H, num_layers=2, bias=bias)
@@ -226,7 +227,7 @@ def sequence(*, cell=GRU(), station=None, output=Linear()):  # noqa: B008  froze
         (sequence(cell=Coupled()), r"no recurrent operator for the cell Coupled\(\); GRU\(\), LSTM\(\), Elman.* can be exported"),
         (
             sequence(cell=Elman(bump)),
-            r"no recurrent operator for the cell Elman.*bump.*Elman\(activation=Tanh\(\)\), .*Identity\(\)\) can be exported",
+            r"no recurrent operator for the cell Elman.*bump.*Elman\(activation=Tanh\(\)\), .*Identity\(\)\), zoo.ResetBeforeGRU\(\) can be exported",
         ),
         (sequence(station=Doubled()), "the input station Doubled cannot be exported; Embedding, OneHot and Vectors can"),
         (sequence(output=torch.tanh), r"the output function .*tanh.* cannot be exported; .*Build the head with Linear\(\)"),

@@ -1,5 +1,7 @@
 """Layers under torch.compile(fullgraph=True): one node a layer and direction, and the same numbers. Run by test_layers."""
 
+import sys
+
 import torch
 from torch import nn
 
@@ -10,6 +12,8 @@ T, B, I, H = 6, 4, 3, 5
 
 def main() -> None:
     torch.manual_seed(0)
+    tt.GRU(I, H)(torch.randn(T, B, I))[0].sum().backward()
+    assert "torch._dynamo" not in sys.modules  # it takes a second to import, and nothing has asked for it
     for kind in (tt.RNN, tt.GRU, tt.LSTM):
         for options in ({}, {"num_layers": 2, "bidirectional": True, "batch_first": True}):
             layer = kind(I, H, **options)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from _truth import assert_close, gradients
@@ -10,8 +11,9 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 import throughtime as tt
-from throughtime.nn import _border
+from throughtime.nn import _packed, _short_packed
 from throughtime.nn._packed import lengths_of, parts_of, run_parts
+from throughtime.nn._torchs_loop import torchs_loop
 
 I, H = 3, 5
 PAIRS = [(tt.RNN, nn.RNN), (tt.GRU, nn.GRU), (tt.LSTM, nn.LSTM)]
@@ -41,7 +43,7 @@ def states(layer, B):
 
 @pytest.fixture(params=CUTS, ids=str)
 def cuts(request, monkeypatch):
-    monkeypatch.setattr(_border, "A_CALL", CUTS[request.param] - 2 * (I + H))
+    monkeypatch.setattr(_packed, "A_CALL", CUTS[request.param] - 2 * (I + H))
 
 
 @pytest.mark.usefixtures("cuts")
@@ -96,9 +98,87 @@ def test_few_steps_and_many_with_and_without_gradients(ours, theirs, T):
         assert_close([mine(given)[0].data], [peer(given)[0].data])
 
 
+OPTIONS = [{}, {"bias": False}, {"num_layers": 2, "bidirectional": True, "dropout": 0.4}]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("lengths", [[1, 2, 2], [2, 2], [2]], ids=str)
+def test_two_steps_are_torchs_to_the_bit(ours, theirs, options, lengths):
+    """Dropout's masks too, from the same seed. Sequences of one length are the kernels' where these serve the layer."""
+    mine, peer = ours(I, H, **options), theirs(I, H, **options)
+    peer.load_state_dict(mine.state_dict())
+    given = packed(lengths)
+    for state in (None, states(mine, len(lengths))):
+        got, wanted = results(mine, given, state), results(peer, given, state)
+        if len(set(lengths)) > 1 or options.get("bidirectional"):
+            assert all(map(torch.equal, got, wanted))
+        else:
+            assert_close(got, wanted)
+
+
+def test_two_steps_with_a_projection():
+    mine, peer = tt.LSTM(I, H, proj_size=2, bidirectional=True), nn.LSTM(I, H, proj_size=2, bidirectional=True)
+    peer.load_state_dict(mine.state_dict())
+    given, state = packed([1, 2, 2]), [torch.randn(2, 3, 2, requires_grad=True), torch.randn(2, 3, H, requires_grad=True)]
+    assert all(map(torch.equal, results(mine, given, state), results(peer, given, state)))
+
+
+def test_what_torchs_loop_runs_and_what_it_does_not(monkeypatch):
+    counted = []
+    monkeypatch.setattr(_short_packed, "torchs_loop", lambda *given: counted.append(1) or torchs_loop(*given))
+
+    def took(layer, lengths=(2, 1)) -> bool:
+        before = len(counted)
+        layer(packed(lengths))
+        return len(counted) > before
+
+    layer = tt.GRU(I, H)
+    assert took(layer)
+    assert took(tt.GRU(I, H, bidirectional=True), (2, 2))
+    assert took(tt.GRU(I, H, recurrent_dropout=0.5).eval())
+    assert not took(layer, (2, 2))
+    assert not took(layer, (30, 1))
+    for options in ({"learn_h0": True}, {"layer_norm": True}, {"zoneout": 0.1}, {"recurrent_dropout": 0.5}, {"state_batch_first": True}):
+        assert not took(tt.GRU(I, H, **options))
+    tt.set_kernels("plain")
+    try:
+        assert not took(layer)
+    finally:
+        tt.set_kernels("fast")
+
+
+def bad_calls(layer):
+    """Name, packed input, state: each of another size or type than the layer wants."""
+    lstm, given = isinstance(layer, nn.LSTM), packed([3, 1])
+    state = lambda *size, **kind: (torch.zeros(size, **kind),) * 2 if lstm else torch.zeros(size, **kind)
+    yield "input of another width", PackedSequence(torch.zeros(4, I + 1), *given[1:]), None
+    yield "input of another type", PackedSequence(given.data.float(), *given[1:]), None
+    yield "input with three axes", PackedSequence(torch.zeros(4, 2, I), *given[1:]), None
+    yield "state of another batch", given, state(1, 1, H)
+    yield "state of another width", given, state(1, 2, H + 1)
+    yield "state of more layers", given, state(2, 2, H)
+    yield "state without an axis", given, state(2, H)
+    yield "one state for two, or two for one", given, torch.zeros(1, 2, H) if lstm else (torch.zeros(1, 2, H),) * 2
+
+
+@pytest.mark.usefixtures("shapes_unchecked")
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+@pytest.mark.parametrize("grad", [False, True])
+def test_bad_calls_are_refused(ours, theirs, grad):
+    """Three steps are few without a gradient: then in torch's words. With one, torch's LSTM says less than the ordinary way does."""
+    mine, peer = ours(I, H), theirs(I, H)
+    for (name, *given), (_, *same) in zip(bad_calls(mine), bad_calls(peer), strict=True):
+        with torch.set_grad_enabled(grad), pytest.raises((RuntimeError, ValueError, AttributeError, IndexError)) as wanted:
+            peer(*same)
+        with torch.set_grad_enabled(grad), pytest.raises((RuntimeError, ValueError, AttributeError, IndexError)) as got:
+            mine(*given)
+        assert grad or str(got.value).splitlines()[:1] == str(wanted.value).splitlines()[:1], name
+
+
 @pytest.mark.parametrize("option", ["recurrent_dropout", "zoneout"])
 def test_masks_are_drawn_once_for_a_sequence(monkeypatch, option):
-    monkeypatch.setattr(_border, "A_CALL", 0.5 - 2 * (I + H))  # every cut, but where masks are drawn
+    monkeypatch.setattr(_packed, "A_CALL", 0.5 - 2 * (I + H))  # every cut, but where masks are drawn
     layer, given = tt.GRU(I, H, **{option: 0.5}), packed([12] + [3] * 8, requires_grad=False)
     xs, lengths = nn.utils.rnn.pad_packed_sequence(given)
     torch.manual_seed(0)
@@ -111,9 +191,9 @@ def test_masks_are_drawn_once_for_a_sequence(monkeypatch, option):
 @drawn(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.floats(1, 200))
 def test_parts_follow_each_other_and_leave_little_padding(lengths, worth):
     lengths = sorted(lengths, reverse=True)
-    sizes = torch.tensor([sum(n > t for n in lengths) for t in range(lengths[0])])
+    sizes = np.array([sum(n > t for n in lengths) for t in range(lengths[0])])
     assert lengths_of(sizes).tolist() == lengths
-    parts = parts_of(sizes, lengths_of(sizes), worth)
+    parts = parts_of(sizes, worth)
     assert [part.start for part in parts] == [0, *(part.stop for part in parts[:-1])]
     assert parts[-1].stop == len(sizes)
     for part in parts:
@@ -121,13 +201,16 @@ def test_parts_follow_each_other_and_leave_little_padding(lengths, worth):
         assert part.rows == len(within)
         assert (part.lengths is None and set(within) == {part.stop - part.start}) or part.lengths.tolist() == within
         # no single cut of what is left spares as much as it is worth
-        assert len(parts) == 1 or max((part.rows - s) * (part.stop - part.start - k) for k, s in enumerate(part.sizes.tolist())) < worth
+        assert (
+            len(parts) == 1
+            or max((part.rows - s) * (part.stop - part.start - k) for k, s in enumerate(sizes[part.start : part.stop].tolist())) < worth
+        )
     assert len(parts) < 2 or worth * (len(parts) - 1) <= sizes[0] * len(sizes) - sizes.sum()  # each cut has spared it
 
 
 def test_one_long_sequence_and_many_short_ones_are_not_padded():
     """2000 steps beside 255 sequences of 10: 512,000 steps padded, of which 4,550 are there."""
-    sizes = torch.tensor([256] * 10 + [1] * 1990)
+    sizes = np.array([256] * 10 + [1] * 1990)
     seen = []
 
     def run(xs, state, traversal):
@@ -135,7 +218,7 @@ def test_one_long_sequence_and_many_short_ones_are_not_padded():
         return xs, state
 
     data, state = torch.randn(4550, 1), (torch.randn(256, 1),)
-    output, last = run_parts(parts_of(sizes, lengths_of(sizes), 1000), run, data, state, tt.kernels.FORWARD)
+    output, last = run_parts(parts_of(sizes, 1000), run, data, state, tt.kernels.FORWARD)
     assert seen == [(10, 256), (1990, 1)]
     assert torch.equal(output, data)
     assert torch.equal(last[0], state[0])

@@ -7,7 +7,7 @@ import torch
 from _truth import assert_close, gradients
 
 from throughtime import nn
-from throughtime.cells import GRU, LSTM, Elman, Relu
+from throughtime.cells import GRU, LSTM, Elman, Relu, zoo
 from throughtime.nn import Chrono, ForgetBias, Given, IdentityMatrix, Learnable, Orthogonal, Random, Recurrence, TorchUniform
 
 PEERS = [
@@ -90,6 +90,11 @@ def test_orthogonal_and_identity():
     assert not p.b_ih.any()
     assert not p.b_hh.any()
     assert p.W.any()
+
+
+def test_memory_gates_of_a_cell_without_R():
+    p = Recurrence(zoo.MinLSTM(), 4, 6, initialisers=(TorchUniform(), ForgetBias(1.5), Chrono(100))).parameters_of(0)
+    assert bool((p.b_ih[0] == -p.b_ih[1]).all() and (p.b_ih[0] >= 0).all())
 
 
 @pytest.mark.parametrize(("cell", "gate"), [(LSTM(), 1), (GRU(), 1)])

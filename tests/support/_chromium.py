@@ -26,7 +26,7 @@ def browse(page: Path, script: str = "", *, address: str = "", width: int = 1280
     probed.write_text(page.read_text("utf-8").replace("</body>", _REPORT.format(script or "return null") + "</body>"), "utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--dump-dom", "--enable-logging=stderr", "--v=0"]
     flags += [f"--user-data-dir={page.parent / 'profile'}", f"--window-size={width},900", "--virtual-time-budget=3000"]
-    done = subprocess.run([CHROMIUM, *flags, f"{probed.as_uri()}{address}"], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([CHROMIUM, *flags, f"{probed.as_uri()}{address}"], capture_output=True, text=True, timeout=600, check=True)
     said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     assert not said, said
     dom = Dom(done.stdout)

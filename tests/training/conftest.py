@@ -55,7 +55,7 @@ def make_run(tmp_path):
             options,
             replace(NetworkOptions(hidden=6, embedding=4), **(network or {})),
             replace(OptimiserOptions(), **(optimiser or {})),
-            replace(LoopOptions(batch_size=4, bptt=8, steps=12, eval_every=5, threads=1), **(loop or {})),
+            replace(LoopOptions(batch_size=4, bptt=8, steps=12, eval_every=5, save_every=1e9, threads=1), **(loop or {})),
         )
         check_run(config)
         TextTask.prepare(path, config, parent=None, told=lambda what, done, total: None)

@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import _check
 from .._check import InputError
 from . import _replay as replay, _rules as rules
-from ._batches import Reader, goes_on, lengths_of, padding_mask, starts_of
+from ._batches import Reader, are_shuffled, goes_on, lengths_of, padding_mask, starts_of
 from ._call import Call
 from ._finding import Finding
 from ._recorder import Recorder
@@ -45,7 +45,8 @@ def audit(
         lengths: from a batch to (B,), the steps of each sequence before its padding. None: found in the batch if it is unmistakable.
         starts: from a batch to (T, B), (B, T) or (B,) (before the first step), True at the first step of a sequence. None: an entry that
             is called episode_starts, is_init, is_first, starts or fresh.
-        continues: whether each batch goes on where the one before it ended, row by row. None: read off the data, if they tell.
+        continues: whether each batch goes on where the one before it ended, row by row. None: a DataLoader that shuffles says no; else
+            it is read off the data, if they tell.
         window: how many steps the gradient is meant to go back, if that is to be checked.
 
     Raises:
@@ -64,6 +65,8 @@ def audit(
     ['clip before backward']
     """
     _check.positive("steps", steps)
+    if continues is None and are_shuffled(batches):
+        continues = False
     used = list(itertools.islice(batches, steps))
     if not used:
         raise InputError("batches is empty; expected at least one batch. Pass a list of a few batches, or a DataLoader.")

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
 from .._check import InputError
 from ._call import Call
@@ -103,24 +104,39 @@ def starts_of(batch: Any, T: int, B: int, reader: Reader | None) -> Tensor | Non
     return None
 
 
+def are_shuffled(batches: Any) -> bool:
+    """Whether a DataLoader of torch draws the rows of its batches at random, so that none goes on where another ended."""
+    if not isinstance(batches, DataLoader):
+        return False
+    samplers = (batches.sampler, getattr(batches.batch_sampler, "sampler", None))
+    return any(isinstance(sampler, (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)) for sampler in samplers)
+
+
 def goes_on(batches: Sequence[Any], T: int, B: int) -> bool | None:
-    """Whether each batch begins where the one before it ended. None: the batches do not say."""
+    """Whether each batch begins where the one before it ended. None: the batches do not say.
+
+    A series in a batch may have more than the layer's T steps, which a convolution before it has used up.
+    """
     leaves = [dict(tensors(batch)) for batch in batches]
     if len(leaves) < 2 or any(one.keys() != leaves[0].keys() for one in leaves):
         return None
-    series = {name: [_steps_first(one[name], T, B) for one in leaves] for name in leaves[0]}
-    whole = {name: [x for x in xs if x is not None] for name, xs in series.items() if all(x is not None for x in xs)}
-    answers = [_by_targets(a, b) for a in whole.values() for b in whole.values() if a is not b]
-    answers += [_by_smoothness(xs) for xs in whole.values() if xs[0].is_floating_point()]
+    series = [[_readings(one[name], T, B) for one in leaves] for name in leaves[0]]
+    whole = [list(xs) for readings in series for xs in zip(*readings, strict=False)]
+    answers = [_by_targets(a, b) for a in whole for b in whole if a is not b]
+    answers += [_by_smoothness(xs) for xs in whole if xs[0].is_floating_point()]
     said = [answer for answer in answers if answer is not None]
     return said[0] if said and all(answer == said[0] for answer in said) else None
 
 
-def _steps_first(t: Tensor, T: int, B: int) -> Tensor | None:
-    """(T, B, ·)"""
-    if t.shape[:2] == (B, T):
-        return t.transpose(0, 1).reshape(T, B, -1)
-    return t.reshape(T, B, -1) if t.shape[:2] == (T, B) else None
+def _readings(t: Tensor, T: int, B: int) -> list[Tensor]:
+    """What a tensor may be as (T, B, ·): a series of vectors may have more steps, and targets are often flat."""
+    if t.shape == (T * B,) and not t.is_floating_point():
+        return [t.view(T, B, 1), t.view(B, T, 1).transpose(0, 1)]
+    if t.shape[:2] == (B, T) or (t.ndim == 3 and t.shape[0] == B and t.shape[1] >= T):
+        return [t.transpose(0, 1).reshape(t.shape[1], B, -1)]
+    if t.shape[:2] == (T, B) or (t.ndim == 3 and t.shape[1] == B and t.shape[0] >= T):
+        return [t.reshape(len(t), B, -1)]
+    return []
 
 
 def _by_targets(xs: list[Tensor], ys: list[Tensor]) -> bool | None:

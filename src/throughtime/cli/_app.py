@@ -41,6 +41,7 @@ VERBS = {
     ("export",): Verb("Export", "_export.export", "write a trained model for other runtimes"),
     ("flow",): Verb("ShowFlow", "_flow.flow", "see what the gradient does through time"),
     ("compare-gradients",): Verb("CompareGradients", "_compare_gradients.compare_gradients", "measure the gradient methods on one batch"),
+    ("bench",): Verb("Bench", "_bench.bench", "how fast this machine is, beside torch and JAX"),
     ("runs",): Verb("Runs", "_runs.runs", "a table of the runs in a folder"),
     ("data",): Verb("Data", "_data.data", "data sets by name"),
     ("demo",): Verb("Demo", "_demo.demo", "train for a minute on text that Python carries"),

@@ -235,8 +235,13 @@ def _as_it_was(folder: RunFolder) -> str:
     return f"interrupted; the run in {folder.path} is whole, as it was saved. Go on with:\n  {_resume(folder)}"
 
 
+def _is_of_seeds(folder: RunFolder) -> bool:
+    """Whether the run is one of several that a command makes."""
+    return folder.path in seed_runs(folder.path.parent)
+
+
 def _resume(folder: RunFolder) -> str:
-    out = folder.path.parent if folder.path in seed_runs(folder.path.parent) else folder.path
+    out = folder.path.parent if _is_of_seeds(folder) else folder.path
     return f"throughtime train {folder.config.task} --out {shlex.quote(str(out))} --resume"
 
 
@@ -245,10 +250,10 @@ def _interrupted(folder: RunFolder, step: int) -> str:
 
 
 def _unmeasured(folder: RunFolder) -> str:
-    return (
-        f"\ninterrupted while the final scores were measured; the run has finished, and is whole in {folder.path}. Measure it with:\n"
-        f"  throughtime evaluate {shlex.quote(str(folder.path))}"
-    )
+    what = f"\ninterrupted while the final scores were measured; the run has finished, and is whole in {folder.path}."
+    if _is_of_seeds(folder):  # others may not have begun
+        return f"{what} Go on with:\n  {_resume(folder)}"
+    return f"{what} Measure it with:\n  throughtime evaluate {shlex.quote(str(folder.path))}"
 
 
 def _merged(stored: AnyRun, given: AnyRun) -> AnyRun:

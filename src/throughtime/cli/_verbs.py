@@ -25,6 +25,7 @@ _Run = Annotated[Path, Flag("RUN", positional=True)]
 _Threads = Annotated[int | None, Flag("N", "as many as are idle", rare=True)]
 _Device = Annotated[str, Flag("NAME", rare=True)]
 _NAMED = ("tiny-shakespeare", "jsb-chorales", "nottingham", "etth1", "sequential-mnist")  # data.NAMED, which imports numpy and torch
+_QUESTIONS = ("layers", "training", "memory", "steps", "own-cells", "start-up")  # bench.QUESTIONS, as above
 _Encoding = Annotated[str, Flag("NAME", rare=True)]
 
 
@@ -309,6 +310,24 @@ class CompareGradients:
     threads: _Threads = None
     """Threads of torch."""
     picture: Annotated[Path | None, Flag("FILE", "gradients.png in the run folder, or here")] = None
+    """Where the picture goes."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """How fast this machine is: layers, training, memory, single steps, cells of your own and start-up, beside torch.nn and, where they are
+    installed, JAX and onnxruntime. The contestants take turns; numbers are medians with their quartiles.
+    """
+
+    only: Annotated[tuple[str, ...], Flag("QUESTION ...", "all", offered=_QUESTIONS)] = ()
+    """Some of layers, training, memory, steps, own-cells and start-up."""
+    seconds: float = 2.0
+    """About how long a row may take; longer steadies the numbers."""
+    threads: _Threads = None
+    """Threads of every contestant."""
+    picture: Annotated[Path | None, Flag("FILE", "bench.png, or the next free name")] = None
     """Where the picture goes."""
     json: bool = False
     """Print JSON."""

@@ -24,23 +24,21 @@ from ._labels import (
     write_labels as write_labels,
 )
 from ._sequences import AbstractSequences as AbstractSequences, Place as Place, SequenceStream as SequenceStream, Steps as Steps
+from ._table_rows import Columns as Columns, Read as Read, read_series as read_series
 from ._series import (
     AbstractSeries as AbstractSeries,
-    Columns as Columns,
     Group as Group,
-    Origins as Origins,
-    Read as Read,
-    carried_on as carried_on,
     SeriesArrays as SeriesArrays,
     SeriesTable as SeriesTable,
+)
+from ._standardised import (
+    carried_on as carried_on,
     Standardised as Standardised,
     standardised as standardised,
-    input_size as input_size,
-    inputs_of as inputs_of,
     measured_series as measured_series,
-    read_series as read_series,
     write_series as write_series,
 )
+from ._origins import Origins as Origins, input_size as input_size, inputs_of as inputs_of
 from ._times import Calendar as Calendar
 from ._stream import AbstractStream as AbstractStream, Tokens as Tokens, TokenStream as TokenStream
 from ._tasks import adding as adding, copying as copying, delayed_addition as delayed_addition, temporal_order as temporal_order

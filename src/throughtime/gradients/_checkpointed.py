@@ -30,7 +30,7 @@ from .._check import InputError
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
-from ..nn import Rows, TableProduct, add_to_grads
+from ..nn import Padded, Rows, TableProduct, add_to_grads
 from ._base import AbstractGradient, Carry, Outcome, carried_state, starting_state
 from ._stations import Segment, run, stack_of
 from .checkpointing._online import OnlineCheckpoints
@@ -172,7 +172,7 @@ class _Inputs:
             return cls(model, segment, TableProduct(model.recurrence.stored_parameters_of(0), first.table))
         return cls(model, segment)
 
-    def enter(self, i: int) -> Tensor | Rows:
+    def enter(self, i: int) -> Tensor | Rows | Padded:
         """Station ② for segment i."""
         if self.product is None:
             return self.model.enter(self.batch(i))

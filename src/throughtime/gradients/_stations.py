@@ -3,6 +3,7 @@
 T time · B batch · I input · H hidden · L layers · S states.
 """
 
+from dataclasses import replace
 from typing import Literal, final
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from .._shapes import State
 from ..data import Batch
 from ..models import AbstractModel
-from ..nn import Bidirectional, Recurrence, Rows, Trace
+from ..nn import Bidirectional, Padded, Recurrence, Rows, Trace
 from ._base import starting_state
 
 
@@ -19,12 +20,14 @@ from ._base import starting_state
 class AutogradSegment:
     """A segment of any recurrence from (xs, state) to (hs, state), run with autograd's graph from its inputs to its outputs only."""
 
-    def __init__(self, model: AbstractModel, xs: Tensor, state: State | None, fresh: Tensor | None) -> None:
+    def __init__(self, model: AbstractModel, xs: Tensor | Padded, state: State | None, fresh: Tensor | None) -> None:
         recurrence: nn.Module = model.recurrence
-        self._source, self._leaf = xs, xs.detach().requires_grad_(xs.requires_grad)
+        self._source = xs.xs if isinstance(xs, Padded) else xs
+        self._leaf = self._source.detach().requires_grad_(self._source.requires_grad)
+        leaf = replace(xs, xs=self._leaf) if isinstance(xs, Padded) else self._leaf
         self._carried = None if state is None else tuple(s.detach().requires_grad_() for s in state)
         with torch.enable_grad():
-            self._hs, self._last = recurrence(self._leaf, starting_state(model, self._carried, fresh, xs.shape[1]))
+            self._hs, self._last = recurrence(leaf, starting_state(model, self._carried, fresh, xs.shape[1]))
         self.hs, self.last = self._hs.detach(), tuple(s.detach() for s in self._last)
 
     def backward(self, dhs: Tensor | None, dlast: State | None) -> State:
@@ -52,7 +55,7 @@ Segment = Trace | AutogradSegment
 
 def run(
     model: AbstractModel,
-    xs: Tensor | Rows,
+    xs: Tensor | Rows | Padded,
     state: State | None,
     fresh: Tensor | None,
     *,
@@ -73,9 +76,10 @@ def run(
         NotImplementedError: a clip, for a recurrence that is not a stack of cells.
     """
     if isinstance(model.recurrence, Recurrence):
+        assert not isinstance(xs, Padded), "it is for two directions"
         initial = _initial(model, state, fresh, xs.shape[1])
         return model.recurrence.trace(xs, state, fresh=fresh, initial=initial, keep=keep, clip_adjoint=clip)
-    assert isinstance(xs, Tensor), "rows of a table enter a stack alone"
+    assert not isinstance(xs, Rows), "rows of a table enter a stack alone"
     if clip is not None:
         raise NotImplementedError(
             "clip_adjoint works inside the recursion of an nn.Recurrence; this model's recurrence is another module. Leave clip_adjoint "

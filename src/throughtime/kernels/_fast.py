@@ -119,8 +119,10 @@ def _forward_call(
     new = xs.new_zeros if clean else xs.new_empty
     size = residual_numbers(cell, xs.dtype, (T, B, H), keep, arch)
     residuals = new(size) if size else None  # the simple network's output is enough
-    call = _call(cell, xs, state, parameters, traversal, keep, threads, arch), (hs, last, residuals)
-    return call, Run(hs, last, state if residuals is None else (*state, residuals), "packed")
+    vectors = _own_vectors(cell, H, xs)
+    call = _call(cell, xs, state, parameters, vectors, traversal, keep, threads, arch), (hs, last, residuals)
+    kept = (v for v in (*vectors, residuals) if v is not None)
+    return call, Run(hs, last, (*state, *kept), "packed")
 
 
 def backward(
@@ -191,14 +193,16 @@ def _backward_call(
 ) -> tuple[tuple[object, ...], Gradients]:
     """The extension's arguments, and the gradients that it will have filled."""
     xs = xs.contiguous()
-    state, (residuals,) = run.residuals[: cell.states], run.residuals[cell.states :] or (None,)
+    state, rest = run.residuals[: cell.states], list(run.residuals[cell.states :])
+    vectors = () if known(cell) is not None else (rest.pop(0) if generated.known(cell).names else None,)
+    residuals = rest[0] if rest else None
     dxs = _like(xs) if needs_dxs else None
     dstate = tuple(map(_like, state))
     drestart = None if traversal.restart is None else tuple(map(_like, traversal.restart))
     d = parameters.map(_like)
     own = _vector_gradients(cell, state[0])
     call = (
-        _call(cell, xs, state, parameters, traversal, keep, threads, arch),
+        _call(cell, xs, state, parameters, vectors, traversal, keep, threads, arch),
         (run.hs, residuals),
         (_contiguous(dhs), None if dlast is None else _dense(dlast), clip),
         (dxs, dstate, (*flat(d), *own), drestart),
@@ -288,13 +292,14 @@ def _call(
     xs: Tensor,
     state: State,
     parameters: LayerParameters,
+    vectors: tuple[Tensor | None, ...],
     traversal: Traversal,
     keep: Keep,
     threads: int | None,
     arch: str | None,
 ) -> tuple[object, ...]:
     """The arguments that forward and backward share."""
-    weights = (*map(_contiguous, flat(parameters)), *_own_vectors(cell, state[0].shape[-1], xs))
+    weights = (*map(_contiguous, flat(parameters)), *vectors)
     restart = None if traversal.restart is None else _dense(traversal.restart)
     lengths, reset = _contiguous(traversal.lengths), _contiguous(traversal.reset)
     number = number_of(cell, xs.dtype, arch)

@@ -35,7 +35,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .._check import InputError
 from .._shapes import State
 from ..cells import AbstractCell
 from . import generated
@@ -165,20 +164,7 @@ def recurrent_half(cell: AbstractCell, wx: Tensor, state: State, R: Tensor, b_hh
     if cell.late_gates == 0:
         return _affine(state[0], R, b_hh)
     rh = _affine(state[0], R[:early], None if b_hh is None else b_hh[:early])
-    return torch.cat((rh, _affine(between(cell, wx, rh, state), R[early:], None if b_hh is None else b_hh[early:])), 1)
-
-
-def between(cell: AbstractCell, wx: Tensor, rh: Tensor, state: State) -> Tensor:
-    """What the late gates' R multiplies.
-
-    Raises:
-        InputError: not one tensor shaped as h.
-    """
-    q = cell.between(wx, rh, state)
-    if not isinstance(q, Tensor) or q.shape != state[0].shape:
-        got = f"shape {tuple(q.shape)}" if isinstance(q, Tensor) else f"a {type(q).__name__}"
-        raise InputError(f"between of {type(cell).__name__} returned {got}; expected one tensor (B, H) = {tuple(state[0].shape)}, as h is.")
-    return q
+    return torch.cat((rh, _affine(generated.between(cell, wx, rh, state), R[early:], None if b_hh is None else b_hh[early:])), 1)
 
 
 def _order(T: int, traversal: Traversal) -> range:

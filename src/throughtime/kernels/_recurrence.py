@@ -174,10 +174,11 @@ class _Recurrence(torch.autograd.Function):
         if torch.is_grad_enabled() or any(map(is_batched, (dhs, *dlast))):  # create_graph: this gradient is to be differentiated itself
             d, own = _differentiable(ctx.cell, xs, state, parameters, traversal, vectors, ctx.clip, dhs, dlast)
         else:
-            with generated.with_learned(ctx.cell, vectors) if vectors else nullcontext(ctx.cell) as cell:
+            plain = vectors and ctx.kernels != "packed"  # a packed run has its own copy of the vectors
+            with generated.with_learned(ctx.cell, vectors) if plain else nullcontext(ctx.cell) as cell:
                 d = backward(cell, xs, parameters, run, dhs, dlast, traversal, clip=ctx.clip, needs_dxs=needs_dxs, keep=ctx.keep)
-            own = () if d.vectors is None else tuple(g.sum_to_size(p.shape) for p, g in zip(vectors, d.vectors, strict=True))
-        weights = (None if g is None else g.view(p.shape) for p, g in zip(stored, flat(d.parameters), strict=True))
+            own = () if d.vectors is None else tuple(map(_summed_to, d.vectors.unbind(), vectors))
+        weights = (g if g is None or g.ndim == p.ndim else g.view(p.shape) for p, g in zip(stored, flat(d.parameters), strict=True))
         return None, None, None, None, None, d.dxs, *d.dstate, *weights, *(d.drestart or ()), *own
 
 
@@ -203,8 +204,14 @@ def _differentiable(
     return Gradients(found("xs"), dstate, weights, drestart or None), own  # type: ignore[arg-type, return-value]
 
 
+def _summed_to(g: Tensor, vector: Tensor) -> Tensor:
+    return g if g.shape == vector.shape else g.sum_to_size(vector.shape)
+
+
 def _with_gate_axis(cell: AbstractCell, W: Tensor | None, R: Tensor, b_ih: Tensor | None, b_hh: Tensor | None) -> LayerParameters:
     """Views (G, H, ·) of weights that may be stored as (G·H, ·). Inside the autograd function they add no nodes to the graph."""
+    if R.ndim == 3 and all(p is None or p.ndim == n for p, n in ((W, 3), (b_ih, 2), (b_hh, 2))):
+        return from_flat(W, R, b_ih, b_hh)
     G, rows, H = cell.gates, cell.rh_gates, R.shape[-1]
     return from_flat(
         None if W is None else W.view(G, H, -1),

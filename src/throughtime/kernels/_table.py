@@ -61,4 +61,9 @@ BY_NAME = {known.name: known for known in TABLE}
 
 def known(cell: AbstractCell) -> Known | None:
     """The row of a cell; None for a user's own cell."""
+    if type(cell) not in _KINDS:
+        return None
     return next((row for row in TABLE if type(row.cell) is type(cell) and row.cell == cell), None)
+
+
+_KINDS = frozenset(type(row.cell) for row in TABLE)

@@ -21,9 +21,8 @@ from torch.nn import functional
 
 from .._shapes import State
 from ..cells import AbstractCell
-from ._plain import between
 from ._types import FORWARD, LayerParameters, Parameters, RecurrentParameters, Traversal, from_flat
-from .generated import with_learned
+from .generated import between, with_learned
 
 Normalise = Callable[[Tensor], Tensor]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .._shapes import State
 from ..data import Batch
 from ..kernels import get_kernels
-from ..nn import Bidirectional, Dropout, Recurrence, Rows
+from ..nn import Bidirectional, Dropout, Padded, Recurrence, Rows
 from ._head import Head
 from ._inputs import AbstractInput, Embedding
 
@@ -96,7 +96,7 @@ class AbstractModel(nn.Module, abc.ABC):
         """Station ②: the vectors that the recurrence takes. It reads ``batch.inputs`` only; the batch may have no targets."""
         return self.dropout(self.input(batch.inputs))
 
-    def enter(self, batch: Batch) -> Float[Tensor, "T B I"] | Rows:
+    def enter(self, batch: Batch) -> Float[Tensor, "T B I"] | Rows | Padded:
         """Station ② in the form that is fastest for the recurrence: ``embed(batch)``, or for a small table its rows without the lookup."""
         if isinstance(self.input, Embedding) and self.enters_rows(batch.inputs):
             return self.input.rows(batch.inputs)

@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import _check
 from ..cells import GRU, AbstractCell
 from ..data import Batch, mask_of_lengths
-from ..nn import AbstractInitial, AbstractInitialiser, Bidirectional, Recurrence, Rows, TorchUniform, Zeros, marked
+from ..nn import AbstractInitial, AbstractInitialiser, Bidirectional, Padded, Recurrence, Rows, TorchUniform, Zeros
 from ._base import AbstractModel
 from ._config import CELLS, from_plain
 from ._head import Head
@@ -109,10 +109,10 @@ class SequenceClassifier(AbstractModel):
         """Whether the model reads in both directions."""
         return isinstance(self.recurrence, Bidirectional)
 
-    def enter(self, batch: Batch) -> Float[Tensor, "T B I"] | Rows:
-        """Station ②; for two directions each step says whether it is padding, since the second one begins at each sequence's end."""
+    def enter(self, batch: Batch) -> Float[Tensor, "T B I"] | Rows | Padded:
+        """Station ②; for two directions with each sequence's length, since the second one begins at its end."""
         xs = super().enter(batch)
-        return marked(xs, batch.mask) if self.bidirectional and isinstance(xs, Tensor) else xs
+        return Padded.of(xs, batch.mask) if self.bidirectional and batch.mask is not None and isinstance(xs, Tensor) else xs
 
     @torch.no_grad()
     def probabilities(self, inputs: Float[Tensor, "T B I"], lengths: Int[Tensor, " B"] | None = None) -> Float[Tensor, "*T C"]:

@@ -8,6 +8,7 @@ ONNX's equations are those of ``cells``; names and gate orders differ. The gate 
 
     Elman   RNN                                 f: Tanh, Relu, Sigmoid, or Affine(α = 1, β = 0)     (1)
     GRU     GRU with linear_before_reset = 1    here r, z, n        ONNX's z, r, h                  (2)
+            GRU with linear_before_reset = 0    the same, of ``cells.zoo.ResetBeforeGRU``           (2')
     LSTM    LSTM                                here i, f, g, o     ONNX's i, o, f, c               (3)
 
 T time · B batch · I input · H hidden · G gates · L layers · V outputs.
@@ -27,6 +28,7 @@ from torch import Tensor
 from .._check import InputError
 from .._version import __version__
 from ..cells import AbstractCell
+from ..cells.zoo import ResetBeforeGRU
 from ..kernels import TABLE, OnnxOperator, known
 from ..nn import Bidirectional, Given, Learnable, Recurrence, Zeros
 from ._base import AbstractModel
@@ -101,10 +103,13 @@ class _Graph:
 
 
 def _operator(cell: AbstractCell) -> OnnxOperator:
+    if isinstance(cell, ResetBeforeGRU):
+        return OnnxOperator("GRU", (1, 0, 2), {"linear_before_reset": 0})  # (2')
     row = known(cell)
     if row is None:
+        names = ", ".join([*(str(one.cell) for one in TABLE), "zoo.ResetBeforeGRU()"])
         raise NotImplementedError(
-            f"ONNX has no recurrent operator for the cell {cell}; {', '.join(str(one.cell) for one in TABLE)} can be exported. "
+            f"ONNX has no recurrent operator for the cell {cell}; {names} can be exported. "
             "Train one of these, or run this model from Python."
         )
     return row.onnx

@@ -29,5 +29,5 @@ from ._trace import (
     add_to_grads as add_to_grads,
 )
 from ._stack import Recurrence as Recurrence
-from ._bidirectional import Bidirectional as Bidirectional, marked as marked
+from ._bidirectional import Bidirectional as Bidirectional, Padded as Padded
 from ._steps import CalledSteps as CalledSteps, Steps as Steps, first_state as first_state, steps_of as steps_of

@@ -4,10 +4,11 @@ T time · B batch · I input · H hidden · O output, 2H · G gates · S states 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .. import _check
@@ -17,6 +18,35 @@ from ..cells import AbstractCell
 from ..kernels import Parameters, Traversal, learned_vectors, recurrence
 from ._initial import AbstractInitial, Zeros
 from ._initialisers import AbstractInitialiser, TorchUniform, from_torchs
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Padded:
+    """Sequences of different lengths, as ``Bidirectional`` accepts them in place of ``xs``.
+
+    Attributes:
+        xs: (T, B, I), 0 after a sequence's end.
+        lengths: (B,) the steps of each; the backward direction begins at the last of them.
+
+    >>> masked = Padded.of(torch.tensor([[[5.0]], [[6.0]]]), torch.tensor([[True], [False]]))
+    >>> masked.xs.flatten().tolist(), masked.lengths.tolist()
+    ([5.0, 0.0], [1])
+    """
+
+    xs: Tensor
+    lengths: Tensor
+
+    @classmethod
+    def of(cls, xs: Float[Tensor, "T B I"], mask: Bool[Tensor, "T B"]) -> "Padded":
+        """From a mask, False for padding: a sequence ends at the last step where it is True."""
+        steps = torch.arange(1, len(xs) + 1, device=xs.device).unsqueeze(1)
+        return cls(xs.where(mask.unsqueeze(2), 0), (steps * mask).amax(0))
+
+    @property
+    def shape(self) -> torch.Size:
+        """(T, B, I)."""
+        return self.xs.shape
 
 
 class Pass(NamedTuple):
@@ -106,12 +136,11 @@ class Bidirectional(nn.Module):
         like = self.initial if self.initial_rule.learnable else self.get_parameter("weight_hh_l0").detach()
         return self.initial_rule.make(shape, like).unbind(0)
 
-    def forward(self, xs: Float[Tensor, "T B I"], state: State | None = None) -> tuple[Float[Tensor, "T B O"], State]:
+    def forward(self, xs: Float[Tensor, "T B I"] | Padded, state: State | None = None) -> tuple[Float[Tensor, "T B O"], State]:
         """Run all layers in both directions.
 
         Args:
-            xs: inputs, time first. With I + 1 numbers a step, the last one says whether the step belongs to the sequence, 1, or is
-                padding after its end, 0; ``marked`` adds it. The backward direction then begins at each sequence's own end.
+            xs: inputs, time first. The backward direction begins at step T, or where they are ``Padded`` at each sequence's own end.
             state: S tensors (2L, B, H) before the first step of each direction; None: the initial state.
 
         Returns:
@@ -120,8 +149,8 @@ class Bidirectional(nn.Module):
         Raises:
             InputError: xs or state of other shapes.
         """
+        xs, lengths = (xs.xs, xs.lengths) if isinstance(xs, Padded) else (xs, None)
         _check.tensor("xs", xs)
-        xs, lengths = _unmarked(xs) if xs.ndim == 3 and xs.shape[2] == self.input_size + 1 else (xs, None)
         _check.sequence_input(xs.shape, self.input_size)
         state = self.initial_state(xs.shape[1]) if state is None else state
         _check.state(state, [(2 * self.num_layers, xs.shape[1], self.hidden_size)] * self.cell.states)
@@ -164,26 +193,3 @@ class Bidirectional(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.cell}, {self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, ends={self.ends}"
-
-
-def marked(xs: Float[Tensor, "T B I"], mask: Tensor | None) -> Float[Tensor, "T B I1"]:
-    """The inputs with a number more at each step: 1 where the mask is True, and 0 where it is False, which also clears the inputs there.
-
-    Args:
-        xs: (T, B, I).
-        mask: (T, B), False for padding; None: no padding, and ``xs`` as it is.
-
-    >>> marked(torch.tensor([[[5.0]], [[6.0]]]), torch.tensor([[True], [False]])).tolist()
-    [[[5.0, 1.0]], [[0.0, 0.0]]]
-    """
-    if mask is None:
-        return xs
-    here = mask.unsqueeze(2)
-    return torch.cat((xs.where(here, 0), here.to(xs.dtype)), -1)
-
-
-def _unmarked(xs: Tensor) -> tuple[Tensor, Tensor]:
-    """The inputs, and each sequence's length (B,): the steps up to the last one that is marked."""
-    steps = torch.arange(1, xs.shape[0] + 1, device=xs.device).unsqueeze(1)
-    lengths = (steps * (xs[..., -1] > 0)).amax(0)
-    return xs[..., :-1].contiguous(), lengths

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
@@ -16,10 +17,8 @@ from .._check import InputError
 from .._shapes import State
 from .._torch_private import is_batched
 from ..kernels import Traversal, is_watched
-from ._packed import Part, Run, lengths_of, parts_of, run_parts
+from ._packed import Part, Run, lengths_of, padding_worth_a_call, parts_of, run_parts
 from ._torchs_own import TRACER_READS_LAYERS
-
-A_CALL = 512  # steps of padding whose work is that of one more call, for small layers; each unit adds to it, since a call reads all weights
 
 
 class TimeFirst(NamedTuple):
@@ -36,6 +35,11 @@ class TimeFirst(NamedTuple):
     @property
     def B(self) -> int:
         return self.xs.shape[1] if self.parts is None else self.parts[0].rows
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether packed sequences of several lengths were given."""
+        return self.parts is not None and (len(self.parts) > 1 or self.parts[0].lengths is not None)
 
     def run(self, layer: Run, xs: Tensor, state: State, traversal: Traversal) -> tuple[Tensor, State]:
         """One layer in one direction over ``xs``, laid out as ``self.xs``."""
@@ -109,12 +113,13 @@ def _packed(layer: Any, packed: PackedSequence, hx: Any, lengths: Any, reset: Te
     if state is not None and order is not None:
         state = tuple(s.index_select(1, order) for s in state)
     _check_as_torch(layer, data, state, sizes)
-    ends = lengths_of(sizes)
+    counts = np.array(sizes.tolist())  # not sizes.numpy(), which torch.func does not permit
+    ends = torch.from_numpy(lengths_of(counts))
     reset = _given_reset(reset, len(sizes), len(ends), data.device)
     if reset is not None and order is not None:
         reset = reset.index_select(-1, order)
     draws = layer.training and (layer.zoneout or layer.recurrent_dropout)  # one mask for all steps of a sequence
-    parts = parts_of(sizes, ends, math.inf if draws else A_CALL + 2 * (layer.input_size + layer.hidden_size))
+    parts = parts_of(counts, math.inf if draws else padding_worth_a_call(layer))
     return TimeFirst(data, state, ends.to(data.device), reset, packed, parts)
 
 

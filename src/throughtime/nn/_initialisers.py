@@ -141,7 +141,7 @@ class ForgetBias(AbstractInitialiser):
         for _, _, b_ih, b_hh in layers:
             assert b_ih is not None and b_hh is not None, "_memory_gate refuses layers without"  # noqa: PT018
             b_ih[gate] = self.value
-            b_hh[gate] = 0
+            b_hh[gate : gate + 1] = 0  # a cell without R has none
 
 
 @final
@@ -174,10 +174,10 @@ class Chrono(AbstractInitialiser):
         for _, _, b_ih, b_hh in layers:
             assert b_ih is not None and b_hh is not None, "_memory_gate refuses layers without"  # noqa: PT018
             b_ih[gate].uniform_(1, self.longest - 1).log_()
-            b_hh[gate] = 0
+            b_hh[gate : gate + 1] = 0
             if input_gate is not None:
                 b_ih[input_gate] = -b_ih[gate]
-                b_hh[input_gate] = 0
+                b_hh[input_gate : input_gate + 1] = 0
 
 
 def _memory_gate(cell: AbstractCell, layers: Sequence[Parameters], rule: AbstractInitialiser) -> int:

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 from .. import _check
 from .._check import InputError
 from .._shapes import State
-from .._torch_private import let_compile_see
+from .._torch_private import let_compile_see, never_compiled
 from ..cells import GRU as GRUStep, LSTM as LSTMStep, AbstractCell
 from ..kernels import Memory, Parameters, Traversal, Variation, recurrence, unrolled
 from ._border import TimeFirst, autocasts, kind_of, to_caller_layout, to_time_first
@@ -23,7 +23,8 @@ from ._cells import ACTIVATIONS, elman
 from ._normalised import NormalisedLSTM
 from ._packed import Run
 from ._short import short_call
-from ._torchs_own import Refusals, leaf, torchs_own_answers
+from ._short_packed import short_packed
+from ._torchs_own import Refusals, leaf, packed_lstm_keeps_precision, torchs_own_answers
 
 Nonlinearity = Literal["tanh", "relu", "identity", "sigmoid"] | Callable[[Tensor], Tensor]
 NOT_IN_TORCH = ("identity", "sigmoid")
@@ -138,8 +139,10 @@ class Layers(Refusals, nn.RNNBase, metaclass=abc.ABCMeta):
         Returns:
             The output, as in torch, and the last state of each sequence, at its own end.
         """
-        if lengths is None and reset is None and not torch.compiler.is_compiling() and (found := short_call(self, input, hx)) is not None:
-            return found
+        if lengths is None and reset is None and not torch.compiler.is_compiling():
+            found = short_packed(self, input, hx) if isinstance(input, PackedSequence) else short_call(self, input, hx)
+            if found is not None:
+                return found
         if isinstance(input, fx.Proxy) and type(self).forward is Layers.forward:
             return leaf(self, input, hx, {"lengths": lengths, "reset": reset})
         if torchs_own_answers(self, input, lengths, reset):
@@ -248,7 +251,9 @@ class Layers(Refusals, nn.RNNBase, metaclass=abc.ABCMeta):
         answer, on_cpu = weight.dtype, call.xs.device.type == "cpu"
         if answer != torch.float64 and autocasts(call.xs):
             answer = torch.get_autocast_dtype(call.xs.device.type)
-            if on_cpu and isinstance(self, nn.GRU):  # torch's z ⊙ h keeps the precision of the state before the first step
+            by_steps = call.is_ragged or (call.packed is not None and packed_lstm_keeps_precision())
+            if on_cpu and (isinstance(self, nn.GRU) or (isinstance(self, nn.LSTM) and by_steps)):
+                # torch's z ⊙ h, and f ⊙ c step by step, keep the precision of the state before the first step
                 answer = torch.promote_types(answer, (call.xs if call.state is None else call.state[0]).dtype)
         halves = (torch.float16, torch.bfloat16)
         return torch.float32 if on_cpu and answer in halves else answer, answer
@@ -499,7 +504,7 @@ class LSTM(Layers, nn.LSTM):
         return self._to_torch(nn.LSTM, proj_size=self.proj_size)
 
 
-@torch.compiler.disable
+@never_compiled
 def _untraced(layer: Layers, packed: PackedSequence, hx: Any, lengths: Any, reset: Tensor | None) -> tuple[Any, Any]:
     """A call with packed sequences within a compiled model: what is to be done depends on their lengths, which a graph does not know."""
     return layer(packed, hx, lengths=lengths, reset=reset)

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from .._torch_private import dispatch_mode_is_active, forward_mode_is_active, functorch_is_active, own_parameters
 from ..cells import GRU, LSTM, AbstractCell
@@ -25,37 +24,23 @@ _CELLS: dict[str, AbstractCell] = {"GRU": GRU(), "LSTM": LSTM()}
 
 def short_call(layer: Any, input: Any, hx: Any) -> tuple[Any, Any] | None:
     """Output and last state, as ``forward`` returns them; None if this call needs the ordinary way."""
-    if isinstance(input, PackedSequence):
-        return _of_equal_lengths(layer, input, hx)
-    return _of_array(layer, input, hx, layer.batch_first)
-
-
-def _of_equal_lengths(layer: Any, packed: PackedSequence, hx: Any) -> tuple[Any, Any] | None:
-    """A call with packed sequences that are an array, in the order that they have."""
-    data, sizes, order, back = packed
-    if data.dim() != 2 or sizes[0] != sizes[-1] or (hx is not None and order is not None):
+    if not is_plain(input, 3):
         return None
-    found = _of_array(layer, data.unflatten(0, (len(sizes), -1)), hx, False)
-    if found is None:
-        return None
-    hs, last = found
-    if back is not None:
-        last = tuple(s.index_select(1, back) for s in last) if isinstance(last, tuple) else last.index_select(1, back)
-    return PackedSequence(hs.flatten(0, 1), sizes, order, back), last
-
-
-def _of_array(layer: Any, input: Any, hx: Any, batch_first: bool) -> tuple[Any, Any] | None:
-    if type(input) not in _TENSORS or input.dim() != 3 or not input.is_cpu or input.dtype not in _FLOATS or _torch_transforms():
-        return None
-    call, weights, state = _call_of(layer), _weights_of(layer), _state_of(layer, hx)
+    call, weights, state = call_of(layer), weights_of(layer), _state_of(layer, hx)
     if call is None or weights is None or state is None:
         return None
+    batch_first = layer.batch_first
     xs = input.transpose(0, 1).contiguous() if batch_first else input  # the kernels' copy; the caller may then change the input
     found: Any = several(call, xs, state if len(state) else None, weights)
     if found is None:
         return None
     hs, last = found
     return hs.transpose(0, 1) if batch_first else hs, last if len(last) > 1 else last[0]
+
+
+def is_plain(t: Any, dimensions: int) -> bool:
+    """Whether ``t`` is floats in memory, of which torch does no more than compute and, perhaps, record it for backward."""
+    return type(t) in _TENSORS and t.dim() == dimensions and t.is_cpu and t.dtype in _FLOATS and not _torch_transforms()
 
 
 def _torch_transforms() -> bool:
@@ -69,22 +54,29 @@ def _torch_transforms() -> bool:
     )
 
 
-def _call_of(layer: Any) -> Several | None:
+def call_of(layer: Any) -> Several | None:
     """The layers as one call; None where an option is in use."""
-    if (
-        layer.bidirectional
-        or layer.proj_size
-        or (layer.dropout and layer.training and layer.num_layers > 1)
-        or layer.learn_h0
+    if layer.bidirectional or layer.proj_size or (layer.dropout and layer.training and layer.num_layers > 1) or has_options(layer):
+        return None
+    kind = equations_of(layer)
+    return _several_of(kind, layer.num_layers, layer.memory) if isinstance(kind, str) else None
+
+
+def has_options(layer: Any) -> bool:
+    """Whether the layer does now what torch's would not, or the plain loop is to run."""
+    return bool(
+        layer.learn_h0
         or layer.layer_norm
         or layer.zoneout
         or (layer.recurrent_dropout and layer.training)
         or layer.state_batch_first
         or get_kernels() == "plain"
-    ):
-        return None
-    kind = layer.nonlinearity if layer.mode.startswith("RNN") else layer.mode
-    return _several_of(kind, layer.num_layers, layer.memory) if isinstance(kind, str) else None
+    )
+
+
+def equations_of(layer: Any) -> Any:
+    """ "GRU", "LSTM", or the simple network's activation: a word, or a callable of its owner's."""
+    return layer.nonlinearity if layer.mode.startswith("RNN") else layer.mode
 
 
 @lru_cache
@@ -92,7 +84,7 @@ def _several_of(kind: str, layers: int, memory: Memory) -> Several | None:
     return several_of(_CELLS[kind] if kind in _CELLS else elman(kind), layers, memory)
 
 
-def _weights_of(layer: Any) -> tuple[Tensor | None, ...] | None:
+def weights_of(layer: Any) -> tuple[Tensor | None, ...] | None:
     """W, R, b_ih, b_hh of every layer; None where one is computed by a reparametrisation or is no plain tensor."""
     names = _names(layer.num_layers, layer.bias)
     found = tuple(map(own_parameters(layer).get, names))

@@ -6,13 +6,16 @@ in torch's: the same operations, for which it has its rules. So what they write 
 T time · B batch · I input.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.nn.utils.rnn import PackedSequence
 
-from ..kernels import is_watched
+from .._torch_private import functorch_is_active
+from ..kernels import get_kernels, is_watched
+from ._torchs_loop import steps_are_few
 
 # The tracer of torch 2.9 stops at a method of torch's own layers in an export with strict=True; an operator passes.
 TRACER_READS_LAYERS = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)
@@ -29,8 +32,21 @@ def torchs_own_answers(layer: Any, input: Any, lengths: Any, reset: Any) -> bool
     weight = layer.weight_ih_l0
     if not isinstance(data, Tensor) or data.device != weight.device or layer.beyond_torch():
         return False
-    few = isinstance(input, PackedSequence) and _steps_are_few(layer, len(input.batch_sizes))
+    few = isinstance(input, PackedSequence) and get_kernels() == "fast" and steps_are_few(layer, len(input.batch_sizes))
+    few = few and not functorch_is_active()  # torch's loop has no rule for its transforms
     return few or (data.ndim in (2, 3) and not data.numel()) or is_watched(data) or is_watched(weight)
+
+
+@cache
+def packed_lstm_keeps_precision() -> bool:
+    """Whether torch's LSTM over packed sequences of one length, under autocast on the CPU, gives what the state before the first step is.
+
+    Of torch 2.9 this is true, of 2.13 it is not. Over sequences of several lengths it is true of both.
+    """
+    x, h, W = (torch.zeros(size, dtype=torch.float32) for size in ((1, 1), (1, 1, 1), (4, 1)))
+    sizes = torch.ones(1, dtype=torch.int64)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        return torch.lstm(x, sizes, (h, h), [W, W], False, 1, 0.0, False, False)[0].dtype == x.dtype
 
 
 class Refusals:
@@ -64,17 +80,6 @@ class Refusals:
 
 
 _INSTEAD = "one of throughtime's. Expected torch's: use with throughtime.as_torch(model): "
-
-
-def _steps_are_few(layer: Any, T: int) -> bool:
-    """Whether torch's loop over the steps of packed sequences ends before a call of the kernels has begun: as measured, H 16 to 256.
-
-    A step of torch's takes longer where there are gates, and much longer where a gradient is recorded.
-    """
-    gated = not isinstance(layer, torch.nn.RNN)
-    if torch.is_grad_enabled():
-        return T < (3 if gated else 8)
-    return T < (10 if gated else 20)
 
 
 def _steps_are_fixed(layer: Any, input: Any) -> bool:

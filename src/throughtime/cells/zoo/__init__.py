@@ -1,7 +1,7 @@
 """A gallery of cells from the literature, each one step of its equations and no more.
 
-Nothing here is differentiated by hand. Where there is a C++ compiler, each but those of two stages runs as a kernel that is written from
-its ``step`` and compiled at its first use; ``throughtime train --cell mgu`` takes them by name. They are examples too: a cell of your own
+Nothing here is differentiated by hand. Where there is a C++ compiler, each runs as a kernel that is written from its ``step`` and compiled
+at its first use; ``throughtime train --cell mgu`` takes them by name. They are examples too: a cell of your own
 looks like this.
 """
 

@@ -145,7 +145,10 @@ class ELSTM(AbstractCell, nn.Module):
         f  = σ(wx_f + w_f ⊙ c)              (1)
         z  = tanh(wx_z + w_z ⊙ c)           (2)
         c' = f ⊙ c + (1 − f) ⊙ z            (3)
-        h' = σ(wx_o + w_o ⊙ c') ⊙ c'        (4)     the output gate too sees its own unit alone
+        h' = σ(wx_o + w_o ⊙ c') ⊙ c'        (4)
+
+    The paper's output gate has a full matrix in the place of w_o. No state depends on that gate, so that the authors' code computes it
+    behind the recurrence. Here it belongs to the cell and sees its own unit alone, as f and z do.
 
     Args:
         hidden_size: H.

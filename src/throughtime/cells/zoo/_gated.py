@@ -191,16 +191,17 @@ class STAR(AbstractCell):
         z  = tanh(wx_z)                     (2)
         h' = tanh((1 − k) ⊙ h + k ⊙ z)      (3)
 
-    The rows of R that belong to z are not used and get no gradient.
+    R has one row of blocks, that of k.
 
     References:
         Turkoglu, D'Aronco, Wegner & Schindler, *Gating revisited: deep multi-layer RNNs that can be trained*, 2021, eq. 10–12.
 
-    >>> STAR().step(torch.zeros(4, 2, 3), torch.zeros(4, 2, 3), (torch.zeros(4, 3),))[0][0].tolist()
+    >>> STAR().step(torch.zeros(4, 2, 3), torch.zeros(4, 1, 3), (torch.zeros(4, 3),))[0][0].tolist()
     [0.0, 0.0, 0.0]
     """
 
     gates = 2
+    recurrent_gates = 1
     states = 1
     elementwise = True
 
@@ -219,16 +220,17 @@ class NBRC(AbstractCell):
         c  = σ(wx_c + rh_c)                 (2)
         h' = c ⊙ h + (1 − c) ⊙ tanh(wx_h + a ⊙ h)       (3)
 
-    The rows of R that belong to the third gate are not used and get no gradient.
+    R has two rows of blocks, those of a and c.
 
     References:
         Vecoven, Ernst & Drion, *A bio-inspired bistable recurrent cell allows for long-lasting memory*, 2021, eq. 5–7.
 
-    >>> NBRC().step(torch.zeros(4, 3, 5), torch.zeros(4, 3, 5), (torch.zeros(4, 5),))[0].abs().max().item()
+    >>> NBRC().step(torch.zeros(4, 3, 5), torch.zeros(4, 2, 5), (torch.zeros(4, 5),))[0].abs().max().item()
     0.0
     """
 
     gates = 3
+    recurrent_gates = 2
     states = 1
     elementwise = True
     memory_gate = 1

@@ -23,6 +23,7 @@ from ._own import (
 )
 from ._refused import Refused as Refused
 from ._step import differentiated_by_hand as differentiated_by_hand
+from ._survey import between as between
 from ._vectors import (
     vector_derivatives as vector_derivatives,
     vector_gradients as vector_gradients,

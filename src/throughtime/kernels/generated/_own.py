@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._check import InputError, instance
+from ..._torch_private import constant_when_compiled
 from ...cells import AbstractCell
 from .. import _table as table
 from . import _cache, _compiler
@@ -91,7 +92,7 @@ def _remember(table: OrderedDict[Any, Any], key: object, value: object) -> None:
         table.popitem(last=False)
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def why_not(cell: AbstractCell, dtype: torch.dtype) -> str:
     """Why a cell has no kernel of its own for ``dtype``; empty if it has, and it is then compiled and loaded."""
     found = own(cell)
@@ -99,7 +100,7 @@ def why_not(cell: AbstractCell, dtype: torch.dtype) -> str:
     return str(found) if isinstance(found, Refused) else ""
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def name(cell: AbstractCell) -> str:
     """The name of a cell that has a kernel of its own, in the schema of ``torch.ops.throughtime``."""
     return known(cell).name
@@ -134,7 +135,7 @@ def compile_cell(cell: AbstractCell, dtype: torch.dtype = torch.float32) -> None
         raise NotImplementedError(f"{why}.")
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def has_vectors(cell: AbstractCell) -> bool:
     """Whether a cell has vectors of its own."""
     return bool(vectors_of(cell))
@@ -202,15 +203,12 @@ _OF_EVERY_MODULE = frozenset(vars(nn.Module()))  # none of them goes into a kern
 
 def _find(cell: AbstractCell) -> Own | Refused:
     try:
-        if cell.gates not in GATES or cell.states > MOST_STATES:
+        late, early = cell.late_gates, cell.rh_gates - cell.late_gates
+        if cell.gates not in GATES or {early, late} - {0, *GATES} or cell.states > MOST_STATES:
+            recurrent = f", {early} rows of R and {late} of late gates" if (early, late) != (cell.gates, 0) else ""
             raise Refused(
-                f"{type(cell).__name__} has {cell.gates} gates and {cell.states} states; kernels can be written for "
-                f"{', '.join(map(str, GATES))} gates and at most {MOST_STATES} states"
-            )
-        if cell.late_gates > 0 or cell.rh_gates not in (0, cell.gates):
-            raise Refused(
-                f"{type(cell).__name__} has {cell.gates} gates, {cell.rh_gates} of them recurrent and {cell.late_gates} late; kernels "
-                "can be written where all gates or none are recurrent, and none is late"
+                f"{type(cell).__name__} has {cell.gates} gates{recurrent} and {cell.states} states; kernels can be written for "
+                f"{', '.join(map(str, GATES))} gates of each kind and at most {MOST_STATES} states"
             )
         return Own(cell, _source(cell), tuple(v.name for v in vectors_of(cell)))
     except Refused as why:
@@ -304,7 +302,8 @@ def own_vectors(cell: AbstractCell, names: tuple[str, ...], H: int, like: Tensor
             raise InputError(
                 f"{name} of {type(cell).__name__} has {tensor.numel()} numbers and the layer {H} hidden units; expected as many, or one."
             )
-    return torch.stack([tensor.detach().to(like.dtype).expand(H) for tensor in tensors])
+    whole = [t if t.ndim == 1 and t.dtype == like.dtype and len(t) == H else t.to(like.dtype).expand(H) for t in tensors]
+    return torch.stack(whole).detach()
 
 
 def known_learned(cell: AbstractCell) -> list[Tensor]:

@@ -28,7 +28,7 @@ SIZES = ((19, 23, torch.float64), (29, 31, torch.float32))  # no two alike, and 
 
 
 class Step(NamedTuple):
-    """A step forward and backward, for one unit. Inputs are named wx0 … rh0 … s0 … ds0 … p0 …"""
+    """A step forward and backward, for one unit. Inputs are named wx0 … rh0 … s0 … ds0 … p0 …, and dq, the adjoint of q."""
 
     table: Table
     gates: int
@@ -40,10 +40,22 @@ class Step(NamedTuple):
     drh: list[Expression]
     dstate: list[Expression]
     dparameters: list[Expression]  # one sequence's term
+    late: int  # of the gates of rh the last ones, whose R multiplies q
+    q: Expression | None  # None without late gates
+
+    @property
+    def early(self) -> int:
+        """How many gates of rh come before the late ones."""
+        return len(self.drh) - self.late
+
+    @property
+    def back(self) -> list[Expression]:
+        """What the way back computes."""
+        return [*self.dwx, *self.drh, *self.dstate, *self.dparameters, *([] if self.q is None else [self.q])]
 
     @property
     def results(self) -> list[Expression]:
-        return [*self.after, *self.dwx, *self.drh, *self.dstate, *self.dparameters]
+        return [*self.after, *self.back]
 
 
 def read(cell: AbstractCell) -> Step:
@@ -71,7 +83,7 @@ def _read_at(cell: AbstractCell, vectors: Sequence[Vector], calls: Sequence[Call
     G, S, L = cell.gates, cell.states, sum(v.learned for v in vectors)
     tensors = [
         *(torch.zeros(B, rows, H, dtype=dtype) for rows in (G, cell.rh_gates)),
-        *(torch.zeros(B, H, dtype=dtype) for _ in range(2 * S)),
+        *(torch.zeros(B, H, dtype=dtype) for _ in range(2 * S + (cell.late_gates > 0))),
         *(torch.zeros(H, dtype=dtype) for _ in vectors),
     ]
     names = [v.name for v in vectors]
@@ -85,21 +97,21 @@ def _read_at(cell: AbstractCell, vectors: Sequence[Vector], calls: Sequence[Call
 def differentiated_by_hand(cell: AbstractCell) -> bool:
     """Whether a cell has a ``step_vjp`` of its own, which is then its derivative, whatever its step is."""
     bare = isinstance(getattr(cell, "phi", getattr(cell, "activation", None)), FromCallable)  # differentiated by torch.func after all
-    return type(cell).step_vjp is not AbstractCell.step_vjp and not bare
+    kind = type(cell)
+    return (kind.step_vjp is not AbstractCell.step_vjp or kind.between_vjp is not AbstractCell.between_vjp) and not bare
 
 
 def _traced(cell: AbstractCell, names: Sequence[str], L: int, tensors: Sequence[Tensor]) -> torch.fx.GraphModule:
-    S = cell.states
+    S, late = cell.states, cell.late_gates > 0
 
     def both(*given: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]]:
         wx, rh, *rest = given
-        state, dstate, own = rest[:S], rest[S : 2 * S], rest[2 * S :]
+        state, arriving, own = rest[:S], rest[S : 2 * S + late], rest[2 * S + late :]
         leaves = [x.detach().requires_grad_() for x in (wx, rh, *state, *own[:L])]
         after = forward(cell, names, [*leaves, *own[L:]])
         if differentiated_by_hand(cell) and not own:
-            dwx, drh, dbefore = cell.step_vjp(wx, rh, tuple(state), tuple(s.detach() for s in after), tuple(dstate))
-            return after, (dwx, drh, *dbefore)
-        graded = [(s, d) for s, d in zip(after, dstate, strict=True) if s.requires_grad]
+            return after, _by_hand(cell, wx, rh, tuple(state), tuple(s.detach() for s in after), arriving)
+        graded = [(s, d) for s, d in zip(after, arriving, strict=True) if s.requires_grad]
         if not graded:
             raise InputError(f"step of {name_of(cell)} has no gradient; expected one that torch can differentiate.")
         found = torch.autograd.grad([s for s, _ in graded], leaves, [d for _, d in graded], allow_unused=True)
@@ -114,6 +126,18 @@ def _traced(cell: AbstractCell, names: Sequence[str], L: int, tensors: Sequence[
         raise untraceable(cell, error) from error
 
 
+def _by_hand(
+    cell: AbstractCell, wx: Tensor, rh: Tensor, state: tuple[Tensor, ...], after: tuple[Tensor, ...], arriving: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """The gradients of wx, rh and the states by the cell's own functions; of a cell with late gates both stages'."""
+    S, early = cell.states, cell.rh_gates - cell.late_gates
+    dwx, drh, dbefore = cell.step_vjp(wx, rh, state, after[:S], tuple(arriving[:S]))
+    if cell.late_gates == 0:
+        return dwx, drh, *dbefore
+    d_wx, d_rh, d_before = cell.between_vjp(wx, rh[:, :early], state, arriving[S])
+    return dwx + d_wx, torch.cat((drh[:, :early] + d_rh, drh[:, early:]), 1), *map(torch.add, dbefore, d_before)
+
+
 def _inputs(machine: Machine, cell: AbstractCell, P: int) -> list[Array]:
     def gates(name: str, G: int) -> Array:
         entries = np.empty((1, G, 1), dtype=object)
@@ -126,6 +150,7 @@ def _inputs(machine: Machine, cell: AbstractCell, P: int) -> list[Array]:
         return Array(labels, entries)
 
     states = [one(f"{name}{k}", BATCH, UNITS) for name in ("s", "ds") for k in range(cell.states)]
+    states += [one("dq", BATCH, UNITS)] if cell.late_gates > 0 else []
     return [gates("wx", cell.gates), gates("rh", cell.rh_gates), *states, *(one(f"p{k}", UNITS) for k in range(P))]
 
 
@@ -211,16 +236,17 @@ def _kind(node: torch.fx.Node) -> str:
 
 
 def _checked(cell: AbstractCell, machine: Machine, found: tuple[list[Array], list[Array | None]], P: int, L: int) -> Step:
-    after, derivatives = found
-    G, S = cell.gates, cell.states
+    results, derivatives = found
+    G, S, late = cell.gates, cell.states, cell.late_gates
+    after = [_entries(cell, machine, s)[0] for s in results]
     zero = machine.table.number(0)
     dwx, drh = (
         [zero] * n if d is None or n == 0 else _entries(cell, machine, d) for n, d in zip((G, cell.rh_gates), derivatives[:2], strict=True)
     )
     dstate = [zero if d is None else _entries(cell, machine, d)[0] for d in derivatives[2 : 2 + S]]
     dparameters = [zero if d is None else _entries(cell, machine, d)[0] for d in derivatives[2 + S :]]
-    step = Step(machine.table, G, S, P, L, [_entries(cell, machine, s)[0] for s in after], dwx, drh, dstate, dparameters)
-    if any(name.startswith("d") for name in inputs_of(step.after)):
+    step = Step(machine.table, G, S, P, L, after[:S], dwx, drh, dstate, dparameters, late, after[S] if late else None)
+    if any(name.startswith("d") for name in inputs_of(after)) or "dq" in inputs_of(drh[step.early :]):
         raise Refused(f"step of {name_of(cell)} cannot be read")
     return step
 

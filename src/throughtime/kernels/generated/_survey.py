@@ -20,12 +20,28 @@ def name_of(cell: AbstractCell) -> str:
 
 
 def forward(cell: AbstractCell, names: Sequence[str], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The states after a step, from wx, rh, the S states, and the cell's own vectors by name."""
+    """The states after a step, from wx, rh, the S states, and the cell's own vectors by name; then what its late gates multiply."""
     S = cell.states
     wx, rh, *rest = tensors
     with replaced(cell, names, rest[S:]) as own:
-        after = own.step(wx, rh, tuple(rest[:S]))
-    return check_result(cell, after, rest[0])
+        after = check_result(cell, own.step(wx, rh, tuple(rest[:S])), rest[0])
+        early = rh[:, : cell.rh_gates - cell.late_gates]
+        return (*after, between(own, wx, early, tuple(rest[:S]))) if cell.late_gates > 0 else after
+
+
+def between(cell: AbstractCell, wx: Tensor, rh: Tensor, state: Sequence[Tensor]) -> Tensor:
+    """What the late gates' R multiplies.
+
+    Raises:
+        InputError: not one tensor shaped as h.
+    """
+    q = cell.between(wx, rh, tuple(state))
+    if not isinstance(q, Tensor) or q.shape != state[0].shape:
+        got = f"shape {tuple(q.shape)}" if isinstance(q, Tensor) else f"a {type(q).__name__}"
+        raise InputError(
+            f"between of {name_of(cell)} returned {got} for B, H = {tuple(state[0].shape)}; expected one tensor (B, H), as h is."
+        )
+    return q
 
 
 def check_result(cell: AbstractCell, after: Any, like: Tensor) -> tuple[Tensor, ...]:

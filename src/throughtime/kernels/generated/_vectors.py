@@ -36,7 +36,10 @@ def vectors_of(cell: AbstractCell) -> list[Vector]:
 
 def tensor_of(cell: AbstractCell, name: str) -> Tensor:
     """A vector by its name."""
-    found: Any = cell
+    found: Any = cell.__dict__.get("_parameters", {}).get(name)  # a module's own way there takes longer
+    if found is not None:
+        return found
+    found = cell
     for part in name.split("."):
         found = getattr(found, part)
     return found

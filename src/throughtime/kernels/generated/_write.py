@@ -1,9 +1,10 @@
 """A step as C++: a cell as ``csrc/cell.hpp`` wants it.
 
-G gates · S states · P vectors of the cell's own, L of them learned.
+G gates · E gates that have a half rh, some of them late · S states · P vectors of the cell's own, L of them learned.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ._expressions import OPERATIONS, Expression, is_mask, needed
@@ -30,64 +31,62 @@ def written(step: Step) -> Source:
         "namespace throughtime {",
         "struct OwnCell {",
         f"  static constexpr int gates = {step.gates}, states = {step.states}, residuals = {len(plan.kept)}, slots = {plan.slots};",
-        f"  static constexpr int parameters = {step.parameters}, learned = {step.learned};",
-        f"  static constexpr bool has_R = {_cpp(bool(step.drh))};",
+        f"  static constexpr int rows = {len(step.drh)}, late = {step.late}, passed = {len(plan.passed)};",
+        f"  static constexpr int parameters = {step.parameters}, learned = {step.learned}, derived = {len(plan.derived)};",
         *(_slot_function(f"{half}_slot", slots) for half, slots in (("wx", plan.wx_slots), ("rh", plan.rh_slots))),
         f"  static constexpr bool direct_h = {_cpp(not step.dstate[0].equals(0))}, needs_h_prev = {_cpp(plan.h_before)}, "
-        f"needs_h = {_cpp(plan.h_after)};",
-        *_function("forward", "const V* wx, const V* rh, const V* s_prev", "V* s_next, V* residuals", step, plan.forward()),
-        *_function(
-            "backward",
-            "const V* residuals, const V* s_prev, const V* s_next, const V* ds",
-            _OUT[step.parameters > 0],
-            step,
-            plan.backward(),
-        ),
+        f"needs_h = {_cpp(plan.h_after)}, zeros_stay = false;",
+        *plan.functions(),
         "};",
         "}  // namespace throughtime",
     ]
     return Source("\n".join(lines) + "\n", step.parameters, step.learned, len(plan.kept))
 
 
-_OUT = {False: "V* d_wx, V* d_rh, V* ds_prev", True: "V* d_wx, V* d_rh, V* ds_prev, V* d_p"}
-
-
 class _Plan:
-    """Which numbers are kept, and where each gate's gradient goes."""
+    """Which numbers are kept, what the stages of a step hand to one another, and where each gate's gradient goes."""
 
     def __init__(self, step: Step) -> None:
         self.step = step
-        self.back = [*step.dwx, *step.drh, *step.dstate, *step.dparameters]
         self.after = step.after[0]
-        chosen = choose(self.back, self._is_forward, self._price)
+        self._before_dh = _without(lambda name: name.startswith("ds") or name == "dq")
+        self._is_own = _made_of_vectors()
+        chosen = choose(step.back, self._before_dh, self._price)
         self.h_before = any(self._is_h_before(e) for e in chosen)
         self.h_after = any(e is self.after for e in chosen if not self._is_h_before(e))
         self.kept = [e for e in chosen if not self._is_h_before(e) and e is not self.after]
         if not (self.kept or self.h_before or self.h_after):
             self.h_after = True  # backward is given something of the step
-        if not step.drh:  # no R
-            self.slots, self.rh_slots, self.wx_slots = step.gates, [0] * step.gates, list(range(step.gates))
-            return
-        shared = [g for g in range(step.gates) if step.dwx[g] is step.drh[g]]
-        apart = [g for g in range(step.gates) if g not in shared]
-        self.slots = step.gates + len(apart)
-        order = {g: k for k, g in enumerate([*apart, *shared])}
-        self.rh_slots = [order[g] for g in range(step.gates)]
-        self.wx_slots = [order[g] if g in shared else step.gates + apart.index(g) for g in range(step.gates)]
+        late = {f"rh{g}" for g in range(step.early, len(step.drh))}
+        self.passed = choose([*step.after, *self.kept], _without(late.__contains__), self._price_of_passing) if step.late else []
+        used = [e for e in needed([*step.after, *step.back], self._is_own) if self._is_own(e)]
+        self._prepared = used
+        self.derived = {e.order: f"p[{k}]" for k, e in enumerate(used)}  # what the tiles call them
+        self._number_slots()
 
-    def _is_forward(self, e: Expression) -> bool:
-        """Whether nothing of the way back goes into it."""
-        known = self.__dict__.setdefault("_known", {})
-        if e.order not in known:
-            own = e.operation == "input" and str(e.value).startswith("ds")
-            known[e.order] = not own and all(self._is_forward(a) for a in e.arguments)
-        return known[e.order]
+    def _number_slots(self) -> None:
+        """A gate whose halves have the same gradient has one slot: rh's lie first, late gates' behind the others', and wx's last."""
+        step = self.step
+        of_wx = {e.order: g for g, e in reversed(list(enumerate(step.dwx)))}
+        shared: dict[int, int] = {}  # from a gate of rh to one of wx
+        for k, e in reversed(list(enumerate(step.drh))):
+            if e.order in of_wx:
+                shared[k] = of_wx.pop(e.order)
+        late = range(step.early, len(step.drh))
+        if any(k not in shared for k in late):  # then shared early ones and wx's are no one range
+            shared = {k: g for k, g in shared.items() if k in late}
+        order = sorted(range(len(step.drh)), key=lambda k: (k >= step.early, k in shared))
+        self.rh_slots = [order.index(k) for k in range(len(step.drh))]
+        by_wx = {g: self.rh_slots[k] for k, g in shared.items()}
+        apart = [g for g in range(step.gates) if g not in by_wx]
+        self.wx_slots = [by_wx[g] if g in by_wx else len(order) + apart.index(g) for g in range(step.gates)]
+        self.slots = len(order) + len(apart)
 
     def _is_h_before(self, e: Expression) -> bool:
         return e.operation == "input" and e.value == "s0"
 
     def _price(self, e: Expression) -> int | None:
-        if e.is_number or (e.operation == "input" and str(e.value).startswith("p")):
+        if e.is_number or self._is_own(e):
             return None
         if self._is_h_before(e):
             return H_BEFORE
@@ -95,25 +94,101 @@ class _Plan:
             return FOREVER  # a truth value is computed again
         return H_AFTER if e is self.after else KEEP
 
-    def forward(self) -> list[str]:
-        names = _given(wx=self.step.gates, rh=self.step.gates, s=self.step.states, p=self.step.parameters)
-        writer = _Writer(names)
-        results = [(f"s_next[{k}]", e) for k, e in enumerate(self.step.after)] + [(f"residuals[{k}]", e) for k, e in enumerate(self.kept)]
-        return writer.statements(results)
+    def _price_of_passing(self, e: Expression) -> int | None:
+        if e.is_number or self._is_own(e) or (e.operation == "input" and not str(e.value).startswith("rh")):
+            return None  # both stages have it
+        return FOREVER if is_mask(e) else PASS
 
-    def backward(self) -> list[str]:
-        names = _given(ds=self.step.states, p=self.step.parameters)
-        writer = _Writer(names)
-        for k, e in enumerate(self.kept):
-            writer.known[e.order] = f"residuals[{k}]"
+    def functions(self) -> list[str]:
+        """The cell's functions in C++."""
+        return [*(_function("prepare", "const V* p, V* derived", self.prepare()) if self.step.parameters else []), *self._stages()]
+
+    def _stages(self) -> list[str]:
+        step = self.step
+        own, d_own = (", const V* p", ", V* d_p") if step.parameters or step.late else ("", "")
+        rh, way_back = "const V* wx, const V* rh", "const V* residuals, const V* s_prev, const V* s_next, const V* ds"
+        if not step.late:
+            return [
+                *_function("forward", f"{rh}, const V* s_prev{own}, V* s_next, V* residuals", self.forward()),
+                *_function("backward", f"{way_back}{own}, V* d_wx, V* d_rh, V* ds_prev{d_own}", self.backward()),
+            ]
+        return [
+            *_function("between", f"{rh}, const V* s_prev{own}, V* q, V* passed", self.between()),
+            *_function("forward", f"{rh}, const V* passed, const V* s_prev{own}, V* s_next, V* residuals", self.forward()),
+            *_function("backward_late", f"{way_back}{own}, V* d_rh, V* q", self.backward_late()),
+            *_function("backward", f"{way_back}{own}, const V* dq, const V* d_late, V* d_wx, V* d_rh, V* ds_prev{d_own}", self.backward()),
+        ]
+
+    def prepare(self) -> list[str]:
+        return _Writer(_given(p=self.step.parameters)).statements(_places("derived", self._prepared))
+
+    def between(self) -> list[str]:
+        step = self.step
+        names = _given(wx=step.gates, rh=step.early, s=step.states)
+        assert step.q is not None, "a cell with late gates has it"
+        return _Writer(names, self.derived).statements([("q[0]", step.q), *_places("passed", self.passed)])
+
+    def forward(self) -> list[str]:
+        step = self.step
+        names = _given(wx=step.gates, s=step.states)
+        first = step.early if step.late else 0
+        names |= {f"rh{first + g}": f"rh[{g}]" for g in range(len(step.drh) - first)}
+        known = self.derived | {e.order: f"passed[{k}]" for k, e in enumerate(self.passed)}
+        return _Writer(names, known).statements([*_places("s_next", step.after), *_places("residuals", self.kept)])
+
+    def _backward_writer(self) -> "_Writer":
+        """One that knows what forward has left."""
+        names = _given(ds=self.step.states) | {"dq": "dq[0]"}
+        known = self.derived | {e.order: f"residuals[{k}]" for k, e in enumerate(self.kept)}
         if self.h_before:
             names["s0"] = "s_prev[0]"
         if self.h_after:
-            writer.known[self.after.order] = "s_next[0]"
+            known[self.after.order] = "s_next[0]"
+        return _Writer(names, known)
+
+    def backward_late(self) -> list[str]:
         step = self.step
-        results = [(f"{d}[{g}]", e) for d, es in (("d_wx", step.dwx), ("d_rh", step.drh)) for g, e in enumerate(es)]
-        results += [(f"ds_prev[{k}]", e) for k, e in enumerate(step.dstate)] + [(f"d_p[{k}]", e) for k, e in enumerate(step.dparameters)]
-        return writer.statements(results)
+        assert step.q is not None, "a cell with late gates has it"
+        return self._backward_writer().statements([*_places("d_rh", step.drh[step.early :]), ("q[0]", step.q)])
+
+    def backward(self) -> list[str]:
+        step, writer = self.step, self._backward_writer()
+        writer.known |= {e.order: f"d_late[{k}]" for k, e in enumerate(step.drh[step.early :]) if step.late and not e.is_number}
+        results = {"d_wx": step.dwx, "d_rh": step.drh[: step.early], "ds_prev": step.dstate, "d_p": step.dparameters}
+        return writer.statements([place for name, es in results.items() for place in _places(name, es)])
+
+
+PASS = 4  # the price of handing a number from one stage of a step to the next by way of the first cache, in additions
+
+
+def _without(excluded: Callable[[str], bool]) -> Callable[[Expression], bool]:
+    """Whether nothing that an expression is computed from is one of some inputs."""
+    known: dict[int, bool] = {}
+
+    def is_without(e: Expression) -> bool:
+        if e.order not in known:
+            known[e.order] = not (e.operation == "input" and excluded(str(e.value))) and all(map(is_without, e.arguments))
+        return known[e.order]
+
+    return is_without
+
+
+def _made_of_vectors() -> Callable[[Expression], bool]:
+    """Whether an expression is a vector of the cell's own, or made of such vectors and of numbers alone: the same in all steps."""
+    known: dict[int, bool] = {}
+
+    def is_own(e: Expression) -> bool:
+        if e.order not in known:
+            leaf = e.operation == "input" and str(e.value).startswith("p")
+            made = [is_own(a) for a in e.arguments if not a.is_number]
+            known[e.order] = leaf or (bool(made) and all(made) and not is_mask(e))
+        return known[e.order]
+
+    return is_own
+
+
+def _places(name: str, expressions: Sequence[Expression]) -> list[tuple[str, Expression]]:
+    return [(f"{name}[{k}]", e) for k, e in enumerate(expressions)]
 
 
 def _given(**counts: int) -> dict[str, str]:
@@ -124,9 +199,9 @@ def _given(**counts: int) -> dict[str, str]:
 class _Writer:
     """Writes each expression once."""
 
-    def __init__(self, names: Mapping[str, str]) -> None:
+    def __init__(self, names: Mapping[str, str], known: Mapping[int, str] = MappingProxyType({})) -> None:
         self.names = names
-        self.known: dict[int, str] = {}
+        self.known = dict(known)
 
     def statements(self, results: Sequence[tuple[str, Expression]]) -> list[str]:
         lines = []
@@ -155,15 +230,14 @@ def _number(value: float) -> str:
 
 
 def _slot_function(name: str, slots: Sequence[int]) -> str:
-    table = ", ".join(map(str, slots))
+    table = ", ".join(map(str, slots or [0]))
     return f"  THROUGHTIME_INLINE static constexpr int {name}(int g) {{ constexpr int slot[] = {{{table}}}; return slot[g]; }}"
 
 
-def _function(name: str, given: str, out: str, step: Step, body: Sequence[str]) -> list[str]:
-    own = ", const V* p" if step.parameters else ""
+def _function(name: str, arguments: str, body: Sequence[str]) -> list[str]:
     return [
         "  template <class V>",
-        f"  THROUGHTIME_INLINE static void {name}({given}{own}, {out}) {{",
+        f"  THROUGHTIME_INLINE static void {name}({arguments}) {{",
         "    using T [[maybe_unused]] = typename V::Scalar;",
         *(f"    {line}" for line in body),
         "  }",
