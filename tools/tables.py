@@ -54,8 +54,11 @@ def race() -> str:
 
 def _raced(rounds: Sequence[Any]) -> str:
     reached = [result["seconds"] for result in rounds if result["reached"]]
-    missed = len(rounds) - len(reached)
-    return (spread(reached, " s") if reached else "–") + (f", {missed} of {len(rounds)} rounds missed it" if missed else "")
+    if not reached:
+        best = min(rounds, key=lambda result: result["nats"])
+        return f"not reached: {best['nats']:.3f} after {best['seconds']:.0f} s"
+    missed = f", {len(rounds) - len(reached)} of {len(rounds)} rounds missed it" if len(reached) < len(rounds) else ""
+    return (f"{reached[0]:.0f} s" if len(reached) == 1 else spread(reached, " s")) + missed
 
 
 def layers() -> str:
