@@ -70,7 +70,8 @@ def data() -> None:
 
 
 def without_times(said: str) -> str:
-    """Durations and speeds are other ones each time; nothing else may be."""
+    """Durations, speeds, and how far long work has come, are other ones each time; nothing else may be."""
+    said = re.sub(r"^.*: \d+%\n", "", said, flags=re.MULTILINE)
     said = re.sub(r"[\d.,]+[kM]? ?(tokens|steps|frames|labels|ms|s|µs|MB|min)\b(/s)?", "TIME", said)
     said = re.sub(r'"(\w*seconds|peak_bytes)": [\d.e+-]+', "TIME", said)  # what the allocator has kept varies, too
     return re.sub(r"\d+:\d\d left|[─━╺╸]+", "TIME", said)
