@@ -27,5 +27,6 @@ def test_a_number_that_was_changed_by_hand_is_put_right():
 
 
 def test_a_racer_that_missed_its_target_is_told():
-    rounds = [{"reached": True, "seconds": 2.0}, {"reached": False, "seconds": 9.0}]
-    assert tables._raced(rounds) == "2.0 s (2.0 – 2.0), 1 of 2 rounds missed it"
+    rounds = [{"reached": True, "seconds": 2.0, "nats": 1.4}, {"reached": False, "seconds": 9.0, "nats": 1.6}]
+    assert tables._raced(rounds) == "2 s, 1 of 2 rounds missed it"
+    assert tables._raced(rounds[1:]) == "not reached: 1.600 after 9 s"
