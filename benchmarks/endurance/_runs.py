@@ -36,7 +36,7 @@ RUNS = {
     "series, lstm, chunks": Run(SERIES, "--cell lstm --hidden 24 --layers 2 --dropout 0.2"),
     "series, gru, rtrl": Run(SERIES, "--cell gru --hidden 6 --gradient rtrl"),
     "frames, gru, chunks": Run("frames rolls.npz", "--cell gru --hidden 24 --dropout 0.2"),
-    "labels, lstm, both ways": Run("labels labelled.npz", "--cell lstm --hidden 16 --bidirectional"),
+    "labels, lstm, both ways": Run("labels labelled.npz", "--cell lstm --hidden 16 --bidirectional --bptt 24"),
 }
 
 
