@@ -4,7 +4,6 @@ import json
 import platform
 from dataclasses import asdict
 from io import BytesIO
-from itertools import chain, count
 from pathlib import Path
 
 import torch
@@ -18,9 +17,9 @@ from .._version import __version__
 from ..bench import QUESTIONS, Row, draw, measure
 from ..cells import GRU
 from ..kernels import architecture, serves
-from ..training import check_new_file, write_bytes
+from ..training import write_bytes
 from ._app import Call
-from ._outputs import lasting_console
+from ._outputs import lasting_console, new_picture
 from ._threads import use_threads
 from ._verbs import Bench
 
@@ -30,7 +29,7 @@ def bench(chosen: Bench, call: Call) -> int:
     questions = _questions(chosen.only)
     _check.above_zero("--seconds", chosen.seconds)
     use_threads(chosen.threads)
-    picture = _picture(chosen.picture)
+    picture = new_picture(chosen.picture, "bench")
     console, rows, threads = lasting_console(quiet=chosen.json), list[Row](), torch.get_num_threads()
     put(console, machine(threads))
     with (
@@ -78,15 +77,6 @@ def _questions(asked: tuple[str, ...]) -> list[str]:
         if name not in QUESTIONS:
             raise InputError(f"--only names {name!r}; expected some of {', '.join(QUESTIONS)}. Leave it out for all of them.")
     return list(dict.fromkeys(asked)) or list(QUESTIONS)
-
-
-def _picture(asked: Path | None) -> Path:
-    """The file asked for, which must be new; else the first free name here."""
-    if asked is not None:
-        check_new_file(asked)
-        return asked
-    names = (Path(f"bench{number}.png") for number in chain([""], (f"-{i}" for i in count(2))))
-    return next(path for path in names if not path.exists())
 
 
 def _draw(rows: list[Row], title: str, path: Path) -> bool:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import chain, count
 from pathlib import Path
 
 import torch
@@ -21,11 +20,11 @@ from ..data import Batch, TokenStream
 from ..gradients import AbstractGradient, Compared, compare
 from ..models import AbstractModel, Head, LanguageModel, Linear, SequenceModel, SquaredError, Vectors
 from ..nn import Orthogonal, Recurrence, TorchUniform
-from ..training import METHODS, Estimate, NetworkOptions, RunFolder, build_cell, check_new_file, estimate, method_of
+from ..training import METHODS, Estimate, NetworkOptions, RunFolder, build_cell, estimate, method_of
 from ._app import Call
 from ._compared import draw_compared, given_up, header, left_out, row_lines
 from ._demo import reference_text
-from ._outputs import lasting_console
+from ._outputs import lasting_console, new_picture
 from ._place import STREAMS, place, usual_steps
 from ._threads import use_threads
 from ._time_limit import OutOfTimeError, time_limit
@@ -55,14 +54,10 @@ def compare_gradients(chosen: CompareGradients, call: Call) -> int:
 
 
 def _picture(chosen: CompareGradients) -> Path:
-    """The file asked for, which must be new; else the run folder's own, or the first free name here."""
-    if chosen.picture is not None:
-        check_new_file(chosen.picture)
-        return chosen.picture
-    if chosen.run is not None:
+    """In the run folder, or here."""
+    if chosen.picture is None and chosen.run is not None:
         return chosen.run / "gradients.png"
-    names = (Path(f"gradients{number}.png") for number in chain([""], (f"-{i}" for i in count(2))))
-    return next(path for path in names if not path.exists())
+    return new_picture(chosen.picture, "gradients")
 
 
 @dataclass

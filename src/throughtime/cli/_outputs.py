@@ -3,9 +3,26 @@
 import os
 import sys
 from contextlib import suppress
+from itertools import chain, count
+from pathlib import Path
 from typing import Any, TextIO, cast, final
 
 from rich.console import Console
+
+from ..training import check_new_file
+
+
+def new_picture(asked: Path | None, stem: str) -> Path:
+    """The file asked for, which must be new; else the first of stem.png, stem-2.png, ... that is free here.
+
+    Raises:
+        InputError: the file asked for is there already, or would lie in no folder.
+    """
+    if asked is not None:
+        check_new_file(asked)
+        return asked
+    names = (Path(f"{stem}{number}.png") for number in chain([""], (f"-{i}" for i in count(2))))
+    return next(path for path in names if not path.exists())
 
 
 def lasting_console(*, quiet: bool = False) -> Console:
