@@ -33,12 +33,14 @@ class Several(NamedTuple):
         number: the extension's number for it.
         layers: L.
         memory: what is kept for backward.
+        copies: whether an output that is h, which backward needs, is given as a copy: the caller may change it in place, as torch's.
     """
 
     cell: AbstractCell
     number: int
     layers: int
     memory: Memory
+    copies: bool
 
 
 def several(call: Several, xs: Tensor, state: State | None, weights: Weights) -> tuple[Tensor, State] | None:
@@ -65,11 +67,11 @@ def several(call: Several, xs: Tensor, state: State | None, weights: Weights) ->
     return hs[-1], last
 
 
-def several_of(cell: AbstractCell, layers: int, memory: Memory) -> Several | None:
+def several_of(cell: AbstractCell, layers: int, memory: Memory, *, copies: bool = True) -> Several | None:
     """The call of so many layers of a cell; None where the packed kernels do not serve it."""
     if not _fast.is_there() or known(cell) is None:
         return None
-    return Several(cell, _fast.number_of(cell), layers, memory)
+    return Several(cell, _fast.number_of(cell), layers, memory, copies)
 
 
 def _forward(call: Several, xs: Tensor, state: State | None, weights: Weights, keep: _fast.Keep) -> Any:
@@ -106,8 +108,7 @@ class _Several(torch.autograd.Function):
         if keep != "none":
             ctx.call = call
             ctx.save_for_backward(xs, *rest, *hs, *(residuals or ()))
-        # torch's RNN and GRU give an output that the caller may change in place, and backward needs the h that were computed.
-        return hs[-1].clone() if S == 1 and keep != "none" else hs[-1], *last
+        return hs[-1].clone() if call.copies and S == 1 and keep != "none" else hs[-1], *last
 
     @staticmethod
     def backward(ctx: Any, dhs: Tensor | None, *dlast: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]

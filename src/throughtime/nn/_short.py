@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._shapes import State
 from .._torch_private import dispatch_mode_is_active, forward_mode_is_active, functorch_is_active, own_parameters
 from ..cells import GRU, LSTM, AbstractCell
 from ..kernels import Memory, Several, get_kernels, several, several_of
 from ._cells import elman
+from ._initial import Zeros
 
 _TENSORS = (Tensor, nn.Parameter)  # a subclass of them may have no memory of its own
 _FLOATS = (torch.float32, torch.float64)
@@ -36,6 +38,21 @@ def short_call(layer: Any, input: Any, hx: Any) -> tuple[Any, Any] | None:
         return None
     hs, last = found
     return hs.transpose(0, 1) if batch_first else hs, last if len(last) > 1 else last[0]
+
+
+def short_stack(stack: Any, xs: Any, state: Any) -> tuple[Tensor, State] | None:
+    """Output and last state of a ``Recurrence``; None if this call needs the ordinary way."""
+    dropped = stack.dropout and stack.training and stack.num_layers > 1
+    if dropped or get_kernels() == "plain" or not is_plain(xs, 3):
+        return None
+    call, weights = several_of(stack.cell, stack.num_layers, stack.memory, copies=False), weights_of(stack)
+    if call is None or weights is None:
+        return None
+    if state is None and not isinstance(stack.initial_rule, Zeros):
+        state = stack.initial_state(xs.shape[1])
+    if state is not None and not (isinstance(state, tuple) and len(state) == call.cell.states and _are_plain(state)):
+        return None
+    return several(call, xs, state, weights)
 
 
 def is_plain(t: Any, dimensions: int) -> bool:
@@ -102,5 +119,8 @@ def _state_of(layer: Any, hx: Any) -> tuple[Tensor, ...] | None:
     if hx is None:
         return ()
     state = tuple(hx) if layer.mode == "LSTM" and isinstance(hx, (tuple, list)) else (hx,)
-    good = len(state) == (2 if layer.mode == "LSTM" else 1) and all([type(s) in _TENSORS and s.dim() == 3 for s in state])
-    return state if good else None
+    return state if len(state) == (2 if layer.mode == "LSTM" else 1) and _are_plain(state) else None
+
+
+def _are_plain(state: tuple[Any, ...]) -> bool:
+    return all([type(s) in _TENSORS and s.dim() == 3 for s in state])

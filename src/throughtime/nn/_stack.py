@@ -21,6 +21,7 @@ from ._dropout import drawn_mask
 from ._initial import AbstractInitial, Zeros
 from ._initialisers import AbstractInitialiser, TorchUniform, from_torchs
 from ._rows import Rows
+from ._short import short_stack
 from ._trace import Stack, Trace
 
 
@@ -157,6 +158,8 @@ class Recurrence(nn.Module):
         Raises:
             InputError: xs or state of other shapes.
         """
+        if clip_adjoint is None and not torch.compiler.is_compiling() and (found := short_stack(self, xs, state)) is not None:
+            return found
         if not isinstance(xs, Rows):
             _check.tensor("xs", xs)
         _check.sequence_input(xs.shape, self.input_size)

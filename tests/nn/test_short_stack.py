@@ -1,0 +1,97 @@
+"""``Recurrence`` the short way: the plain loop's numbers, and the ordinary way wherever an option is in use."""
+
+import pytest
+import torch
+from _rounding import assert_close, path, rounding
+from torch import nn
+
+import throughtime as tt
+from throughtime.nn import _stack
+
+T, B, I, H, L = 6, 3, 4, 5, 2
+CELLS = (tt.cells.Elman(), tt.cells.GRU(), tt.cells.LSTM())
+INITIALS = (tt.nn.Zeros(), tt.nn.Learnable(), tt.nn.Random())
+
+
+@pytest.fixture
+def short_calls(monkeypatch):
+    """What the short way has answered, so that a test can say that it tried it."""
+    found, calls = _stack.short_stack, []
+
+    def counted(*arguments):
+        result = found(*arguments)
+        calls.append(result is not None)
+        return result
+
+    monkeypatch.setattr(_stack, "short_stack", counted)
+    return calls
+
+
+def found(stack: tt.nn.Recurrence, xs: torch.Tensor, state: tuple[torch.Tensor, ...] | None) -> dict[str, torch.Tensor]:
+    """Output, last state, and the gradients of everything that they depend on."""
+    torch.manual_seed(1)  # of random initial states
+    hs, last = stack(xs, state)
+    leaves = {"xs": xs, **dict(stack.named_parameters())} | ({} if state is None else dict(zip("hc", state, strict=False)))
+    loss = hs.square().sum() + sum((k + 1) * s.sum() for k, s in enumerate(last))
+    gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    return {"hs": hs.detach(), "last": torch.stack(last).detach()} | {
+        f"d{n}": g for n, g in zip(leaves, gradients, strict=True) if g is not None
+    }
+
+
+@pytest.fixture
+def plain():
+    """Switches the packed kernels off."""
+    yield lambda: tt.set_kernels("plain")
+    tt.set_kernels("fast")
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("initial", INITIALS, ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: type(cell).__name__)
+def test_the_short_way_is_the_plain_loop(cell, initial, given, short_calls, plain):
+    stack = tt.nn.Recurrence(cell, I, H, num_layers=L, initial=initial).double()
+    xs = torch.randn(T, B, I, dtype=torch.float64, requires_grad=True)
+    state = tuple(torch.randn(L, B, H, dtype=torch.float64, requires_grad=True) for _ in range(cell.states)) if given else None
+    got = found(stack, xs, state)
+    plain()
+    wanted = found(stack, xs, state)
+    assert short_calls == [True, False]
+    assert_close(got, wanted, rounding(path(T, I + H, L), condition=10.0))
+
+
+@pytest.mark.parametrize("way", ["clip", "dropout", "reparametrised", "vmap", "cell of one's own"])
+def test_an_option_goes_the_ordinary_way(way, short_calls):
+    cell = tt.cells.zoo.MGU() if way == "cell of one's own" else tt.cells.GRU()
+    stack, xs = tt.nn.Recurrence(cell, I, H, num_layers=L, dropout=0.5 if way == "dropout" else 0.0), torch.randn(T, B, I)
+    if way == "reparametrised":
+        nn.utils.parametrizations.weight_norm(stack, "weight_hh_l1")
+    if way == "vmap":
+        torch.vmap(lambda x: stack(x)[0], randomness="same")(torch.randn(2, T, B, I))
+    else:
+        stack(xs, clip_adjoint=1.0 if way == "clip" else None)
+    assert not any(short_calls)
+
+
+@pytest.mark.parametrize(
+    ("xs", "state"),
+    [
+        (torch.zeros(T, B, I + 1), None),
+        (torch.zeros(0, B, I), None),
+        (torch.zeros(T, 0, I), None),
+        (torch.zeros(T, B, I), (torch.zeros(L, B, H + 1),)),
+        (torch.zeros(T, B, I), (torch.zeros(L, B, H), torch.zeros(L, B, H))),
+        (torch.zeros(T, B), None),
+    ],
+)
+def test_what_is_wrong_is_told_as_before(xs, state):
+    with pytest.raises(tt.InputError):
+        tt.nn.Recurrence(tt.cells.GRU(), I, H, num_layers=L)(xs, state)
+
+
+def test_an_output_changed_in_place_is_noticed():
+    """The output is what backward needs, and no copy of it."""
+    stack = tt.nn.Recurrence(tt.cells.GRU(), I, H)
+    hs, _ = stack(torch.randn(T, B, I))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        hs.mul_(2).sum().backward()
