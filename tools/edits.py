@@ -10,7 +10,7 @@ from pathlib import Path
 PYTHON = ("cells", "kernels", "nn", "models", "gradients", "flow", "data", "training")
 # what computes nothing that a step depends on: pages and figures, files and flags
 SHOWN = re.compile(
-    r"__init__|report|_json|_page|_figure|_frame|_verdict|_onnx|_corpus|_vocabulary|_files|_folder|_options|_watch|_export|_compile"
+    r"__init__|report|_json|_page|_figure|_frame|_verdict|_onnx|_corpus|vocabulary|_files|_folder|_options|_watch|_export|_compile"
 )
 # what the kernels are bound, chosen and shared out by
 HELD = re.compile(r"arrays|bindings|dispatch|kernels|parallel|simd|workspace|cell\.hpp")

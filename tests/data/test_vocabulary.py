@@ -8,7 +8,8 @@ from hypothesis import given, strategies as st
 
 from throughtime import InputError
 from throughtime.data import Bytes, Chars, Subwords, Words, vocabulary_from_json
-from throughtime.data._vocabulary import _forget_rare, _whole_words
+from throughtime.data.vocabulary._blocks import whole_words
+from throughtime.data.vocabulary._words import _forget_rare
 
 TEXT = "the cat sat on the mat\nand the dog, a naïve 日本 dog, sat on it 🎉\n" * 5
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -87,7 +88,7 @@ def test_cutting_a_text_in_blocks_changes_nothing(level, text, data):
 
 
 def test_a_text_without_white_space_is_cut_where_memory_asks_for_it():
-    assert [len(block) for block in _whole_words(["x" * 60] * 5, most=100)] == [120, 120, 60]
+    assert [len(block) for block in whole_words(["x" * 60] * 5, most=100)] == [120, 120, 60]
 
 
 def test_commonest_first_and_ties_in_order():

@@ -42,7 +42,7 @@ from ._origins import Origins as Origins, input_size as input_size, inputs_of as
 from ._times import Calendar as Calendar
 from ._stream import AbstractStream as AbstractStream, Tokens as Tokens, TokenStream as TokenStream
 from ._tasks import adding as adding, copying as copying, delayed_addition as delayed_addition, temporal_order as temporal_order
-from ._vocabulary import (
+from .vocabulary import (
     AbstractVocabulary as AbstractVocabulary,
     Bytes as Bytes,
     Chars as Chars,

@@ -18,7 +18,7 @@ from ._documents import borders_file, open_borders
 from ._sources import readable
 from ._stream import Tokens
 from ._texts import Chunks, Reading, is_jsonl, refuse_no_encoding
-from ._vocabulary import ANY_BYTES, AbstractVocabulary, Bytes, Chars, Subwords, Words, vocabulary_from_json
+from .vocabulary import ANY_BYTES, AbstractVocabulary, Bytes, Chars, Subwords, Words, vocabulary_from_json
 
 Level = Literal["char", "byte", "word", "bpe"]
 Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
