@@ -76,6 +76,7 @@ class Plain(nn.Module):
         peer = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}[n.cell]
         self.embedding, self.head = OneHot(V) if n.embedding == 0 else nn.Embedding(V, E), nn.Linear(n.hidden, V)
         self.recurrence = peer(E, n.hidden, n.layers, dropout=n.dropout if n.layers > 1 else 0.0)
+        self.input_dropout = nn.Dropout(n.dropout if n.input_dropout is None else n.input_dropout)
         self.dropout, self.clip, self.state = nn.Dropout(n.dropout), run.optimiser.clip, None
         for mine, theirs in zip(self.in_order(), like.parameters(), strict=True):
             mine.data.copy_(theirs.data)
@@ -87,7 +88,7 @@ class Plain(nn.Module):
             yield from part.parameters()
 
     def loss(self, batch, state):
-        hs, state = self.recurrence(self.dropout(self.embedding(batch.inputs)), state)
+        hs, state = self.recurrence(self.input_dropout(self.embedding(batch.inputs)), state)
         logits = self.head(self.dropout(hs)).flatten(0, 1)
         return nn.functional.cross_entropy(logits, batch.known_targets().flatten()), state
 

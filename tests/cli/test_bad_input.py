@@ -100,6 +100,7 @@ NUMBERS = "".join(
         "--embedding 3 --tied": "--tied is given with --embedding 3 and --hidden 256; expected an embedding table to share",
         "--dropout 1": "--dropout is 1.0; expected a number in [0, 1)",
         "--dropout -0.1": "--dropout is -0.1; expected a number in [0, 1)",
+        "--input-dropout 1": "--input-dropout is 1.0; expected a number in [0, 1)",
         "--dropout nan": "--dropout is nan; expected a number in [0, 1)",
         "--activation relu": "--activation relu is given with --cell gru; expected --cell rnn",
         "--cell lstm --activation tanh": "--activation tanh is given with --cell lstm; expected --cell rnn",

@@ -306,6 +306,7 @@ def test_dropout_between_layers_is_part_of_the_step_and_on_an_embedding_is_refus
     assert_close(calls(EProp(), model, [batch])[0], wanted)
     with pytest.raises(NotImplementedError, match=r"SnAp\(order=1\) follows an embedding through.*use RTRL\(\), UORO\(seed\)"):
         SnAp(1).accumulate(language_model(GRU(), dropout=0.5), text())
+    SnAp(1).accumulate(language_model(GRU(), dropout=0.5, input_dropout=0.0), text())
 
 
 def test_cells_that_a_rule_is_not_defined_for_are_refused_by_name():

@@ -87,7 +87,13 @@ def test_tied_and_frozen_parameters(method):
 @pytest.mark.parametrize("method", EXACT, ids=str)
 def test_dropout_is_part_of_the_step(method):
     """In one call the masks are those of FullBPTT, drawn in the same order; a block draws its own."""
-    for model, batch in ((language_model(LSTM(), 3, dropout=0.4), text()), (vector_model(GRU(), 2, dropout=0.5), vectors())):
+    for model, batch in (
+        (language_model(LSTM(), 3, dropout=0.4), text()),
+        (vector_model(GRU(), 2, dropout=0.5), vectors()),
+        (vector_model(GRU(), 2, dropout=0.5, input_dropout=0.2), vectors()),
+        (language_model(GRU(), dropout=0.5, input_dropout=0.0), text()),
+        (language_model(GRU(), dropout=0.0, input_dropout=0.5), text()),
+    ):
         cuts = (0, T) if method in (RTRL(), BlockRTRL(100)) else range(0, T + 1, method.block)
         torch.manual_seed(1)
         got, _ = calls(method, model, cut(batch, (0, T)))

@@ -28,6 +28,12 @@ def test_a_size_is_named_as_it_was_given(size):
         LanguageModel(9, hidden_size=size)
 
 
+@pytest.mark.parametrize("name", ["dropout", "input_dropout"])
+def test_a_dropout_is_a_probability(name):
+    with pytest.raises(InputError, match=rf"{name} is 1\.5; expected a number in \[0, 1\)"):
+        LanguageModel(9, **{name: 1.5})
+
+
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [

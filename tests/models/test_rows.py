@@ -50,6 +50,7 @@ def test_what_is_looked_up_first():
     assert isinstance(model.enter(few), torch.Tensor)
     assert isinstance(dropping.enter(many), torch.Tensor)
     assert isinstance(dropping.eval().enter(many), Rows)
+    assert isinstance(LanguageModel(6, hidden_size=5, dropout=0.5, input_dropout=0.0).enter(many), Rows)
     one_hot = LanguageModel(6, hidden_size=5, embedding_size=0)
     assert isinstance(one_hot.enter(many), torch.Tensor)
     p = Batch(torch.full((9, 2, 6), 1 / 6), many.targets)

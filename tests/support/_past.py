@@ -31,11 +31,13 @@ def vector_model(
     bias=True,
     initial=Learnable(),  # noqa: B008
     dropout=0.0,
+    input_dropout=0.0,
     reduction="sum",
 ) -> SequenceModel:
     """Real vectors in, squared error of two outputs."""
     recurrence = Recurrence(cell, I, H, num_layers=layers, bias=bias, initial=initial, dropout=dropout)
-    return randomised(SequenceModel(Vectors(I), recurrence, Head(H, 2, output=Linear(), loss=SquaredError()), reduction=reduction))
+    head = Head(H, 2, output=Linear(), loss=SquaredError())
+    return randomised(SequenceModel(Vectors(I), recurrence, head, input_dropout=input_dropout, reduction=reduction))
 
 
 def randomised(model):

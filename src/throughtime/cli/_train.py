@@ -146,7 +146,7 @@ def _options(run: AnyRun) -> dict[str, Any]:
 
 def _refuse_another_network(old: AnyRun, new: AnyRun) -> None:
     """The parent's weights fit one network and one form of the data."""
-    network = {f.name for f in fields(new.network)} - {"dropout", "init", "forget_bias", "chrono"}
+    network = {f.name for f in fields(new.network)} - {"dropout", "input_dropout", "init", "forget_bias", "chrono"}
     for one, other, names in ((old.network, new.network, network), (old.source, new.source, new.source.shapes)):
         for name in sorted(names):
             if getattr(one, name) != getattr(other, name):

@@ -82,5 +82,5 @@ class RTRL(AbstractGradient):
 def _stays_in_its_unit(model: AbstractModel, method: str) -> bool:
     """Whether no parameter reaches another unit than its own, neither through R nor through a layer above."""
     stack = stack_of(model, method)
-    table_changes = isinstance(model.input, Embedding) and model.training and model.dropout.p > 0  # see forward._columns.unit_inputs
+    table_changes = isinstance(model.input, Embedding) and model.training and model.input_dropout.p > 0  # see forward._columns.unit_inputs
     return stack.num_layers == 1 and stack.cell.elementwise and stack.cell.rh_gates == 0 and not table_changes

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from .. import _check
 from .._shapes import State
 from ..data import Batch
 from ..kernels import get_kernels
@@ -48,7 +49,8 @@ class AbstractModel(nn.Module, abc.ABC):
     input: AbstractInput
     recurrence: Recurrence
     head: Head
-    dropout: Dropout
+    input_dropout: Dropout  # on the recurrence's input
+    dropout: Dropout  # on its output
     reduction: Literal["mean", "sum"]
 
     def _set_stations(
@@ -58,10 +60,13 @@ class AbstractModel(nn.Module, abc.ABC):
         head: Head,
         *,
         dropout: float,
+        input_dropout: float | None = None,
         reduction: Literal["mean", "sum"],
     ) -> None:
+        """``input_dropout``: None is ``dropout``."""
         self.input, self.recurrence, self.head = input, cast(Any, recurrence), head  # almost every model has one direction
-        self.dropout, self.reduction = Dropout(dropout), reduction
+        self.dropout, self.reduction = Dropout(_check.fraction("dropout", dropout)), reduction
+        self.input_dropout = Dropout(dropout if input_dropout is None else _check.fraction("input_dropout", input_dropout))
 
     def forward(self, inputs: Shaped[Tensor, "T B *I"], state: State | None = None) -> tuple[Float[Tensor, "T B V"], State]:
         """What the head makes of every step, o = V h + c, and the state to go on from.
@@ -94,7 +99,7 @@ class AbstractModel(nn.Module, abc.ABC):
 
     def embed(self, batch: Batch) -> Float[Tensor, "T B I"]:
         """Station ②: the vectors that the recurrence takes. It reads ``batch.inputs`` only; the batch may have no targets."""
-        return self.dropout(self.input(batch.inputs))
+        return self.input_dropout(self.input(batch.inputs))
 
     def enter(self, batch: Batch) -> Float[Tensor, "T B I"] | Rows | Padded:
         """Station ② in the form that is fastest for the recurrence: ``embed(batch)``, or for a small table its rows without the lookup."""
@@ -104,7 +109,7 @@ class AbstractModel(nn.Module, abc.ABC):
 
     def enters_rows(self, inputs: Tensor) -> bool:
         """Whether ``enter`` returns ``Rows`` for these inputs."""
-        dropped = self.training and self.dropout.p > 0
+        dropped = self.training and self.input_dropout.p > 0
         looked_up = isinstance(self.input, Embedding) and self.input.is_small_for(inputs) and not self.has_own("embed")
         return looked_up and not dropped and get_kernels() == "fast"
 

@@ -40,6 +40,7 @@ class SequenceClassifier(AbstractModel):
         hidden_size: H, of each direction.
         num_layers: L.
         dropout: the probability of dropout, in training, on the input, between layers and before the head.
+        input_dropout: the same of the input alone; None: ``dropout``.
         initial: the rule for the state before the first step.
         initialisers: the rules for the recurrent weights.
         reduction: the loss is the "mean" of the labels' losses, or their "sum".
@@ -68,6 +69,7 @@ class SequenceClassifier(AbstractModel):
         hidden_size: int = 128,
         num_layers: int = 1,
         dropout: float = 0.0,
+        input_dropout: float | None = None,
         initial: AbstractInitial = Zeros(),  # noqa: B008  a frozen dataclass
         initialisers: Sequence[AbstractInitialiser] = (TorchUniform(),),
         reduction: Literal["mean", "sum"] = "mean",
@@ -82,7 +84,7 @@ class SequenceClassifier(AbstractModel):
             cell, input_size, hidden_size, num_layers=num_layers, dropout=dropout, initial=initial, initialisers=initialisers
         )
         head = Head(2 * hidden_size if bidirectional else hidden_size, classes)
-        self._set_stations(Vectors(input_size), recurrence, head, dropout=_check.fraction("dropout", dropout), reduction=reduction)
+        self._set_stations(Vectors(input_size), recurrence, head, dropout=dropout, input_dropout=input_dropout, reduction=reduction)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "SequenceClassifier":

@@ -41,6 +41,7 @@ class Forecaster(AbstractModel):
         hidden_size: H.
         num_layers: L.
         dropout: the probability of dropout, in training, on the input, between layers and before the head.
+        input_dropout: the same of the input alone; None: ``dropout``.
         loss: ``MeanSquaredError() AbsoluteError() Huber() GaussianLikelihood() Quantiles()``; the last two give intervals.
         initial: the rule for the state before the first step.
         initialisers: the rules for the recurrent weights.
@@ -69,6 +70,7 @@ class Forecaster(AbstractModel):
         hidden_size: int = 128,
         num_layers: int = 1,
         dropout: float = 0.0,
+        input_dropout: float | None = None,
         loss: AbstractRegression = MeanSquaredError(),  # noqa: B008  a frozen dataclass
         initial: AbstractInitial = Zeros(),  # noqa: B008  a frozen dataclass
         initialisers: Sequence[AbstractInitialiser] = (TorchUniform(),),
@@ -83,7 +85,7 @@ class Forecaster(AbstractModel):
         )
         head = Head(hidden_size, loss.outputs * horizon * targets, output=Linear(), loss=loss)
         self.regression = loss
-        self._set_stations(input, recurrence, head, dropout=_check.fraction("dropout", dropout), reduction=reduction)
+        self._set_stations(input, recurrence, head, dropout=dropout, input_dropout=input_dropout, reduction=reduction)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Forecaster":

@@ -39,6 +39,7 @@ class FrameModel(AbstractModel):
         hidden_size: H.
         num_layers: L.
         dropout: the probability of dropout, in training, on the input, between layers and before the head.
+        input_dropout: the same of the input alone; None: ``dropout``.
         initial: the rule for the state before the first step.
         initialisers: the rules for the recurrent weights.
         reduction: the loss is the "mean" of the frames that count, or their "sum".
@@ -67,6 +68,7 @@ class FrameModel(AbstractModel):
         hidden_size: int = 128,
         num_layers: int = 1,
         dropout: float = 0.0,
+        input_dropout: float | None = None,
         initial: AbstractInitial = Zeros(),  # noqa: B008  a frozen dataclass
         initialisers: Sequence[AbstractInitialiser] = (TorchUniform(),),
         reduction: Literal["mean", "sum"] = "mean",
@@ -79,7 +81,7 @@ class FrameModel(AbstractModel):
             head = Head(hidden_size, loss.outputs * size, output=Linear(), loss=loss)
         else:
             head = Head(hidden_size, size, output=SigmoidOutput(), loss=loss)
-        self._set_stations(Vectors(size), recurrence, head, dropout=_check.fraction("dropout", dropout), reduction=reduction)
+        self._set_stations(Vectors(size), recurrence, head, dropout=dropout, input_dropout=input_dropout, reduction=reduction)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "FrameModel":

@@ -30,6 +30,7 @@ class LanguageModel(AbstractModel):
         num_layers: L.
         embedding_size: E; 0 for one-hot inputs; None for H.
         dropout: the probability of dropout, in training, on the embedding, between layers and before the head (Zaremba et al. 2014).
+        input_dropout: the same of the input alone; None: ``dropout``.
         tied: True uses the embedding's table as the head's weight; E must equal H.
         initial: the rule for the state before the first symbol.
         initialisers: the rules for the recurrent weights.
@@ -53,6 +54,7 @@ class LanguageModel(AbstractModel):
         num_layers: int = 1,
         embedding_size: int | None = None,
         dropout: float = 0.0,
+        input_dropout: float | None = None,
         tied: bool = False,
         initial: AbstractInitial = Zeros(),  # noqa: B008  a frozen dataclass
         initialisers: Sequence[AbstractInitialiser] = (TorchUniform(),),
@@ -72,7 +74,7 @@ class LanguageModel(AbstractModel):
         head = Head(hidden_size, vocabulary_size)
         if isinstance(input, Embedding) and tied:
             head.tie(input.weight)
-        self._set_stations(input, recurrence, head, dropout=dropout, reduction=reduction)
+        self._set_stations(input, recurrence, head, dropout=dropout, input_dropout=input_dropout, reduction=reduction)
 
     def sample(
         self,

@@ -18,6 +18,7 @@ class SequenceModel(AbstractModel):
         recurrence: a stack whose ``input_size`` is the input station's ``size``.
         head: a head over the stack's ``hidden_size``.
         dropout: the probability of dropout, in training, on the recurrence's input and on its output.
+        input_dropout: the same of the input alone; None: ``dropout``.
         reduction: the loss is the "mean" of the losses that count, or their "sum".
 
     Raises:
@@ -37,6 +38,7 @@ class SequenceModel(AbstractModel):
         head: Head,
         *,
         dropout: float = 0.0,
+        input_dropout: float | None = None,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__()
@@ -45,4 +47,4 @@ class SequenceModel(AbstractModel):
                 f"the stations do not fit: the input gives vectors of {input.size} and the recurrence takes {recurrence.input_size}; the "
                 f"recurrence gives {recurrence.hidden_size} and the head takes {head.weight.shape[1]}. Make each pair equal."
             )
-        self._set_stations(input, recurrence, head, dropout=_check.fraction("dropout", dropout), reduction=reduction)
+        self._set_stations(input, recurrence, head, dropout=dropout, input_dropout=input_dropout, reduction=reduction)

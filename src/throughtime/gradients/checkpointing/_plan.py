@@ -58,7 +58,7 @@ def _entered(model: AbstractModel, unit: int, B: int) -> int:
     width = model.recurrence.input_size
     if _enters_rows(model, unit, B):
         return model.recurrence.cell.gates * model.recurrence.hidden_size
-    if model.training and model.dropout.p:
+    if model.training and model.input_dropout.p:
         return 3 * width
     return 0 if isinstance(model.input, Vectors) else width
 

@@ -81,7 +81,7 @@ def unit_inputs(run: ForwardRun, l: int, method: str) -> Tensor:
     if layer.mask is not None:
         raise NotImplementedError(
             f"{method} follows an embedding through wx_v = W e_v + b, which dropout on the embedding makes another table at every step. "
-            "Set the model's dropout to 0 (dropout between layers may stay), or use RTRL(), UORO(seed) or TruncatedBPTT(k1, k2)."
+            "Set the model's input_dropout to 0 (other dropout may stay), or use RTRL(), UORO(seed) or TruncatedBPTT(k1, k2)."
         )
     return torch.cat((layer.W_inputs, table.share(slice(None))), 2)
 

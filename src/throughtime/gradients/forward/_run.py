@@ -81,7 +81,7 @@ def run_forward(model: AbstractModel, batch: Batch, entry: Entry, method: str) -
     if isinstance(model.input, Embedding) and not model.has_own("embed"):
         with torch.enable_grad():
             xs = model.input(batch.inputs)
-        mask = drawn_mask(xs.detach(), model.dropout.p if model.training else 0.0)
+        mask = drawn_mask(xs.detach(), model.input_dropout.p if model.training else 0.0)
         table = Table.of(model.input.weight, batch, entry.kept)
     else:
         with torch.enable_grad():

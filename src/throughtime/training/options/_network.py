@@ -34,6 +34,8 @@ class StackOptions:
     """Read each sequence in both directions (train labels alone: elsewhere the second direction would have seen what is predicted)."""
     dropout: float = 0.0
     """Probability of dropping a unit: of the network's input, between layers, before the head."""
+    input_dropout: Annotated[float | None, Flag("X", "as --dropout", rare=True)] = None
+    """Probability of dropping a number of the network's input."""
     initial: Annotated[Literal["zeros", "random", "learnable"], Flag(rare=True)] = "zeros"
     """The state that a stream starts from."""
     init: Annotated[Literal["torch", "orthogonal", "identity"], Flag(rare=True)] = "torch"
@@ -54,6 +56,8 @@ class StackOptions:
         _numbers.positive("`hidden`", self.hidden, most=WIDEST)
         _numbers.positive("`layers`", self.layers, most=_DEEPEST)
         _numbers.fraction("`dropout`", self.dropout)
+        if self.input_dropout is not None:
+            _numbers.fraction("`input_dropout`", self.input_dropout)
         if self.forget_bias is not None:
             _numbers.at_least("`forget_bias`", self.forget_bias, -1e6)
         if self.chrono is not None:

@@ -100,6 +100,7 @@ def _model(network: StackOptions, width: int, *, binary: bool) -> FrameModel:
             hidden_size=network.hidden,
             num_layers=network.layers,
             dropout=network.dropout,
+            input_dropout=network.input_dropout,
             initial=initial(network),
             initialisers=initialisers(network),
         )

@@ -145,6 +145,7 @@ def _model(network: StackOptions, features: int, classes: int, each: Any) -> Seq
             hidden_size=network.hidden,
             num_layers=network.layers,
             dropout=network.dropout,
+            input_dropout=network.input_dropout,
             initial=initial(network),
             initialisers=initialisers(network),
         )

@@ -126,6 +126,7 @@ def _model(network: StackOptions, options: SeriesOptions, inputs: int) -> Foreca
             hidden_size=network.hidden,
             num_layers=network.layers,
             dropout=network.dropout,
+            input_dropout=network.input_dropout,
             loss=_loss(options, options.horizon * len(options.target)),
             initial=initial(network),
             initialisers=initialisers(network),

@@ -144,6 +144,7 @@ def build_model(network: NetworkOptions, vocabulary_size: int) -> LanguageModel:
             num_layers=network.layers,
             embedding_size=network.embedding,
             dropout=network.dropout,
+            input_dropout=network.input_dropout,
             tied=network.tied,
             initial=initial(network),
             initialisers=initialisers(network),
