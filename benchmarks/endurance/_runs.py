@@ -18,7 +18,7 @@ class Run:
     data: str
     flags: str
     steps: int = 160
-    often: str = "--eval-every 20 --eval-tokens 1000 --save-every 0.02"
+    often: str = "--eval-every 20 --eval-tokens 1000 --save-every 0.02s"
 
     def words(self, out: Path) -> list[str]:
         words = f"train {self.data} --bptt 16 --batch-size 8 --threads 1 --steps {self.steps} {self.often} {self.flags}"

@@ -27,7 +27,7 @@ from throughtime.training import RunFolder, train
 
 from ._runs import Data, Run
 
-OFTEN = "--eval-every 100 --eval-tokens 1000 --save-every 2 --sample-every 200 --watch-flow 200"
+OFTEN = "--eval-every 100 --eval-tokens 1000 --save-every 2s --sample-every 200 --watch-flow 200"
 RUN = Run("text book.txt", "--cell gru --hidden 16 --dropout 0.2 --initial random", steps=1, often=OFTEN)
 EVERY = 2  # seconds
 WARM_TIME, WARM_STEPS = 1 / 6, 12_000

@@ -45,6 +45,17 @@ def test_options_from_a_file_are_those_that_were_printed(capsys):
     assert "# steps =\n" in changed
 
 
+def test_a_number_of_seconds_without_a_unit_is_told(capsys):
+    assert main(["train", "text", "book.txt", "--save-every", "90", "--print-config"]) == 0
+    printed, said = capsys.readouterr()
+    assert "save_every = 90.0\n" in printed
+    assert said == "throughtime: --save-every 90 is read as seconds, as it always was; with a unit it is clear: 90s, or 500steps.\n"
+    assert main(["train", "text", "book.txt", "--save-every", "500steps", "--print-config"]) == 0
+    printed, said = capsys.readouterr()
+    assert 'save_every = "500steps"\n' in printed
+    assert said == ""
+
+
 def test_options_without_their_groups(capsys):
     Path("c.toml").write_text('hidden = 5\nfiles = ["book.txt"]\nbatch-size = 3\n')
     assert main(["train", "text", "--config", "c.toml", "--print-config"]) == 0

@@ -67,7 +67,7 @@ FLAGS = [
     ["--cell", "peephole-lstm", "--forget-bias", "1"],
     ["--cell", "throughtime.cells.zoo:NBRC", "--layers", "2"],
     ["--initial", "random", "--schedule", "exponential", "--decay", "0.5", "--decay-after", "0", "--epochs", "1", "--eval-every", "5"],
-    ["--minutes", "0.002", "--save-every", "0", "--seed", "7"],
+    ["--minutes", "0.002", "--save-every", "0s", "--seed", "7"],
 ]
 
 

@@ -1,5 +1,6 @@
 """Same seed, same threads, same machine: the same bytes of every file and the same words, whatever the verb; times aside."""
 
+import itertools
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import torch
 from _shell import TEXT
 
 from throughtime.cli import main
+from throughtime.cli._app import VERBS
 from throughtime.training._files import read_tensors
 
 SMALL = "--hidden 5 --batch-size 4 --bptt 8 --steps 4 --eval-every 2 --initial random --watch-flow 2"
@@ -20,7 +22,7 @@ SERIES = "--target level --features day --time time --horizon 2 --context 6"
 
 A_NEW_PROCESS = 67280421310721  # what torch's generator begins with
 
-TIMED = ("events.", "gradients.png")  # TensorBoard's log, named by the clock; and a picture of times
+TIMED = ("events.", "gradients.png", "bench.png")  # TensorBoard's log, named by the clock; and pictures of times
 
 # What is done in a folder, verb after verb.
 TEXTS = f"""
@@ -58,6 +60,19 @@ predict labels --data labelled.npz --out predicted.csv
 evaluate labels
 """
 
+# What is looked up, and what is measured: of bench, everything but the times (``what_is_measured``).
+LOOKED_UP = """
+info
+data
+cache
+cache --clear
+completion bash
+completion zsh
+completion fish
+bench --only steps --seconds .05 --threads 1 --json
+"""
+DEMO = "demo --hidden 8 --minutes .02 --out run"  # under a clock that ticks alike: a minute has as many steps as the machine takes in it
+
 
 def data() -> None:
     rng = np.random.default_rng(0)
@@ -71,10 +86,20 @@ def data() -> None:
 
 def without_times(said: str) -> str:
     """Durations, speeds, and how far long work has come, are other ones each time; nothing else may be."""
+    if said.startswith('{"machine"'):
+        said = what_is_measured(said)
     said = re.sub(r"^.*: \d+%\n", "", said, flags=re.MULTILINE)
+    said = re.sub(r"^reading .*demo.txt$", "reading demo.txt", said, flags=re.MULTILINE)  # a temporary folder's name is drawn
     said = re.sub(r"[\d.,]+[kM]? ?(tokens|steps|frames|labels|ms|s|µs|MB|min)\b(/s)?", "TIME", said)
     said = re.sub(r'"(\w*seconds|peak_bytes)": [\d.e+-]+', "TIME", said)  # what the allocator has kept varies, too
     return re.sub(r"\d+:\d\d left|[─━╺╸]+", "TIME", said)
+
+
+def what_is_measured(said: str) -> str:
+    """Of bench's JSON: the machine, the questions, their cases, units and contestants. The numbers are times, and the picture shows them."""
+    found = json.loads(said)
+    rows = [{**row, "found": sorted(row["found"])} for row in found.pop("rows")]
+    return json.dumps({**found, "rows": rows})
 
 
 def without_seconds(tree: object) -> object:
@@ -92,6 +117,16 @@ def known(path: Path) -> object:
         tensors, about = read_tensors(path)
         return {k: t.numpy().tobytes() for k, t in tensors.items()}, without_seconds(about)
     return path.read_bytes()
+
+
+class Ticks:
+    """A tenth of a second from one look at the clock to the next."""
+
+    looks = itertools.count()
+
+    @classmethod
+    def monotonic(cls) -> float:
+        return next(cls.looks) / 10
 
 
 def done(folder: Path, commands: str, monkeypatch, capfd) -> tuple[list[str], dict[str, object]]:
@@ -114,16 +149,27 @@ def done(folder: Path, commands: str, monkeypatch, capfd) -> tuple[list[str], di
         pytest.param(TEXTS, id="text", marks=pytest.mark.slow),
         pytest.param(DRAWN, id="drawn at random", marks=pytest.mark.slow),
         pytest.param(OTHERS, id="other tasks", marks=pytest.mark.slow),
+        pytest.param(LOOKED_UP, id="looked up", marks=pytest.mark.slow),
+        pytest.param(DEMO, id="demo", marks=pytest.mark.slow),
     ],
 )
 def test_twice_the_same(tmp_path, monkeypatch, capfd, commands):
     """In one process, whose generators are somewhere else the second time."""
     torch.set_default_dtype(torch.float32)
+    for variable in ("THROUGHTIME_DATA", "THROUGHTIME_CACHE"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))  # one place for both
+    if commands == DEMO:
+        monkeypatch.setattr("throughtime.training._loop.time", Ticks)
     (said, files), (again, other) = (done(tmp_path / name, commands, monkeypatch, capfd) for name in ("a", "another"))
     for command, one, two in zip(commands.strip().splitlines(), said, again, strict=True):
         assert one == two, command
     assert files.keys() == other.keys()
     assert [name for name in files if files[name] != other[name]] == []
+
+
+def test_no_verb_is_left_out():
+    typed = [tuple(words.split()) for some in (TEXTS, OTHERS, LOOKED_UP, DEMO) for words in some.strip().splitlines()]
+    assert [verb for verb in VERBS if not any(words[: len(verb)] == verb for words in typed)] == []
 
 
 def test_another_seed_is_another_run(tmp_path, monkeypatch, capfd):

@@ -25,7 +25,7 @@ TEXT = (
     * 4
 )
 FLAGS = [
-    *("--hidden", "6", "--batch-size", "4", "--bptt", "8", "--threads", "1", "--save-every", "0"),
+    *("--hidden", "6", "--batch-size", "4", "--bptt", "8", "--threads", "1", "--save-every", "0s"),
     *("--dropout", "0.2", "--initial", "random", "--eval-every", "50"),
 ]
 RESUME = ["train", "text", "--out", "run", "--resume"]

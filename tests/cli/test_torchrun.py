@@ -159,7 +159,7 @@ def test_a_job_that_is_started_again_goes_on_and_another_does_not(monkeypatch, c
     assert "run is there already" in capsys.readouterr().err
 
 
-LONG = ("--steps", 400, "--eval-every", 50, "--save-every", 0.1, "--dropout", 0.2, "--initial", "random")
+LONG = ("--steps", 400, "--eval-every", 50, "--save-every", "0.1s", "--dropout", 0.2, "--initial", "random")
 
 
 @pytest.mark.slow

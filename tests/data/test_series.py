@@ -1,12 +1,15 @@
 """Series of a table: what is read, cut, standardised and handed on; and what is refused, by row."""
 
 import datetime
+import gzip
+import zlib
 
 import numpy as np
 import pytest
 
 from throughtime import InputError
 from throughtime.data import Columns, Origins, SequenceStream, SeriesTable, _sequences, read_series, write_series
+from throughtime.data._columns import TableFile
 
 
 def table(tmp_path, text, name="t.csv"):
@@ -51,6 +54,39 @@ def test_one_sentence(tmp_path, text, columns, words):
     with pytest.raises(InputError, match=words):
         write_series(path, tmp_path, columns, split=(0.7, 0.1, 0.2), shortest=9)
     assert not (tmp_path / "series.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["parquet", "gzip", "zlib"])
+def test_what_is_packed_a_hundredfold(tmp_path, monkeypatch, kind):
+    """The machine has 80 pages of 4096 bytes; the table needs 100, and its file less than one."""
+    pl = pytest.importorskip("polars")
+    text = b"y\n" + b"100.5\n" * 70_000  # 103 pages
+    path = tmp_path / ("t.parquet" if kind == "parquet" else "t.csv")
+    if kind == "parquet":
+        pl.DataFrame({"y": np.full(100 * 512, 1.5)}).write_parquet(path)
+    else:
+        path.write_bytes(gzip.compress(text) if kind == "gzip" else zlib.compress(text))
+    assert path.stat().st_size < 4096
+    has = lambda pages: monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": pages, "SC_PAGE_SIZE": 4096}.__getitem__)
+    has(80)
+    with pytest.raises(InputError, match=r"(1 of the columns of .* rows,|what .* has packed) takes about .* this machine has"):
+        TableFile(path).numbers(TableFile(path).choose("--target", ["y"]))
+    has(103)
+    assert len(TableFile(path).numbers(["y"])) == (51_200 if kind == "parquet" else 70_000)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\x28\xb5\x2f\xfd\0\0", "is packed by zstd; expected a table that is not packed, or by gzip"),
+        (gzip.compress(b"y\n1\n")[:-5], r"cannot be unpacked \(.*\); expected a whole file"),
+        (b"\x78\x9cquite another thing", r"cannot be unpacked \(.*\); expected a whole file"),
+    ],
+)
+def test_what_cannot_be_unpacked(tmp_path, content, words):
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        TableFile(tmp_path / "t.csv").names()
 
 
 def test_ten_thousand_columns_are_listed_in_short(tmp_path):

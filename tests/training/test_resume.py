@@ -13,6 +13,7 @@ from throughtime.data import Batch
 from throughtime.gradients import TruncatedBPTT
 from throughtime.training import RunFolder, train
 from throughtime.training._generators import generator_states
+from throughtime.training._standing import Standing
 from throughtime.training._state import Progress, load_state, save_state
 
 HARD = {"network": {"dropout": 0.3, "initial": "random", "layers": 2}, "loop": {"steps": 23}}
@@ -85,6 +86,40 @@ def test_state_with_a_history_that_the_method_keeps(tmp_path):
     gradient.accumulate(model, stream[1], carry)
     gradient.accumulate(other, stream[1], again)
     assert all(torch.equal(p.grad, q.grad) for p, q in zip(model.parameters(), other.parameters(), strict=True))
+
+
+class TestSavingNowAndThen:
+    def saved(self, run: RunFolder, console, monkeypatch) -> list[int]:
+        """The steps after which the state is saved."""
+        found, real = [], Standing.save
+
+        def save(self: Standing) -> None:
+            found.append(self.progress.step)
+            real(self)
+
+        monkeypatch.setattr(Standing, "save", save)
+        train(run, console=console)
+        monkeypatch.undo()
+        return found
+
+    def test_after_a_number_of_steps(self, make_run, console, monkeypatch):
+        run = make_run(loop={"save_every": "4steps", "eval_every": 5, "steps": 14})
+        assert self.saved(run, console, monkeypatch) == [4, 5, 8, 10, 12, 14]
+
+    def test_after_a_time(self, make_run, console, monkeypatch):
+        seldom, always = (make_run(name, loop={"save_every": name, "steps": 7}) for name in ("1h", "0s"))
+        assert self.saved(seldom, console, monkeypatch) == [5, 7]
+        assert self.saved(always, console, monkeypatch) == list(range(1, 8))
+
+    def test_a_run_of_before_there_were_units_goes_on(self, make_run, console):
+        """Its config.json has a number of seconds."""
+        run, whole = (make_run(name, loop={"save_every": seconds}) for name, seconds in (("run", 60), ("whole", "1m")))
+        assert json.loads((run.path / "config.json").read_text())["run"]["loop"]["save_every"] == 60
+        left = iter(range(4))
+        assert train(run, console=console, stop=lambda: next(left, None) is None).why == "interrupted"
+        train(RunFolder.open(run.path), console=console)
+        train(whole, console=console)
+        same(run, whole)
 
 
 def test_a_loss_that_is_not_finite_leaves_the_last_good_state(make_run, console, monkeypatch):

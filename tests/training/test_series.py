@@ -205,7 +205,7 @@ def test_a_forecast_that_cannot_be(tmp_path, capsys):
     assert "open: 0 steps known after the last target of 'a'; expected 3" in capsys.readouterr().err
     (tmp_path / "short.csv").write_text(shops(4))
     assert main(["forecast", "run", "--data", "short.csv", "--out", "x.csv"]) == 2
-    assert "has 4 steps; expected 6 at least, the run's --context" in capsys.readouterr().err
+    assert "short.csv: the series 'a' has 4 steps; expected 6 at least, the run's --context" in capsys.readouterr().err
     assert main(["forecast", "run", "--interval", "0.5", "--out", "x.csv"]) == 2
     assert "expected a run with --loss gaussian" in capsys.readouterr().err
     with pytest.raises(InputError, match="part is 'all'"):

@@ -4,6 +4,7 @@ The runs are folders seed-1, seed-2, ... of --out. All of them are whole before 
 """
 
 import json
+import math
 import os
 import shlex
 import shutil
@@ -35,6 +36,7 @@ _FAILED = 2  # the exit status of a command one of whose runs has stopped
 
 def train(chosen: Train, call: Call) -> int:
     """The verb: one run, or one for each seed."""
+    _tell_bare_seconds(chosen.loop.save_every)
     out = chosen.folder.out
     if chosen.folder.resume and chosen.folder.overwrite:
         raise InputError("--resume and --overwrite are given together; expected one of them. Leave one out.")
@@ -53,6 +55,12 @@ def train(chosen: Train, call: Call) -> int:
         _train.check_file(chosen, chosen.folder.config)
     out, folders = _prepared(chosen, console, call, parent)
     return _run_all(out, [(folder, False) for folder in folders], console, call, chosen)
+
+
+def _tell_bare_seconds(save_every: str | float) -> None:
+    """A number without a unit is deprecated."""
+    if isinstance(save_every, float) and 0 <= save_every < math.inf:
+        say(f"--save-every {save_every:g} is read as seconds, as it always was; with a unit it is clear: {save_every:g}s, or 500steps.")
 
 
 def _prepared(chosen: Train, console: Console, call: Call, parent: RunFolder | None) -> tuple[Path, list[RunFolder]]:

@@ -1,13 +1,16 @@
 """Columns of a table file: CSV or Parquet, read by polars; numbers, times and names, with what is wrong named by row and value."""
 
 import difflib
+import gzip
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import IO, TYPE_CHECKING, Any, final
 
 import numpy as np
 
+from .. import _numbers
 from .._check import InputError
 from ._named import perhaps_named
 
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
 
 _MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?"]
 _FEW = 12  # names that a message lists
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"  # how files that polars would unpack begin
+_ZLIB = (b"\x78\x01", b"\x78\x9c", b"\x78\xda")  # as polars knows it
+_PART = 2**20  # bytes that are unpacked at a time, to be counted
+_SMALLER = "Give a part of it, or a machine with more memory."
 
 
 def polars() -> Any:
@@ -189,6 +196,8 @@ class TableFile:
         """Columns, as what they look like; as text where the first rows did not say what the later ones have."""
         pl = polars()
         lazy = self._scan().select(list(names))
+        if self._is_parquet:
+            self._refuse_more_than_memory(len(names))
         try:
             frame = lazy.collect()
         except pl.exceptions.ComputeError:
@@ -196,6 +205,11 @@ class TableFile:
         if not len(frame):
             raise InputError(f"{self.path} has no row of values; expected a table with a line of names and rows below it.")
         return frame
+
+    def _refuse_more_than_memory(self, columns: int) -> None:
+        """A Parquet file of a few kilobytes can tell billions of rows, which polars would begin to make."""
+        rows = self._guarded(lambda: self._scan().select(polars().len()).collect()).item()
+        _numbers.memory(8 * columns * rows, f"{columns} of the columns of {self.path}, {rows:,} rows,", _SMALLER)
 
     def _scan(self, *, text: bool = False) -> "pl.LazyFrame":
         pl = polars()
@@ -205,6 +219,7 @@ class TableFile:
             )
         if self._is_parquet:
             return pl.scan_parquet(self.path)
+        _numbers.memory(_unpacked(self.path), f"what {self.path} has packed", _SMALLER)
         return pl.scan_csv(self.path, separator=self._separator(), null_values=_MISSING, infer_schema=not text, infer_schema_length=10_000)
 
     def _separator(self) -> str:
@@ -224,3 +239,33 @@ class TableFile:
             raise InputError(
                 f"{self.path} cannot be read as a table ({reason:.100}); expected CSV with a line of names, or Parquet."
             ) from None
+
+
+def _unpacked(path: Path) -> int:
+    """The bytes of a text file when it is unpacked, as polars would; 0 where it is not packed.
+
+    Raises:
+        InputError: it is packed in a way that cannot be counted here, or damaged.
+    """
+    with path.open("rb") as file:
+        begins = file.peek(4)[:4]
+        if begins == _ZSTD:
+            raise InputError(f"{path} is packed by zstd; expected a table that is not packed, or by gzip. Unpack it.")
+        try:
+            if begins.startswith(_GZIP):
+                return _length(gzip.open(file))
+            return _length_of_zlib(file) if begins.startswith(_ZLIB) else 0
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{path} cannot be unpacked ({error}); expected a whole file. Pack it anew.") from None
+
+
+def _length(unpacked: IO[bytes]) -> int:
+    return sum(len(part) for part in iter(lambda: unpacked.read(_PART), b""))
+
+
+def _length_of_zlib(file: IO[bytes]) -> int:
+    unpacking, length, packed = zlib.decompressobj(), 0, file.read(_PART)
+    while packed and not unpacking.eof:
+        length += len(unpacking.decompress(packed, _PART))
+        packed = unpacking.unconsumed_tail or file.read(_PART)
+    return length

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from .._check import InputError
 from ..gradients import AbstractGradient, Carry
+from ._files import as_bytes
 from ._generators import set_generator_states
 from ._ranks import Ranks
 from ._state import Loaded
@@ -86,7 +87,7 @@ def _part(carry: Carry | None, generators: Mapping[str, Tensor]) -> bytes:
     tensors = {f"generator.{name}": state for name, state in generators.items()}
     if carry is not None:
         tensors |= {f"state.{i}": s for i, s in enumerate(carry.state)} | {f"kept.{name}": v for name, v in carry.kept.items()}
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    return as_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
 
 
 def _joined(parts: Sequence[Mapping[str, Tensor]], name: str, axis: int) -> Tensor:

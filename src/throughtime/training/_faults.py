@@ -15,7 +15,7 @@ from ._report import AbstractReport
 from ._standing import Standing
 from ._state import refuse_non_finite
 from ._unit import number
-from .options import LoopOptions
+from .options import LoopOptions, SaveEvery
 
 MOST_SKIPPED = 10  # steps in a row
 MOST_ROLLBACKS = 5
@@ -88,7 +88,7 @@ class Faults:
             if reason != self._unsaved:
                 report.tell(
                     f"step {self._at.progress.step:,}  cannot save ({reason}); training goes on, the state after step "
-                    f"{self._at.saved_step:,} stands, and the next try is in {self._loop.save_every:g} s"
+                    f"{self._at.saved_step:,} stands, and the next try is in {SaveEvery.of(self._loop.save_every)}"
                 )
             self._unsaved = reason
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.numpy import save
 from torch import Tensor
 
 from .._check import InputError
@@ -49,7 +49,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: object, prev
     """Replace a safetensors file as a whole; ``about`` is JSON that travels in its header. What stood there is kept as ``previous``."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     told = json.dumps(about)
-    write_bytes(path, save(whole, {"throughtime": f"{_checksum(whole, told)} {told}"}), previous)  # one entry: several have no order
+    header = {"throughtime": f"{_checksum(whole, told)} {told}"}  # one entry: several have no order
+    write_bytes(path, as_bytes(whole, header), previous)
+
+
+def as_bytes(tensors: Mapping[str, Tensor], header: dict[str, str] | None = None) -> bytes:
+    """Tensors of the CPU as a safetensors file.
+
+    By way of numpy, since ``safetensors.torch.save`` leaves a cycle of references for each tensor (python/cpython#56977), and a run that
+    saves often would grow until Python looks for them.
+    """
+    return save({name: tensor.numpy() for name, tensor in tensors.items()}, header)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], object]:

@@ -142,7 +142,8 @@ class TrainedForecaster(AbstractTrained[Forecaster]):
         N = options.horizon if steps is None else _check.positive("`steps`", steps, most=1_000_000)
         asked = options.interval if level is None else level
         read = None if data is None else read_series(Path(data), columns)
-        rows = [self._series(g, read) for g in range(len(self.table.groups if read is None else read.names))]
+        place = options.files[0] if data is None else data
+        rows = [self._series(g, read, place) for g in range(len(self.table.groups if read is None else read.names))]
         drawn = self._drawn if options.loss == "gaussian" and options.horizon < N else None
         found = [
             roll(self.model, columns, values, known, N, level=asked, relative=options.relative, name=name, drawn=drawn)
@@ -197,7 +198,7 @@ class TrainedForecaster(AbstractTrained[Forecaster]):
         g = self.table.group(names[0] if group is None else group)
         return SeriesStream(self.model, self.table, g, relative=self.options.series.relative)
 
-    def _series(self, g: int, read: Read | None) -> tuple[str, np.ndarray, np.ndarray, float, int]:
+    def _series(self, g: int, read: Read | None, place: Path | str) -> tuple[str, np.ndarray, np.ndarray, float, int]:
         """A series: its name, its values standardised, what is known of the time after them, its first time, and its steps."""
         columns = self.table.columns
         if read is None:
@@ -212,11 +213,11 @@ class TrainedForecaster(AbstractTrained[Forecaster]):
         V, N = len(columns.target), len(columns.known)
         given = np.isfinite(values[:, :V]).any(1)
         if not given.any():
-            raise InputError(f"the series {name!r} has no target; expected some steps to forecast from. Give them.")
+            raise InputError(f"{place}: the series {name!r} has no target; expected some steps to forecast from. Give them.")
         size = int(np.flatnonzero(given)[-1]) + 1 if N else len(values)
         if size < self.options.series.context:
             raise InputError(
-                f"{f'the series {name!r}' if name else 'the table'} has {_check.counted(size, 'step')}; expected "
+                f"{place}: {f'the series {name!r}' if name else 'the table'} has {_check.counted(size, 'step')}; expected "
                 f"{self.options.series.context:,} at least, the run's --context. Give more of its past."
             )
         return name, values[:size], values[size:, -N:] if N else values[:0, :0], first, size

@@ -34,7 +34,7 @@ from ._standing import Standing
 from ._state import Progress
 from ._step import step
 from ._watch import measure_flow
-from .options import AnyRun, LoopOptions, OptimiserOptions
+from .options import AnyRun, LoopOptions, OptimiserOptions, SaveEvery
 
 _ROW_EVERY = 10  # steps
 _EVAL_EVERY = 2000  # steps, where an epoch is longer
@@ -162,6 +162,7 @@ class Training:
         self.clips = _clips(run.optimiser)
         self.stream = ranks.stream(self.task.stream(run.loop), run.loop.batch_size)
         self.budget = Budget.of(run.loop, len(self.stream))
+        self.save_every = SaveEvery.of(run.loop.save_every)
         self.eval_every = run.loop.eval_every or min(len(self.stream), _EVAL_EVERY)
         self.standing = Standing(folder, self.model, self.optimizer, gradient_of(run), ranks)
         self.faults = Faults(self.standing, run.loop)
@@ -210,13 +211,13 @@ class Training:
                     p.seconds = self.ranks.share(p.seconds)
                 due = self.due()
                 stopped = (due and not self.validate(report, stop)) or (asked() and not self.finished)
-                if due or stopped or late():
+                if due or stopped or late() or self.save_every.after(p.step):
                     self.faults.save(report, last=stopped or self.finished)
         return Ended("interrupted", p.step, {}) if stopped else self.conclude(console, stop)
 
     def is_late(self) -> bool:
-        """Whether the state should have been saved by now."""
-        return time.monotonic() - self.standing.saved_at >= self.loop.save_every
+        """Whether the state should have been saved by now; each rank has a clock of its own."""
+        return self.save_every.is_late(time.monotonic() - self.standing.saved_at)
 
     def conclude(self, console: Console, stop: Callable[[], bool]) -> Ended:
         """The picture and the final scores, which the first process makes while the others wait."""

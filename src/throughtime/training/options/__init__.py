@@ -5,6 +5,7 @@ Nothing of torch is imported before something is built, so that a wrong flag is 
 
 from ._network import CELLS as CELLS, GALLERY as GALLERY, NetworkOptions as NetworkOptions, StackOptions as StackOptions
 from ._optimiser import OptimiserName as OptimiserName, OptimiserOptions as OptimiserOptions
+from ._save_every import SaveEvery as SaveEvery
 from ._loop import LoopOptions as LoopOptions
 from ._run import AnyRun as AnyRun
 from ._text import TextOptions as TextOptions, TextRun as TextRun

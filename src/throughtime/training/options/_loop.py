@@ -6,6 +6,7 @@ from typing import Annotated, Literal, final
 from ... import _numbers
 from ..._errors import InputError
 from ..flag import Flag
+from ._save_every import SaveEvery, typed
 
 
 @final
@@ -35,8 +36,8 @@ class LoopOptions:
     """Every so many steps, let the model write a line; 0: never."""
     eval_tokens: Annotated[int, Flag(rare=True)] = 200_000
     """A validation reads at most this many symbols or steps; the one at the end ten times as many, and throughtime evaluate all."""
-    save_every: Annotated[float, Flag(rare=True)] = 60.0
-    """Seconds between saves of the whole state, which also is saved at every validation."""
+    save_every: Annotated[str | float, Flag("Nsteps|Xs|Xm|Xh", rare=True, read=typed)] = "1m"
+    """Steps, seconds, minutes or hours between saves of the whole state, which also is saved at every validation."""
     seed: Annotated[int, Flag(hidden=True)] = 0  # typed as one of FolderOptions, where there may be several
     """Of the weights, dropout and random initial states."""
     threads: Annotated[int | None, Flag("N", "torch's own choice")] = None
@@ -65,7 +66,7 @@ class LoopOptions:
             _numbers.positive("`patience`", self.patience)
         _numbers.at_least("`sample_every`", self.sample_every, 0)
         _numbers.at_least("`eval_tokens`", self.eval_tokens, 2)
-        _numbers.at_least("`save_every`", self.save_every, 0)
+        SaveEvery.of(self.save_every)
         _numbers.seed(self.seed)
         if self.threads is not None:
             _numbers.positive("`threads`", self.threads, most=1024)
