@@ -56,6 +56,21 @@ def test_a_table_of_the_shell_runs(paper, name, data, tmp_path, monkeypatch):
     assert outcome.parameters > 0
 
 
+@pytest.mark.slow
+def test_the_race_adds_a_round_to_those_that_stand(paper, tmp_path, monkeypatch, capsys):
+    file = text(tmp_path)
+    monkeypatch.setattr(paper("char_rnn"), "fetch", lambda name: file)
+    kept = tmp_path / "race.json"
+    for racers in ("throughtime,torch", "throughtime"):
+        words = ["--json", str(kept), "--steps", "2", "--slice", "1", "--racers", racers]
+        monkeypatch.setattr(sys, "argv", ["char_rnn_race.py", *words])
+        paper("char_rnn_race").main()
+    first, second = (each["racers"] for each in json.loads(kept.read_text())["rounds"])
+    assert first["torch"]["nats"] == pytest.approx(first["throughtime"]["nats"], rel=1e-4), "the same recipe on the same windows"
+    assert second.keys() == {"throughtime"}
+    assert "throughtime" in capsys.readouterr().out
+
+
 def test_a_run_that_is_kept_is_not_done_again(paper, tmp_path, capsys):
     table = paper("_table")
     done = []
