@@ -66,7 +66,7 @@ bench: setup
 	$(BIN)/python benchmarks/layers.py
 	$(BIN)/python benchmarks/profile_step.py
 
-# The pictures of the documents, measured anew.
+# The pictures of the documents and what the examples print, measured anew. Fetches the data set of sunspots.
 figures: setup
 	$(BIN)/python tools/figures.py
 

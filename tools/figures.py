@@ -1,12 +1,16 @@
-"""The pictures of the documents: `make figures`. Each is made from measurements that are made here, in half a minute on one core.
+"""The pictures of the documents, and what the examples print: `make figures`. All is measured anew, in some minutes on one core.
 
 flow.png        a character model's flow report, after 300 steps of training on the language reference that Python carries
 readme.png      two panels of it
-mended.png      how far the gradient of an LSTM reaches before and after the advice of its report
+EXAMPLE.png     of every program in examples, and in EXAMPLE.txt what it prints
+
+`python tools/figures.py online accelerate` runs these examples alone.
 """
 
 import io
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -21,8 +25,7 @@ import throughtime as tt
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "docs" / "figures"
-sys.path.insert(0, str(ROOT / "examples"))
-import why_does_it_not_learn as mended  # noqa: E402  an example is no package
+EXAMPLES = sorted(program.stem for program in (ROOT / "examples").glob("*.py"))
 
 
 def trained(steps: int = 300) -> tt.flow.Flow:
@@ -40,20 +43,6 @@ def trained(steps: int = 300) -> tt.flow.Flow:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     return tt.gradient_flow(model, tt.TokenStream(ids, batch_size=16, window=128)[steps // 2], carry=carry)
-
-
-def before_and_after(length: int = 50) -> Figure:
-    """The profile of an untrained LSTM on temporal order, with torch's start and with the one that the report advises."""
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
-    axes: Any = figure.subplots()
-    starts = {"as torch starts it": (), f"Chrono({length}), as advised": (mended.Chrono(length),)}
-    for name, start in starts.items():
-        flow = mended.diagnose(mended.network(mended.TorchUniform(), *start), length)
-        axes.semilogy(flow.adjoint.profile, label=name)
-    axes.set(xlabel="lag k", ylabel="‖∂L$_t$/∂s$_{t−k}$‖", title="how far back the gradient reaches")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
 
 
 def two_panels(flow: tt.flow.Flow) -> Figure:
@@ -81,17 +70,35 @@ def save(name: str, figure: Figure, dpi: int = 80) -> None:
     """A small file: a palette of 128 colours is enough for lines and words."""
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=dpi, facecolor="white")
+    keep(name, drawn)
+
+
+def keep(name: str, drawn: Any) -> None:
     Image.open(drawn).convert("RGB").quantize(128).save(FIGURES / f"{name}.png", optimize=True)
 
 
-def main(say: Callable[[str], object] = print) -> None:
-    FIGURES.mkdir(exist_ok=True)
+def flows(say: Callable[[str], object] = print) -> None:
     flow = trained()
     say(flow.verdict.sentence)
     save("flow", flow.plot())
     save("readme", two_panels(flow))
-    save("mended", before_and_after())
+
+
+def example(name: str) -> None:
+    """Run a program, and keep what it prints and draws."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, ROOT / "examples" / f"{name}.py"]
+        printed = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+        (FIGURES / f"{name}.txt").write_text(printed, "utf-8")
+        for drawn in Path(folder).glob("*.png"):
+            keep(drawn.stem, drawn)
 
 
 if __name__ == "__main__":
-    main()
+    named = sys.argv[1:]
+    FIGURES.mkdir(exist_ok=True)
+    if not named:
+        flows()
+    for name in named or EXAMPLES:
+        print(name)
+        example(name)

@@ -1,4 +1,4 @@
-"""What MkDocs does not do by itself for `make docs`: pages of the files that documents link to, the reference, and mathematics.
+"""What MkDocs does not do by itself for `make docs`: pages of the examples and of files that are linked to, the reference, mathematics.
 
 A link that leaves ``docs`` leads to a page with that file, at the line of the name that it gives (``document_links.py``). MathJax is copied
 from a package, so that the site loads nothing from a network.
@@ -18,9 +18,11 @@ from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).parent))
 from document_links import ROOT, Target, line, links, target
+from percent import page as percent_page
 
 PROJECT = ("ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 ROOMS = ("data", "cells", "kernels", "nn", "models", "gradients", "flow", "auditing", "training", "sklearn")
+FIGURES = ROOT / "docs" / "figures"
 LANGUAGES = {".py": "python", ".hpp": "cpp", ".cpp": "cpp", ".toml": "toml", ".json": "json", ".md": "markdown"}
 LARGEST = 100_000  # bytes of a file that is shown whole
 HIDDEN = "---\nsearch:\n  exclude: true\nhide: [navigation, toc]\n---\n\n"
@@ -35,7 +37,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for room in ROOMS:
         files.append(File.generated(config, f"reference/{room}.md", content=_reference(room)))
     files.append(File.generated(config, "reference/integrations.md", content=_doors()))
-    for path in sorted(set(_linked(files))):
+    for program in sorted((ROOT / "examples").glob("*.py")):
+        files.append(File.generated(config, _page_of(program.relative_to(ROOT)), content=_example(program)))
+    for path in sorted(path for path in set(_linked(files)) if not _is_example(path)):
         files.append(File.generated(config, _page_of(path), content=_shown(path)))
     files.append(File.generated(config, "mathjax.js", abs_src_path=str(_mathjax())))
     return files
@@ -65,6 +69,8 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
 def _document(file: File) -> Path:
     """The file of the repository that a page of the site shows."""
     name = Path(file.src_uri)
+    if name.parts[0] == "examples":
+        return name.with_suffix(".py")
     return Path(name.name) if name.parts[0] == "project" else "docs" / name
 
 
@@ -78,8 +84,19 @@ def _linked(files: Files) -> Iterator[Path]:
                     yield at.path
 
 
+def _is_example(path: Path) -> bool:
+    return path.parent == Path("examples")
+
+
 def _page_of(path: Path) -> str:
-    return f"source/{path}.md"
+    return str(path.with_suffix(".md")) if _is_example(path) else f"source/{path}.md"
+
+
+def _example(program: Path) -> str:
+    """An example, its picture, and what `make figures` saw it print."""
+    printed = FIGURES / f"{program.stem}.txt"
+    said = printed.read_text("utf-8") if printed.exists() else ""
+    return percent_page(program, said).replace("](../docs/figures/", "](../figures/")
 
 
 def _led(words: str, at: Target, here: File, files: Files) -> str:

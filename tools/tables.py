@@ -125,6 +125,22 @@ def _client(row: Any) -> list[str]:
     return [row["client"], changed, *seconds, f"{ratio:.1f}", f"{row['losses_part_by']:.0e}"]
 
 
+def methods() -> str:
+    """What gradient methods cost and miss, beside full BPTT of the same network."""
+    rows = results("gradients-zen4-1core")["rows"]
+    full = {row["hidden"]: row for row in rows if row["method"] == "full"}
+    head = ["method", "units", "time, of `full`", "memory, of `full`", "bias", "variance of a draw"]
+    return table(head, (_method(row, full[row["hidden"]]) for row in rows))
+
+
+def _method(row: Any, full: Any) -> list[str]:
+    time, memory = row["ms"]["median"] / full["ms"]["median"], row["peak_bytes"] / full["peak_bytes"]
+    chance = f" ± {row['noise']:.1g}" if row["noise"] else ""
+    bias = "0" if row["agrees"] == "exactly" else f"{row['bias']:.2g}{chance}"
+    variance = f"{row['variance']:.2g}" if row["variance"] else ""
+    return [f"`{row['method']}`", str(row["hidden"]), f"{time:.2g}" if time < 10 else f"{time:,.0f}", f"{memory:.2g}", bias, variance]
+
+
 def paper(name: str) -> str:
     """A table of benchmarks/papers."""
     found = results(f"papers-{name.replace('_', '-')}")
@@ -132,7 +148,7 @@ def paper(name: str) -> str:
 
 
 PAPERS = [path.stem.removeprefix("papers-").replace("-", "_") for path in RESULTS.glob("papers-*.json")]
-TABLES: dict[str, Callable[[], str]] = {make.__name__: make for make in (race, layers, calls, stream, training, clients)} | {
+TABLES: dict[str, Callable[[], str]] = {make.__name__: make for make in (race, layers, calls, stream, training, clients, methods)} | {
     name: partial(paper, name) for name in PAPERS
 }
 

@@ -136,7 +136,7 @@ def test_the_digits_become_rows_of_pixels(server, monkeypatch):
 def test_an_unknown_name_and_a_missing_package(monkeypatch):
     with pytest.raises(InputError, match="'shakespear' is no data set that throughtime knows by name; expected perhaps 'tiny-shakespeare'"):
         fetch("shakespear")
-    with pytest.raises(InputError, match="expected one of tiny-shakespeare, jsb-chorales, nottingham, etth1, sequential-mnist"):
+    with pytest.raises(InputError, match="expected one of tiny-shakespeare, jsb-chorales, nottingham, etth1, sunspots, sequential-mnist"):
         fetch("xyz")
     monkeypatch.setitem(sys.modules, "pooch", None)
     with pytest.raises(InputError, match=r"pip install 'throughtime\[data\]'"):

@@ -1,5 +1,6 @@
-"""Every link of the documents leads somewhere: to a file, to a name in it, to the line with an equation's number."""
+"""Every link of the documents and of the examples leads somewhere: to a file, to a name in it, to the line with an equation's number."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from _documents import DOCUMENTS, ROOT, name
 
 sys.path.insert(0, str(ROOT / "tools"))
 import document_links
+import percent
+
+EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 
 
 def headings(document: Path) -> set[str]:
@@ -16,9 +20,15 @@ def headings(document: Path) -> set[str]:
     return {document_links.anchor(line) for line in text.splitlines() if line.startswith("#")}
 
 
+def words(document: Path) -> str:
+    return percent.words(document) if document.suffix == ".py" else document.read_text("utf-8")
+
+
 def faults(document: Path) -> list[str]:
-    """The links that lead nowhere."""
-    return [link[2] for link in document_links.links(document.read_text("utf-8")) if not leads(document.relative_to(ROOT), link[2])]
+    """The links and pictures that lead nowhere."""
+    text = words(document)
+    addresses = [*(link[2] for link in document_links.links(text)), *re.findall(r"!\[[^\]]*\]\(([^)]*)\)", text)]
+    return [address for address in addresses if not leads(document.relative_to(ROOT), address)]
 
 
 def leads(document: Path, address: str) -> bool:
@@ -33,7 +43,7 @@ def leads(document: Path, address: str) -> bool:
     return at.fragment in headings(place) if at.path.suffix == ".md" else document_links.line(at) is not None
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+@pytest.mark.parametrize("document", [*DOCUMENTS, *EXAMPLES], ids=name)
 def test_every_link_leads_somewhere(document):
     assert faults(document) == []
 

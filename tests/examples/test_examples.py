@@ -1,27 +1,131 @@
-"""Every example runs, does what it says, and is short."""
+"""Every example runs as a program, says what its words say, and is short."""
 
+import os
+import re
 import runpy
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from _truth import assert_close
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+FILES = sorted(EXAMPLES.glob("*.py"))
 
 
 @pytest.fixture(autouse=True)
-def _as_a_script():
+def _as_a_script(tmp_path, monkeypatch):
+    """In a folder of its own, on the threads that there were."""
+    threads = torch.get_num_threads()
     torch.set_default_dtype(torch.float32)
+    monkeypatch.chdir(tmp_path)
+    yield
+    torch.set_num_threads(threads)
+    plt.close("all")
+
+
+@pytest.fixture
+def run(monkeypatch, shapes_unchecked):
+    """An example as a program: its names when it has ended."""
+
+    def run(name: str, *words: str) -> dict:
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *words])
+        return runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+
+    return run
 
 
 def load(name: str) -> dict:
     return runpy.run_path(str(EXAMPLES / f"{name}.py"))
 
 
-@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.stem)
-def test_an_example_is_at_most_a_hundred_lines(file):
-    assert len(file.read_text().splitlines()) <= 100
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_an_example_is_at_most_a_hundred_lines_in_cells(file):
+    lines = file.read_text("utf-8").splitlines()
+    assert lines[:2] == ["# %% [markdown]", f"# # {lines[1][4:]}"]
+    assert sum(not line.startswith("#") for line in lines) <= 100
+    assert {line for line in lines if line.startswith("# %")} == {"# %%", "# %% [markdown]"}
+
+
+@pytest.mark.slow
+def test_character_model(run):
+    assert run("character_model")["nats"] < 1.6
+    assert Path("character_model.png").exists()
+
+
+@pytest.mark.slow
+def test_sunspots(run):
+    """On a table that is made here: a cycle of eleven years whose height changes, as that of the sun does."""
+    years, generator = np.arange(1700, 2009), np.random.default_rng(0)
+    heights = 60 + 30 * np.sin(2 * np.pi * (years - 1700) / 90)
+    spots = np.maximum(0, heights * (1 - np.cos(2 * np.pi * (years - 1700) / 11)) + generator.normal(0, 5, len(years)))
+    np.savetxt("table.csv", np.stack([years, spots], 1), delimiter=",", header="YEAR,SPOTS", comments="", fmt="%.1f")
+    rows = run("sunspots", "table.csv")["rows"]
+    network, copying = rows["GRU, mean of 5"], rows["last value"]
+    assert network[0] < copying[0] / 2
+    assert network[1] < copying[1] / 2
+
+
+@pytest.mark.slow
+def test_why_does_it_not_learn(run):
+    told = run("why_does_it_not_learn")
+    assert (told["before"].verdict.state, told["after"].verdict.state) == ("vanishing", "healthy")
+    assert "nn.Chrono(50)" in {advice.told("python").split(": ")[-1] for advice in told["before"].verdict.advice}
+    assert told["failed"] < 0.4
+    assert told["learned"] > 0.9
+
+
+@pytest.mark.slow
+def test_online(run):
+    """Who sees farther back errs less, and all do better than copying in the end."""
+    last = {name: float(error[-1000:].mean()) for name, error in run("online")["errors"].items()}
+    assert last["RTRL"] < last["eight steps"] < last["one step"]
+    assert last["RTRL"] < 0.2 * last["saying the last value again"]
+
+
+@pytest.mark.slow
+def test_online_is_stopped_by_ctrl_c():
+    """A method that is stopped keeps what it has, and the next begins."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, EXAMPLES / "online.py", "100_000"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        time.sleep(20)
+        process.send_signal(signal.SIGINT)
+        found = re.match(r"FullBPTT\(\) stopped after ([\d,]+) steps\n", process.stdout.readline())
+    finally:
+        process.kill()
+        process.communicate()
+    assert found
+    assert 0 < int(found[1].replace(",", "")) < 100_000
+
+
+@pytest.mark.slow
+def test_per_sample_gradients(run, capsys):
+    told = run("per_sample_gradients")
+    assert told["found"] >= 28
+    assert told["off"] < 1e-4  # float32, and a mean of gradients that nearly cancel
+    assert "torch.nn.GRU: " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_accelerate(run, capsys):
+    told = run("accelerate")
+    assert told["apart"] < 1e-4
+    assert told["after"][-1] < told["after"][0] / 2
+    assert "in the file: torch.nn.modules.rnn.GRU" in capsys.readouterr().out
 
 
 def test_your_own_cell(capsys):
@@ -36,6 +140,13 @@ def test_your_own_gradient():
     assert own.draws == 10
     assert own.refused is short.refused is None
     assert own.bias < 2 * own.noise  # no more than chance makes it
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["your_own_cell", "your_own_gradient", "ppo_lstm"])
+def test_the_program_as_it_is(run, name, capsys):
+    run(name)
+    assert capsys.readouterr().out
 
 
 @pytest.mark.slow

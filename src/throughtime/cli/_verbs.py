@@ -24,7 +24,8 @@ from ..training.options import (
 _Run = Annotated[Path, Flag("RUN", positional=True)]
 _Threads = Annotated[int | None, Flag("N", "as many as are idle", rare=True)]
 _Device = Annotated[str, Flag("NAME", rare=True)]
-_NAMED = ("tiny-shakespeare", "jsb-chorales", "nottingham", "etth1", "sequential-mnist")  # data.NAMED, which imports numpy and torch
+# data.NAMED, which imports numpy and torch
+_NAMED = ("tiny-shakespeare", "jsb-chorales", "nottingham", "etth1", "sunspots", "sequential-mnist")
 _QUESTIONS = ("layers", "training", "memory", "steps", "own-cells", "start-up")  # bench.QUESTIONS, as above
 _Encoding = Annotated[str, Flag("NAME", rare=True)]
 

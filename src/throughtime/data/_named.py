@@ -132,6 +132,20 @@ NAMED = {
             "series",
         ),
         NamedData(
+            "sunspots",
+            "the mean number of sunspots of every year from 1700 to 2008: YEAR, SUNACTIVITY",
+            (
+                NamedFile(
+                    "https://raw.githubusercontent.com/statsmodels/statsmodels/054a626210d919ebdd6296fa6b8d895f767bd544"
+                    "/statsmodels/datasets/sunspots/sunspots.csv",
+                    "f67889b1d9002cd5227f0e0ef54e35b419cdd85a31279adef6f73fb41e5c0a9b",
+                ),
+            ),
+            "public domain",
+            "National Geophysical Data Center (2008). Yearly sunspot numbers. By statsmodels.",
+            "series",
+        ),
+        NamedData(
             "sequential-mnist",
             "70,000 handwritten digits as rows of 784 pixels: 60,000 for training, 10,000 for test",
             (
@@ -162,7 +176,8 @@ def fetch(name: str, *, told: Told = lambda done, total: None) -> Path:
     Without a network, download the files elsewhere and put them where the error says.
 
     Args:
-        name: "tiny-shakespeare" "jsb-chorales" "nottingham" "etth1" "sequential-mnist"; ``NAMED`` says whose they are and on what terms.
+        name: "tiny-shakespeare" "jsb-chorales" "nottingham" "etth1" "sunspots" "sequential-mnist"; ``NAMED`` says whose they are and on
+            what terms.
         told: bytes that have come, and in all.
 
     Raises:
