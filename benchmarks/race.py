@@ -33,10 +33,10 @@ SPLIT = "--split 0.9,0.1,0"
 RECIPES = {
     1.886: "--hidden 96 --embedding 64 --init orthogonal --optimizer nadam --lr 0.025 --schedule linear --warmup 10 "
     "--batch-size 64 --bptt 32 --steps 170",
-    1.5: "--hidden 384 --embedding 64 --dropout 0.2 --optimizer nadam --lr 0.004 --schedule linear --warmup 100 "
-    "--batch-size 32 --bptt 64 --steps 3900 --eval-every 650",
-    1.4697: "--hidden 512 --embedding 64 --dropout 0.35 --optimizer nadam --lr 0.004 --schedule linear --warmup 100 "
-    "--batch-size 32 --bptt 64 --steps 9600 --eval-every 800",
+    1.5: "--hidden 320 --embedding 64 --dropout 0.2 --input-dropout 0 --optimizer nadam --lr 0.005 --schedule linear --warmup 100 "
+    "--batch-size 32 --bptt 64 --steps 1700",
+    1.4697: "--hidden 384 --embedding 64 --dropout 0.4 --input-dropout 0 --optimizer nadam --lr 0.004 --schedule linear --warmup 100 "
+    "--batch-size 32 --bptt 64 --steps 4200",
 }
 
 
