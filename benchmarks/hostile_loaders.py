@@ -1,6 +1,6 @@
 """Bytes that coverage has led to, through every loader: each must be read, or refused by InputError; anything else is a find.
 
-atheris (libFuzzer) changes a whole file so that it reaches lines of the loader that no other has reached. A loader has a process of its own.
+atheris (libFuzzer) changes a whole file so that it reaches lines of the loader that no other has reached. Each loader has its process.
 
     pip install atheris
     python benchmarks/hostile_loaders.py [--seconds 60] [--only LOADER ...] [--json FILE]
