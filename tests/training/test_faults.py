@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 
 import pytest
 import torch
@@ -262,6 +263,24 @@ class TestADiskThatIsFull:
         said = " ".join(console.file.getvalue().split())
         assert said.count("TensorBoard's events cannot be written (No space left on device) and are left out from here on") == 2  # two logs
         assert rows(run, "train")
+
+
+@pytest.mark.filterwarnings("error")  # pytest makes a warning of a thread that dies
+def test_a_folder_that_is_removed(make_run, console):
+    """Training goes on as far as it can, and says what it cannot do; TensorBoard's thread dies without a traceback."""
+    run, left = make_run(loop={"save_every": "2steps", "eval_every": 100}), iter(range(100))
+
+    def stop() -> bool:
+        if next(left) == 3:
+            shutil.rmtree(run.path)
+        return False
+
+    with pytest.raises(FileNotFoundError):  # at the last save
+        train(run, console=console, stop=stop)
+    said = " ".join(console.file.getvalue().split())
+    assert "step 6 cannot save (No such file or directory); training goes on, the state after step 4 stands" in said
+    assert "and the next try is in 2 steps" in said
+    assert "TensorBoard's events cannot be written (No such file or directory) and are left out from here on" in said
 
 
 class TestALossThatRunsAway:

@@ -5,11 +5,11 @@ import io
 import json
 import math
 
-import numpy as np
 import pytest
 import torch
 from _rounding import path, relative, rounding
 from _together import together
+from _unequal import UNEQUAL
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -84,36 +84,7 @@ def test_a_text_learned_by_two_then_one_then_four(make_run, console):
     assert_same_run(run, whole, APART)
 
 
-def series(folder) -> list[str]:
-    days = {"a": 61, "b": 41, "c": 90, "d": 33}
-    lines = [f"{shop},{math.sin(d / 5) + d % 3}" for shop, n in days.items() for d in range(n)]
-    (folder / "t.csv").write_text("\n".join(["shop,sold", *lines]) + "\n")
-    return ["series", "t.csv", "--target", "sold", "--group", "shop", "--context", "3"]
-
-
-def labels(folder) -> list[str]:
-    """A label a sequence: in most windows no loss stands, in some only on one rank."""
-    chance = np.random.default_rng(0)
-    x = chance.standard_normal((24, 30, 2), dtype=np.float32)
-    np.savez(folder / "t.npz", x=x, y=(x[:, :3].sum((1, 2)) > 0).astype(int), lengths=chance.integers(5, 31, 24))
-    return ["labels", "t.npz"]
-
-
-def frames(folder) -> list[str]:
-    chance = np.random.default_rng(0)
-    np.savez(
-        folder / "t.npz", **{f"p{i}": (chance.random((n, 3)) < 0.3).astype(np.float32) for i, n in enumerate((40, 25, 31, 12, 38, 20))}
-    )
-    return ["frames", "t.npz"]
-
-
-def documents(folder) -> list[str]:
-    lines = (json.dumps({"text": f"the {n} cats and {n % 7} dogs sat on the {'mat' * (n % 3)}"}) for n in range(40))
-    (folder / "t.jsonl").write_text("\n".join(lines))
-    return ["text", "t.jsonl"]
-
-
-@pytest.mark.parametrize("data", [series, labels, frames, documents])
+@pytest.mark.parametrize("data", UNEQUAL)
 def test_every_task_whose_sequences_are_of_unequal_lengths(tmp_path, monkeypatch, data):
     """In float32, as the data is; the rank of the shorter sequences has fewer losses. A step makes an error larger by a tenth at most."""
     monkeypatch.chdir(tmp_path)

@@ -3,6 +3,7 @@
 import abc
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, final
@@ -14,7 +15,7 @@ from rich.text import Text
 
 from .._console import packed, put
 from ._folder import RunFolder
-from ._rows import Events, Rows, read_rows
+from ._rows import Events, Rows, read_rows, without_tracebacks
 from ._score import AbstractScore
 from ._state import Progress, Since
 from ._unit import Unit
@@ -166,7 +167,7 @@ class Report(AbstractReport):
     """
 
     def __init__(self, folder: RunFolder, console: Console, *, step: int = 0) -> None:
-        self._folder, self._console, self._spoken = folder, console, -math.inf
+        self._folder, self._console, self._spoken, self._quiet = folder, console, -math.inf, ExitStack()
         self._open(step)
         if not step:
             self._events.text("options", _as_table(folder.config))
@@ -179,12 +180,14 @@ class Report(AbstractReport):
         self._valid_events = Events(self._folder.path / "valid", step, self.tell)  # a log of its own: TensorBoard lays it over the other
 
     def __enter__(self) -> "AbstractReport":
+        self._quiet.enter_context(without_tracebacks())
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
         self._close()
+        self._quiet.close()
 
     def _close(self) -> None:
         self._rows.close()

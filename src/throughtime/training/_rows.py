@@ -3,8 +3,9 @@
 import errno
 import json
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -88,6 +89,22 @@ def _is_ours(row: dict[str, Any], drawn: str) -> bool:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
+
+
+@contextmanager
+def without_tracebacks() -> Iterator[None]:
+    """TensorBoard writes in a thread of its own, which dies with a traceback where it cannot. ``Events`` says so in a sentence."""
+    usual = threading.excepthook
+
+    def hook(died: threading.ExceptHookArgs) -> None:
+        if not (issubclass(died.exc_type, OSError) and type(died.thread).__module__.startswith("tensorboard.")):
+            usual(died)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = usual
 
 
 @final
