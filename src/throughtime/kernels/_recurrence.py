@@ -146,7 +146,15 @@ def _is_traced() -> bool:
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, cell: AbstractCell, traversal: Traversal, clip: float | None, keep: _fast.Keep, packed: bool, S: int, xs: Tensor, *rest: Any
+        ctx: Any,
+        cell: AbstractCell,
+        traversal: Traversal,
+        clip: float | None,
+        keep: _fast.Keep,
+        packed: bool,
+        S: int,
+        xs: Tensor,
+        *rest: Any,
     ) -> Any:
         state, stored = rest[:S], rest[S : S + 4]
         parameters = _with_gate_axis(cell, *stored)
