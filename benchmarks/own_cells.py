@@ -2,12 +2,15 @@
 
 One thread, float32, forward and backward with all gradients. Every round times each candidate once, in turn, so that a busy moment meets
 all alike; a number is the median of a candidate's times. JAX runs jit(grad(scan)) in a process of its own, by the Python that ``--jax``
-names, for the cells of ``JAX_STEPS``. A loop under torch.compile is left out where its first call takes longer than ``--compiled``.
+names, for the cells of ``JAX_STEPS``. Under torch.compile run the whole loop ("compiled") and a loop over the compiled step ("compiled
+step"), each of which is left out where its first call takes longer than ``--compiled``; what it took is in the row either way.
 
 The share of a cell without R is that of its floor: the least time of its three products of weights, at the peak of the machine's
 multiply-adds, or of the arrays that must be read or written once, at the bandwidth of a copy, whichever is longer.
 
     OMP_NUM_THREADS=1 python benchmarks/own_cells.py --seconds 60 --cells mgu cfc --compiled 60 --jax python --json rows.json
+
+The whole table takes half an hour. ``--add`` keeps the rows of other cells and sizes that the file has, so that it can be taken in parts.
 """
 
 import argparse
@@ -21,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from layers import fma_peak
@@ -34,6 +38,8 @@ SIZES = (
     (1000, 16, 64, 128), (100, 64, 512, 512), (50, 64, 1024, 1024),
 )  # fmt: skip
 LARGE = 4e9  # multiply-adds of a pass: beyond it a candidate takes seconds
+
+FMA, COPY = "FMA peak, GF/s", "copy, GB/s"
 
 Run = Callable[[], float | None]  # the seconds, where the candidate measures itself
 
@@ -136,11 +142,12 @@ def own(cell: AbstractCell) -> list[Tensor]:
     return list(cell.parameters()) if isinstance(cell, nn.Module) else []
 
 
-def by_hand(cell: AbstractCell, xs: Tensor, parameters: Parameters, dhs: Tensor, *, compiled: bool = False) -> Run:
+def by_hand(cell: AbstractCell, xs: Tensor, parameters: Parameters, dhs: Tensor, compiled: str = "") -> Run:
     """A careful loop: one product for all inputs, flat weights, the step's own operations."""
     G, rows, early, H = cell.gates, cell.rh_gates, cell.rh_gates - cell.late_gates, dhs.shape[2]
     state = tuple(xs.new_zeros(xs.shape[1], H) for _ in range(cell.states))
     leaves = leaves_of(cell, xs, parameters)
+    step = torch.compile(cell.step) if compiled == "compiled step" else cell.step
 
     def loop(xs: Tensor, W: Tensor, R: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
         wxs = nn.functional.linear(xs, W.flatten(0, 1), b_ih.flatten()).unflatten(2, (G, H))
@@ -150,11 +157,11 @@ def by_hand(cell: AbstractCell, xs: Tensor, parameters: Parameters, dhs: Tensor,
             rh = wx[:, :0] if rows == 0 else nn.functional.linear(s[0], first, b_first).unflatten(1, (early, H))
             if early < rows:
                 rh = torch.cat((rh, nn.functional.linear(cell.between(wx, rh, s), last, b_last).unflatten(1, (rows - early, H))), 1)
-            s = cell.step(wx, rh, s)
+            s = step(wx, rh, s)
             hs.append(s[0])
         return torch.stack(hs)
 
-    loop = torch.compile(loop) if compiled else loop
+    loop = torch.compile(loop) if compiled == "compiled" else loop
 
     def run() -> None:
         torch.autograd.grad(loop(xs, *parameters), leaves, dhs)
@@ -162,22 +169,22 @@ def by_hand(cell: AbstractCell, xs: Tensor, parameters: Parameters, dhs: Tensor,
     return run
 
 
-def within(seconds: float, run: Run) -> bool:
-    """Whether a first call ends in time; one that does not is given up."""
+def first_call(seconds: float, run: Run) -> float | str:
+    """The seconds of a first call, or why there are none. One that does not end in time is given up."""
 
     def give_up(*_: object) -> None:
         raise TimeoutError
 
-    before = signal.signal(signal.SIGALRM, give_up)
+    before, start = signal.signal(signal.SIGALRM, give_up), time.perf_counter()
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         run()
-    except Exception:  # torch wraps it
-        return False
+    except Exception as error:  # torch wraps what give_up raises
+        return f"given up after {seconds:g} s" if time.perf_counter() - start >= seconds else f"{type(error).__name__}: {error}"[:200]
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    return True
+    return time.perf_counter() - start
 
 
 def machine() -> tuple[float, float]:
@@ -218,8 +225,16 @@ def measure(runs: dict[str, Run], seconds: float) -> dict[str, float]:
     return {name: statistics.median(each) for name, each in times.items()}
 
 
-def candidates(name: str, cell: AbstractCell, sizes: tuple[int, ...], chosen: argparse.Namespace) -> tuple[dict[str, Run], Jax | None]:
-    """What is timed at one size, and the process to close after it."""
+class Candidates(NamedTuple):
+    """What is timed at one size, what torch.compile took for its first calls, and the process to close."""
+
+    runs: dict[str, Run]
+    first_calls: dict[str, float | str]
+    jax: Jax | None
+
+
+def candidates(name: str, cell: AbstractCell, sizes: tuple[int, ...], chosen: argparse.Namespace) -> Candidates:
+    """All that ``chosen`` asks for."""
     T, B, I, H = sizes
     xs, dhs = torch.randn(T, B, I, requires_grad=True), torch.randn(T, B, H)
     parameters, peer = weights(cell, I, H), built_in(cell.gates)
@@ -228,10 +243,14 @@ def candidates(name: str, cell: AbstractCell, sizes: tuple[int, ...], chosen: ar
         "built in": by_kernel(peer, xs, weights(peer, I, H), dhs),
         "by hand": by_hand(cell, xs, parameters, dhs),
     }
-    if chosen.compiled and within(chosen.compiled, compiled := by_hand(cell, xs, parameters, dhs, compiled=True)):
-        runs["compiled"] = compiled
+    first_calls = {}
+    for how in ("compiled step", "compiled") if chosen.compiled else ():
+        run = by_hand(cell, xs, parameters, dhs, how)
+        first_calls[how] = first_call(chosen.compiled, run)
+        if isinstance(first_calls[how], float):
+            runs[how] = run
     jax = Jax(chosen.jax, name, cell, xs, parameters, dhs) if chosen.jax and name in JAX_STEPS else None
-    return runs | ({} if jax is None else {"JAX": jax.run}), jax
+    return Candidates(runs | ({} if jax is None else {"JAX": jax.run}), first_calls, jax)
 
 
 def main() -> None:
@@ -244,12 +263,14 @@ def main() -> None:
     parser.add_argument("--jax", metavar="PYTHON", help="also JAX, by a Python that has it")
     parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--sizes", nargs="*", type=lambda s: tuple(map(int, s.split(","))), help="T,B,I,H of these alone")
+    parser.add_argument("--add", action="store_true", help="keep the rows that are in --json's file for other cells and sizes")
     parser.add_argument("--large", action="store_true", help="also the sizes at which a loop by hand takes seconds")
     chosen = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
     set_threads(1)
-    peaks = machine()
+    earlier = json.loads(chosen.json.read_text()) if chosen.add and chosen.json.exists() else {"rows": []}
+    peaks = (1e9 * earlier[FMA], 1e9 * earlier[COPY]) if FMA in earlier else machine()
     sizes = chosen.sizes or [s for s in SIZES if chosen.large or 6 * s[0] * s[1] * s[3] * (s[2] + s[3]) < LARGE]
     each = chosen.seconds / (len(sizes) * len(chosen.cells))
     against: dict[str, list[float]] = {}
@@ -260,11 +281,13 @@ def main() -> None:
             cell = kind(H) if issubclass(kind, nn.Module) else kind()
             if (why := serves(cell)) != "fast":
                 print(f"{name}: {why}")
-            runs, jax = candidates(name, cell, (T, B, I, H), chosen)
-            ms = measure(runs, each)
-            if jax is not None:
-                jax.close()
+            timed = candidates(name, cell, (T, B, I, H), chosen)
+            ms = measure(timed.runs, each)
+            if timed.jax is not None:
+                timed.jax.close()
             rows.append({"cell": name, "T,B,I,H": [T, B, I, H], "ms": ms})
+            if timed.first_calls:
+                rows[-1]["first call under torch.compile, s"] = timed.first_calls
             if cell.rh_gates == 0:
                 rows[-1]["share"] = share(cell, (T, B, I, H), ms["own"], peaks)
             ratios = {peer: took / ms["own"] for peer, took in ms.items() if peer != "own"}
@@ -277,8 +300,10 @@ def main() -> None:
         print(f"{peer}: worst {min(ratios):.2f}, geometric mean {statistics.geometric_mean(ratios):.2f}, best {max(ratios):.2f}")
     if chosen.json:
         about = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": 1}
-        about |= {"FMA peak, GF/s": round(peaks[0] / 1e9, 1), "copy, GB/s": round(peaks[1] / 1e9, 1)}
-        chosen.json.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
+        about |= {FMA: round(peaks[0] / 1e9, 1), COPY: round(peaks[1] / 1e9, 1)}
+        taken = {(row["cell"], *row["T,B,I,H"]) for row in rows}
+        kept = [row for row in earlier["rows"] if (row["cell"], *row["T,B,I,H"]) not in taken]
+        chosen.json.write_text(json.dumps(about | {"rows": kept + rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

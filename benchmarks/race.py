@@ -34,7 +34,7 @@ RECIPES = {
     1.886: "--hidden 96 --embedding 64 --init orthogonal --optimizer nadam --lr 0.025 --schedule linear --warmup 10 "
     "--batch-size 64 --bptt 32 --steps 170",
     1.5: "--hidden 320 --embedding 64 --dropout 0.2 --input-dropout 0 --optimizer nadam --lr 0.005 --schedule linear --warmup 100 "
-    "--batch-size 32 --bptt 64 --steps 1700",
+    "--batch-size 32 --bptt 64 --steps 2200",
     1.4697: "--hidden 384 --embedding 64 --dropout 0.4 --input-dropout 0 --optimizer nadam --lr 0.004 --schedule linear --warmup 100 "
     "--batch-size 32 --bptt 64 --steps 4200",
 }

@@ -45,7 +45,8 @@ template <class T, class Arch>
 struct BackwardScratch {
   T *d_next, *d_now;   // (E, UB, tile rows, W) d(rh) of the step after, and of this one; they change places
   T* carry;            // (S, UB, tile rows, W) the adjoint that reaches the state before other than through rh
-  T* D;                // (slots + learned, UB, chunk rows, W) gate gradients, then those of the cell's own vectors
+  T* D;                // (slots, UB, chunk rows, W) gate gradients
+  T* d_own;            // (learned, UB, W) the gradients of the cell's own vectors, summed over the rows of a chunk
   T* x;                // (IB, chunk rows, W)
   T* h_prev;           // (UB, chunk rows, W)
   T* q;                // (UB, chunk rows, W) what the late gates' R multiplied
@@ -58,9 +59,10 @@ struct BackwardScratch {
     d_next = w.take<T>(n.in_tile(n.rows, 0));
     d_now = w.take<T>(n.in_tile(n.rows, 0));
     carry = w.take<T>(n.in_tile(n.states, 0));
-    D = w.take<T>(n.in_chunk(n.slots + n.learned, 0));
+    D = w.take<T>(n.in_chunk(n.slots, 0));
+    d_own = w.take<T>(n.learned * n.UB * n.W);
     x = w.take<T>(n.IB * n.chunk_stride());
-    h_prev = w.take<T>(n.in_chunk(1, 0));
+    h_prev = w.take<T>(n.reads_h_prev ? n.in_chunk(1, 0) : 0);
     q = w.take<T>(n.late > 0 ? n.in_chunk(1, 0) : 0);
     adjoint = w.take<T>(n.backward_panels() * clipped * n.backward_width());
     norms = w.take<T>(n.backward_panels() * clipped);
@@ -69,7 +71,7 @@ struct BackwardScratch {
   THROUGHTIME_INLINE void swap() { T* d = d_next; d_next = d_now; d_now = d; }
 };
 
-// One step, and one tile of it: `rows` rows from r0 by the unit blocks from ub. Beyond the first step (step < 0) every row
+// One step, and one tile of it: `rows` rows from r0 by `blocks` unit blocks from ub, of which some may be beyond the last. Beyond the first step (step < 0) every row
 // counts as frozen.
 template <class T>
 struct BackwardStep {
@@ -82,9 +84,9 @@ struct BackwardStep {
 
 template <class T>
 struct BackwardTile {
-  Index ub, r0;
+  Index ub, blocks, r0;
   int rows;
-  const T* product;    // (rows, NV, W) Rᵀ d(rh): of the step after, or dq of the late gates' of this one; null: zeros, where R has no rows
+  const T* product;    // (rows, blocks, W) Rᵀ d(rh): of the step after, or dq of the late gates' of this one; null: zeros, where R has no rows
 };
 
 // One member on its way back.
@@ -112,6 +114,7 @@ struct BackwardTraversal {
   void start() const {
     const Index step = n.in_tile(n.rows, 0);
     for (Index i = 0; i < step; i += W) V::zero().store(s.d_next + i), V::zero().store(s.d_now + i);
+    for (Index i = 0; i < n.learned * n.UB; ++i) V::zero().store(s.d_own + i * W);
     share.pack_states(call.dlast, s.carry);
     for (int k = 0; k < n.states; ++k)
       if (call.drestart[k]) __builtin_memset(call.drestart[k] + share.b0 * n.H, 0, sizeof(T) * static_cast<std::size_t>(share.R * n.H));
@@ -225,15 +228,18 @@ struct BackwardTraversal {
   // One of a step's stages: its product, by tiles, and the tile that takes it. With `found` the product has been computed for the norms.
   void stage(const BackwardStep<T>& at, Index touched, const Product& by, bool found, Tile tile) const {
     alignas(64) T out[most_vectors * W];
+    if (by.stored.gates == 0) {  // no product: all units of a row, which lie side by side, then the next row's
+      const Range panels = share.of(n.backward_panels());
+      return tile(*this, at, {panels.first * n.nv_backward, (panels.last - panels.first) * n.nv_backward, 0, static_cast<int>(touched), nullptr});
+    }
     each_panel(share.of(n.backward_panels()), at.step, [&](Index p) {
-      if (by.stored.gates == 0) return tile(*this, at, {p * n.nv_backward, 0, static_cast<int>(touched), nullptr});
       each_tile(touched, tiles.most, [&](Index r, int rows) {
         const T* product = s.adjoint + (p * n.R + r) * n.backward_width();
         if (!found) {
           recurrent_product(at, by, p, r, rows, out);
           product = out;
         }
-        tile(*this, at, {p * n.nv_backward, r, rows, product});
+        tile(*this, at, {p * n.nv_backward, n.nv_backward, r, rows, product});
       });
     });
   }
@@ -380,7 +386,7 @@ struct BackwardWalk {
   BackwardWalk(const Job<Call>& job, Place place)
       : call(job.call), pass(call, job.split, job.scratch), mine(pass.group(place)), share(call, pass.n, job.split, place),
         way{call, share, pass.weights, mine.s, {const_cast<T*>(call.residuals), pass.n.B, share.b0, 0}},
-        gradients{share, pass.n, way.s.D, input_half(), early_half(), late_half(), mine.sums.dparameters} {}
+        gradients{share, pass.n, way.s.D, input_half(), early_half(), late_half(), way.s.d_own, mine.sums.dparameters} {}
 
   Half<T> input_half() const { return {pass.n.wx_slot, pass.n.gates, way.s.x, pass.n.I, mine.sums.dW, mine.sums.db_ih}; }
   Half<T> early_half() const {

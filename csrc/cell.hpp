@@ -129,7 +129,7 @@ consteval Form form_of() {
   static_assert(slots_fit<Cell>(), "the gradients of each half must fill one range of slots: rh 0 … E-1, wx slots-G … slots-1");
   constexpr int rows = rows_of<Cell>(), late = late_of<Cell>();
   Form f{Cell::gates, Cell::states, Cell::residuals, Cell::slots, {}, {}, parameters_of<Cell>(), learned_of<Cell>(),
-         Cell::needs_h_prev || rows > late, rows, late, passed_of<Cell>(), derived_of<Cell>()};
+         (Cell::needs_h_prev && rows > 0) || rows > late, rows, late, passed_of<Cell>(), derived_of<Cell>()};
   for (int g = 0; g < Cell::gates; ++g) f.wx_slot[g] = Cell::wx_slot(g);
   for (int g = 0; g < rows; ++g) f.rh_slot[g] = Cell::rh_slot(g);
   return f;

@@ -16,6 +16,7 @@ struct CellTiles {
   using Back = BackwardTraversal<T, Arch>;
   static constexpr int W = V::width, G = Cell::gates, S = Cell::states, C = Cell::residuals, slots = Cell::slots;
   static constexpr int E = rows_of<Cell>(), late = late_of<Cell>(), early = E - late, passed = passed_of<Cell>();
+  static constexpr bool reads_h_in_place = Cell::needs_h_prev && E == 0;  // with R it lies in blocks, for dR
   static constexpr int P = parameters_of<Cell>(), L = learned_of<Cell>(), Q = derived_of<Cell>();
 
   // What the cell's functions are given of its own vectors, for all units.
@@ -93,6 +94,7 @@ struct CellTiles {
             for (int k = 0; k < C; ++k) residuals[k].store(f.residuals.at(n, at.step, ub, r) + k * W);
         }
         for (int k = 0; k < S; ++k) s_next[k].store(f.s.s_next + k * state + place);
+        if (E == 0 && at.hs) __builtin_prefetch(at.hs + (r + (f.share.call.reverse ? -n.B : n.B)) * n.H + ub * W, 1);  // the next step's
         if (at.hs) (live ? s_next[0] : V::zero()).store(at.hs + r * n.H + ub * W, n.units_in(ub));
       }
     }
@@ -102,7 +104,8 @@ struct CellTiles {
   THROUGHTIME_INLINE static void prefetch_next(const Back& b, const BackwardStep<T>& at, Index ub, Index r) {
     const Index next = (b.share.at(at.t, r) + at.ahead) * b.share.n.H + ub * W;
     if (b.call.dhs) __builtin_prefetch(b.call.dhs + next);
-    if constexpr (Cell::needs_h) __builtin_prefetch(b.call.hs + next);
+    if constexpr (reads_h_in_place) __builtin_prefetch(b.call.hs + next + at.ahead * b.share.n.H);  // h before it: this step reads h after it
+    else if constexpr (Cell::needs_h) __builtin_prefetch(b.call.hs + next);
     for (int k = 0; k < C; ++k) __builtin_prefetch(b.residuals.at(b.share.n, at.step - 1, ub, r) + k * W);
   }
 
@@ -114,7 +117,7 @@ struct CellTiles {
     for (int k = 0; k < S; ++k) ds[k].store(b.s.carry + n.in_tile(k, ub) + r * W);
     for (int g = 0; g < E; ++g) V::zero().store(b.s.d_now + n.in_tile(g, ub) + r * W);
     if (r >= at.live) return true;
-    for (int g = 0; g < slots + L; ++g) V::zero().store(b.s.D + n.in_chunk(g, ub) + (at.base + r) * W);
+    for (int g = 0; g < slots; ++g) V::zero().store(b.s.D + n.in_chunk(g, ub) + (at.base + r) * W);
     if constexpr (late > 0) V::zero().store(b.s.q + n.in_chunk(0, ub) + (at.base + r) * W);
     return true;
   }
@@ -136,7 +139,11 @@ struct CellTiles {
     THROUGHTIME_INLINE Kept(const Back& b, const BackwardStep<T>& at, Index ub, Index r) {
       const Shape<T, Arch>& n = b.share.n;
       for (int k = 0; k < C; ++k) residuals[k] = V::load(b.residuals.at(n, at.step, ub, r) + k * W);
-      if constexpr (Cell::needs_h_prev) h_prev[0] = V::load(b.s.h_prev + n.in_chunk(0, ub) + (at.base + r) * W);
+      if constexpr (Cell::needs_h_prev && !reads_h_in_place) h_prev[0] = V::load(b.s.h_prev + n.in_chunk(0, ub) + (at.base + r) * W);
+      if constexpr (reads_h_in_place) {
+        const T* const from = b.h_before(at.t, r);
+        h_prev[0] = from ? b.share.load_units(from, ub) : V::zero();
+      }
       if constexpr (Cell::needs_h) h[0] = b.share.load_units(b.call.hs + b.share.at(at.t, r) * n.H, ub);
     }
   };
@@ -160,7 +167,10 @@ struct CellTiles {
       Cell::backward(kept.residuals, kept.h_prev, kept.h, ds, d_wx, d_rh, ds_prev);
     }
     without_padding<G>(d_wx, units), without_padding<early>(d_rh, units), without_padding<S>(ds_prev, units);
-    for (int k = 0; k < L; ++k) d_p[k].store(b.s.D + n.in_chunk(slots + k, ub) + chunk_row);
+    for (int k = 0; k < L; ++k) {
+      T* const sum = b.s.d_own + (k * n.UB + ub) * W;
+      (V::load(sum) + d_p[k]).store(sum);
+    }
     for (int g = 0; g < early; ++g) store_half(b, ub, r, chunk_row, Cell::rh_slot(g), d_rh[g]);
     for (int g = 0; g < G; ++g)
       if (Cell::wx_slot(g) >= E) d_wx[g].store(b.s.D + n.in_chunk(Cell::wx_slot(g), ub) + chunk_row);
@@ -212,9 +222,9 @@ struct CellTiles {
   // body(row, unit block, its product) for a tile.
   template <class Body>
   THROUGHTIME_INLINE static void each_block(const Back& b, const BackwardTile<T>& tile, Body body) {
-    const int nv = b.share.n.nv_backward;
+    const Index left = b.share.n.UB - tile.ub, there = left < tile.blocks ? left : tile.blocks;
     for (int i = 0; i < tile.rows; ++i)
-      for (int v = 0; v < nv && tile.ub + v < b.share.n.UB; ++v) body(tile.r0 + i, tile.ub + v, tile.product ? tile.product + (i * nv + v) * W : nullptr);
+      for (Index v = 0; v < there; ++v) body(tile.r0 + i, tile.ub + v, tile.product ? tile.product + (i * tile.blocks + v) * W : nullptr);
   }
 
   THROUGHTIME_INLINE static void carry_on(const Back& b, Index ub, Index r, int first, const V* ds) {

@@ -39,7 +39,7 @@ struct ForwardWeights {
 // What one group needs. s_prev and s_next change places after every step.
 template <class T, class Arch>
 struct ForwardScratch {
-  T *s_prev, *s_next;  // (S, UB, tile rows, W) blocked states
+  T *s_prev, *s_next;  // (S, UB, tile rows, W) blocked states; without R the same, for nobody reads another unit's
   T* x;                // (IB, chunk rows, W) blocked inputs
   T* wx;               // (panels, chunk rows, NV, G, W)
   T* q;                // (UB, tile rows, W) what the late gates' R multiplies; as all below, of a cell with late gates alone
@@ -47,7 +47,7 @@ struct ForwardScratch {
 
   ForwardScratch(const Shape<T, Arch>& n, Workspace& w) {
     s_prev = w.take<T>(n.in_tile(n.states, 0));
-    s_next = w.take<T>(n.in_tile(n.states, 0));
+    s_next = n.rows > 0 ? w.take<T>(n.in_tile(n.states, 0)) : s_prev;
     x = w.take<T>(n.IB * n.chunk_stride());
     wx = w.take<T>(n.forward_panels() * n.chunk_rows * n.forward_width(n.gates));
     q = w.take<T>(n.late > 0 ? n.in_tile(1, 0) : 0);
@@ -85,9 +85,8 @@ struct ForwardTraversal {
   const Shape<T, Arch>& n = share.n;
 
   // ① where the caller has made it.
-  void copy_input_half(const Chunk& chunk, Index p) const {
+  void copy_input_half(const Chunk& chunk, Index p, T* to) const {
     const Index blocks = p * n.nv_forward, width = n.forward_width(n.gates);
-    T* to = s.wx + p * n.chunk_rows * width;
     for (Index r = 0; r < chunk.rows; ++r, to += width)
       for (int v = 0; v < n.nv_forward && blocks + v < n.UB; ++v)
         for (int g = 0; g < n.gates; ++g)
@@ -103,16 +102,18 @@ struct ForwardTraversal {
     }
   }
 
+  // Where the input half of the p-th panel of a chunk lies.
+  THROUGHTIME_INLINE T* wx_of(Index p) const { return s.wx + p * n.chunk_rows * n.forward_width(n.gates); }
+
   // ① for one panel.
-  void input_half(const Chunk& chunk, Index p) const {
+  void input_half(const Chunk& chunk, Index p, T* to) const {
     const Index width = n.forward_width(n.gates);
-    if (share.call.wx) return copy_input_half(chunk, p);
-    if (n.few)
-      return few_rows(input_weights(share.call), p, {s.x, n.chunk_stride()}, static_cast<int>(chunk.rows), weights.b_ih, s.wx + p * n.chunk_rows * width);
+    if (share.call.wx) return copy_input_half(chunk, p, to);
+    if (n.few) return few_rows(input_weights(share.call), p, {s.x, n.chunk_stride()}, static_cast<int>(chunk.rows), weights.b_ih, to);
     const Tiles<T>& tiles = tiles_of<T, Arch>(n.nv_forward * n.gates);
     each_tile(chunk.rows, tiles.most, [&](Index r, int rows) {
       tiles.times_panel[rows](n.I, {s.x + r * W, n.chunk_stride()}, weights.W + p * n.I * width, weights.b_ih + p * width,
-                              s.wx + (p * n.chunk_rows + r) * width);
+                              to + r * width);
     });
   }
 
@@ -122,8 +123,7 @@ struct ForwardTraversal {
   }
 
   // Rows beyond the last live one: the state stands still.
-  void freeze_rows(Index live, T* h_out) const {
-    const Range panels = share.of(n.forward_panels());
+  void freeze_rows(Range panels, Index live, T* h_out) const {
     const Index end = panels.last * n.nv_forward < n.UB ? panels.last * n.nv_forward : n.UB;
     for (Index r = live; r < share.R; ++r)
       for (Index ub : Range{panels.first * n.nv_forward, end}) {
@@ -170,24 +170,47 @@ struct ForwardTraversal {
       share.meet();
       stage(at, live, wx, {s.q, late_rows(c, c.R, n.H), weights.R_late, weights.b_late, false, last});
     }
-    if (live < share.R) freeze_rows(live, at.hs);
+    if (live < share.R) freeze_rows(share.of(n.forward_panels()), live, at.hs);
+  }
+
+  THROUGHTIME_INLINE ForwardStep<T> step_of(const Chunk& chunk, Index i) const {
+    const Index step_ = chunk.first_step + i, t = share.time_of(step_);
+    return {step_, t, hs ? hs + share.at(t, 0) * n.H : nullptr};
   }
 
   // One chunk: ① and ②.
   void walk(const Chunk& chunk) {
     share.pack_inputs(chunk, s.x);
     share.meet();
-    for (Index p : share.of(n.forward_panels())) input_half(chunk, p);
+    if (n.rows == 0 && !share.call.reset) return scan(chunk);
+    for (Index p : share.of(n.forward_panels())) input_half(chunk, p, wx_of(p));
     for (Index i = 0; i < chunk.steps; ++i) {
-      const Index step_ = chunk.first_step + i, t = share.time_of(step_);
+      const ForwardStep<T> at = step_of(chunk, i);
       if (share.call.reset) {
-        if (share.member == 0) restart_states(t);
+        if (share.member == 0) restart_states(at.t);
         share.meet();
       }
-      step({step_, t, hs ? hs + share.at(t, 0) * n.H : nullptr}, chunk.live(i), s.wx + chunk.base[i] * n.forward_width(n.gates));
+      step(at, chunk.live(i), wx_of(0) + chunk.base[i] * n.forward_width(n.gates));
       s.swap();
       share.meet();
     }
+  }
+
+  // One chunk of a cell without R: all of it for one panel of units, whose states and input half stay in the first cache, then for the next.
+  void scan(const Chunk& chunk) const {
+    const Tile tile = tiles_of_cell(*share.call.kernel).last;
+    const Range mine = share.of(n.forward_panels());
+    T* const wx = wx_of(mine.first);
+    for (Index p : mine) {
+      input_half(chunk, p, wx);
+      for (Index i = 0; i < chunk.steps; ++i) {
+        const ForwardStep<T> at = step_of(chunk, i);
+        const Index live = chunk.live(i);
+        tile(*this, at, {p * n.nv_forward, 0, static_cast<int>(live), wx + chunk.base[i] * n.forward_width(n.gates), nullptr});
+        if (live < share.R) freeze_rows({p, p + 1}, live, at.hs);
+      }
+    }
+    share.meet();
   }
 
   struct CellsTiles { Tile between, last; };                // between: null without late gates

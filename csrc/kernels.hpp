@@ -20,7 +20,7 @@ struct Form {
   int gates, states, residuals, slots;
   int wx_slot[max_gates], rh_slot[max_gates];
   int parameters, learned;  // vectors (H) of the cell's own; the first `learned` of them have gradients
-  bool reads_h_prev;        // whether backward needs h before the step, for the cell or for dR
+  bool reads_h_prev;        // whether backward needs h before the step in blocks, for dR or for a cell with R
   int rows;                 // E: gates that have a half rh. 0: R and b_hh are null, and every unit goes its own way
   int late;                 // of these the last ones, whose R multiplies q
   int passed;               // numbers per unit from the first stage of a step to the second

@@ -62,13 +62,14 @@ struct WeightGradients {
   const Shape<T, Arch>& n;
   const T* D;               // (slots, UB, chunk rows, W) gate gradients
   Half<T> input, early, late;
+  T* d_own;                 // (L, UB, W) the chunk's sums for the cell's own vectors; zeros after they are added
   T* dparameters;           // (L, H), or null
   bool nothing_yet = true;  // the first rows overwrite, the others add
 
   void add_rows(Index rows) {
     for (const Half<T>* half : {&input, &early, &late}) add_matrix(*half, rows);
     for (const Half<T>* half : {&input, &early, &late}) add_bias(*half, rows);
-    for (int k = 0; dparameters && k < n.learned; ++k) add_units(n.slots + k, rows, dparameters + k * n.H);
+    for (int k = 0; dparameters && k < n.learned; ++k) add_own(d_own + k * n.UB * W, dparameters + k * n.H);
     nothing_yet = false;
   }
 
@@ -115,13 +116,21 @@ struct WeightGradients {
 
   // sum[u] (+)= Σ_rows D[slot][row][u].
   void add_units(int slot, Index rows, T* sum) const {
+    for (Index ub : share.of(n.UB)) add_to(sum, ub, sum_of_rows(D + n.in_chunk(slot, ub), rows));
+  }
+
+  void add_own(T* from, T* sum) const {
     for (Index ub : share.of(n.UB)) {
-      const int count = n.units_in(ub);
-      T* to = sum + ub * W;
-      V total = sum_of_rows(D + n.in_chunk(slot, ub), rows);
-      if (!nothing_yet) total += V::load(to, count);
-      total.store(to, count);
+      add_to(sum, ub, V::load(from + ub * W));
+      V::zero().store(from + ub * W);
     }
+  }
+
+  void add_to(T* sum, Index ub, V total) const {
+    const int count = n.units_in(ub);
+    T* to = sum + ub * W;
+    if (!nothing_yet) total += V::load(to, count);
+    total.store(to, count);
   }
 
   static V sum_of_rows(const T* d, Index rows) {

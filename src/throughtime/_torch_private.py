@@ -57,8 +57,10 @@ def is_batched(t: Tensor | None) -> bool:
 
     torch has no public function for this. If torch's private ones disappear, the answer is always False, and the kernels refuse it.
     """
+    if t is None:
+        return False
     asked = [getattr(_transforms, name, None) for name in ("is_batchedtensor", "is_legacy_batchedtensor")]
-    return t is not None and any(ask is not None and ask(t) for ask in asked)
+    return any(ask is not None and ask(t) for ask in asked)
 
 
 def is_fake(t: Tensor) -> bool:

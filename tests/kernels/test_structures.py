@@ -125,6 +125,20 @@ def test_the_kernel_of_every_structure_is_the_plain_loop(cell, walk):
                 assert_close([d_.vectors], [d.vectors], rounding(sizes))
 
 
+@pytest.mark.parametrize("walk", [{}, {"lengths": True, "reverse": True}, {"lengths": True, "reset": True}], ids=str)
+@pytest.mark.parametrize("sizes", [(40, 9, 5, 77), (300, 1, 5, 77)], ids=str)
+def test_a_cell_without_R_goes_panel_by_panel_through_every_chunk(sizes, walk):
+    """Also where threads share the sequences, or the units of one."""
+    for cell in (zoo.MinLSTM(), made(zoo.SRU, 77)):
+        p = problem(cell, sizes, **walk)
+        run, d = by_plain(p)
+        for threads in (1, 2):
+            run_, d_ = by_kernels(p, threads=threads)
+            assert_close(arrays(run_, d_), arrays(run, d), rounding(sizes))
+            if d.vectors is not None:
+                assert_close([d_.vectors], [d.vectors], rounding(sizes))
+
+
 @final
 @dataclass(frozen=True)
 class ByHand(AbstractCell):

@@ -5,7 +5,7 @@ T time · B batch · I input · H hidden · G gates · S states.
 
 import logging
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -246,10 +246,18 @@ def states(cell: AbstractCell, state: State, run: Run) -> State:
 
 def residual_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep: Keep, arch: str | None = None) -> int | torch.SymInt:
     """How many numbers ``forward`` keeps as residuals, for ``shape`` (T, B, H); T and B may be symbols if the gates are kept."""
+    if keep == "none":
+        return 0
     (T, B, H), kind, float64 = shape, number_of(cell, dtype, arch), dtype == torch.float64
     if keep == "fast":
-        return T * B * _kernels.residuals_size(kind, (1, 1, int(H)), keep, float64, arch)
+        return T * B * _gates_kept(kind, int(H), float64, arch)
     return _kernels.residuals_size(kind, (int(T), int(B), int(H)), keep, float64, arch)
+
+
+@lru_cache(maxsize=4096)
+def _gates_kept(kind: int, H: int, float64: bool, arch: str | None) -> int:
+    """Of one step of one sequence."""
+    return _kernels.residuals_size(kind, (1, 1, H), "fast", float64, arch)
 
 
 def has_cross_entropy(o: Tensor) -> bool:

@@ -27,7 +27,7 @@ from .._torch_private import (
 )
 from ..cells import AbstractCell
 from . import _fast, generated
-from ._choice import get_kernels
+from ._choice import get_kernels, get_threads
 from ._dispatch import backward, forward
 from ._operators import operator, refuse_clipped_adjoint
 from ._table import known
@@ -68,22 +68,19 @@ def recurrence(
     """
     if torch.compiler.is_compiling() or functorch_is_active() or forward_mode_is_active() or is_watched(xs):
         return _transformed(cell, xs, state, parameters, traversal, clip_adjoint, memory)
-    if _is_graph(cell, xs, clip_adjoint):
+    packed, is_known = get_kernels() == "fast" and _fast.supports(cell, xs) is None, known(cell) is not None
+    if not packed and not is_known and clip_adjoint is None and _is_graph(cell):
         return unrolled(cell, xs, state, _with_gate_axis(cell, *flat(parameters)), traversal)
     restart, keep = traversal.restart or (), memory if torch.is_grad_enabled() else "none"
-    vectors = () if known(cell) is not None else generated.learned_vectors(cell)
+    vectors = () if is_known else generated.known_learned(cell) if packed else generated.learned_vectors(cell)
     inputs = (xs, *state, *flat(parameters), *restart, *vectors)
-    hs, *last = _Recurrence.apply(cell, traversal, clip_adjoint, keep, len(state), *inputs)  # type: ignore[misc]
+    hs, *last = _Recurrence.apply(cell, traversal, clip_adjoint, keep, packed, len(state), *inputs)  # type: ignore[misc]
     return hs, tuple(last)
 
 
-def _is_graph(cell: AbstractCell, xs: Tensor, clip: float | None) -> bool:
-    """Whether autograd's graph serves best: for a cell without a kernel and without a derivative by hand, each step of the plain loop's
-    way back would differentiate the cell anew."""
-    if known(cell) is not None or (get_kernels() == "fast" and _fast.supports(cell, xs) is None):
-        return False
-    if clip is not None:
-        return False
+def _is_graph(cell: AbstractCell) -> bool:
+    """Whether autograd's graph serves a cell without a kernel best: without a derivative by hand, each step of the plain loop's way back
+    would differentiate the cell anew."""
     return bool(generated.learned_vectors(cell)) or (get_kernels() == "fast" and not generated.differentiated_by_hand(cell))
 
 
@@ -149,12 +146,23 @@ def _is_traced() -> bool:
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, cell: AbstractCell, traversal: Traversal, clip: float | None, keep: _fast.Keep, S: int, xs: Tensor, *rest: Any
+        ctx: Any,
+        cell: AbstractCell,
+        traversal: Traversal,
+        clip: float | None,
+        keep: _fast.Keep,
+        packed: bool,
+        S: int,
+        xs: Tensor,
+        *rest: Any,
     ) -> Any:
         state, stored = rest[:S], rest[S : S + 4]
         parameters = _with_gate_axis(cell, *stored)
         keep = keep if any(ctx.needs_input_grad) else "none"
-        run = forward(cell, xs, state, parameters, traversal, clip=clip, keep=keep)
+        if packed:
+            run = _fast.forward(cell, xs, state, parameters, traversal, keep=keep, threads=get_threads())
+        else:
+            run = forward(cell, xs, state, parameters, traversal, clip=clip, keep=keep)
         ctx.kernels, ctx.graph = run.kernels, run.graph
         ctx.cell, ctx.traversal, ctx.clip, ctx.keep, ctx.S, ctx.inputs = cell, traversal, clip, keep, S, len(rest)
         ctx.set_materialize_grads(False)
@@ -170,7 +178,7 @@ class _Recurrence(torch.autograd.Function):
         vectors, (hs, *residuals) = saved[S + 4 + restarts : ctx.inputs], saved[ctx.inputs :]
         run = Run(hs, (), tuple(residuals), ctx.kernels, ctx.graph)
         traversal = replace(ctx.traversal, restart=restart) if restarts else ctx.traversal
-        parameters, needs_dxs = _with_gate_axis(ctx.cell, *stored), ctx.needs_input_grad[5]
+        parameters, needs_dxs = _with_gate_axis(ctx.cell, *stored), ctx.needs_input_grad[6]
         if torch.is_grad_enabled() or any(map(is_batched, (dhs, *dlast))):  # create_graph: this gradient is to be differentiated itself
             d, own = _differentiable(ctx.cell, xs, state, parameters, traversal, vectors, ctx.clip, dhs, dlast)
         else:
@@ -179,7 +187,7 @@ class _Recurrence(torch.autograd.Function):
                 d = backward(cell, xs, parameters, run, dhs, dlast, traversal, clip=ctx.clip, needs_dxs=needs_dxs, keep=ctx.keep)
             own = () if d.vectors is None else tuple(map(_summed_to, d.vectors.unbind(), vectors))
         weights = (g if g is None or g.ndim == p.ndim else g.view(p.shape) for p, g in zip(stored, flat(d.parameters), strict=True))
-        return None, None, None, None, None, d.dxs, *d.dstate, *weights, *(d.drestart or ()), *own
+        return None, None, None, None, None, None, d.dxs, *d.dstate, *weights, *(d.drestart or ()), *own
 
 
 def _differentiable(

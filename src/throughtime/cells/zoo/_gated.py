@@ -165,7 +165,8 @@ class CfC(AbstractCell):
         t  = σ(wx_t + rh_t)                 (3)     h' = (1 − t) ⊙ f + t ⊙ g        (4)
 
     References:
-        Hasani et al., *Closed-form continuous-time neural networks*, 2022, eq. 10, with the time since the last step a constant.
+        Hasani et al., *Closed-form continuous-time neural networks*, 2022, eq. 10, with the time since the last step a constant. The
+        authors' code puts a network of its own, the backbone, before the three heads; with ``backbone_layers=0`` it is this cell.
 
     >>> CfC().step(torch.ones(4, 3, 5), torch.zeros(4, 3, 5), (torch.zeros(4, 5),))[0].shape
     torch.Size([4, 5])

@@ -27,7 +27,9 @@ class CTRNN(AbstractCell, nn.Module):
         time_constant: of every unit at the start, in steps, above 1.
 
     References:
-        Funahashi & Nakamura, *Approximation of dynamical systems by continuous time recurrent neural networks*, 1993, by Euler's rule.
+        Yang, Joglekar, Song, Newsome & Wang, *Task representations in neural networks trained to perform many cognitive tasks*, 2019:
+        τ dr/dt = −r + f(W r + …), by Euler's rule, here with tanh and a time constant for each unit. Funahashi & Nakamura's network (1993)
+        applies the function to each unit before the product, τ dx/dt = −x + W f(x) + …, which is ``EINetwork``'s form.
 
     >>> cell = CTRNN(3, time_constant=4.0)
     >>> cell.step(torch.zeros(2, 1, 3), torch.zeros(2, 1, 3), (torch.ones(2, 3),))[0][0].tolist()
