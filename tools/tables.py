@@ -112,17 +112,36 @@ def _trained(row: Any) -> list[str]:
 
 
 def clients() -> str:
-    """Programs of others, by their authors' commands: seconds of both, round by round."""
-    head = ["program", "what was changed", "PyTorch", "throughtime", "times as fast", "losses part by"]
+    """Programs of others, by their authors' commands, in short."""
+    head = ["program", "what was changed", "PyTorch", "throughtime", "times as fast", "losses part by", "PyTorch nudged parts by"]
     return table(head, map(_client, results("clients-zen4-2core")["clients"]))
 
 
 def _client(row: Any) -> list[str]:
-    torch, ours = row["seconds"]["torch"], row["seconds"]["ours"]
-    changed = {"throughtime": "the layers", "integration": "the loop over steps"}[row["by"]]
-    ratio = statistics.median(theirs / mine for theirs, mine in zip(torch, ours, strict=True))
-    seconds = [f"{statistics.median(taken):.1f} s" for taken in (torch, ours)]
-    return [row["client"], changed, *seconds, f"{ratio:.1f}", f"{row['losses_part_by']:.0e}"]
+    changed = {"throughtime": "the layers", "integration": "the layers, and the loop over steps"}[row["by"]]
+    seconds = [f"{statistics.median(row['seconds'][whose]):.1f} s" for whose in ("torch", "ours")]
+    parting = [f"{row[which]:.0e}" if which in row else "–" for which in ("losses_part_by", "nudged_part_by")]
+    return [row["client"], changed, *seconds, _ratios(row["seconds"]), *parting]
+
+
+def clients_in_full() -> str:
+    """The same, with what was changed, what is other than the authors' command, and the processor's time."""
+    head = ["program", "what was changed", "what of its command is other than its authors'", "rounds", "PyTorch", "throughtime"]
+    head += ["times as fast", "of processor time", "losses", "part by", "PyTorch nudged parts by"]
+    return table(head, map(_client_in_full, results("clients-zen4-2core")["clients"]))
+
+
+def _client_in_full(row: Any) -> list[str]:
+    name, _, *seconds, ratio, parting, nudged = _client(row)
+    counts = str(row["rounds"]), str(row["losses"])
+    ratios = ratio, _ratios(row["processor_seconds"])
+    return [name, row["changed"], row["differs"], counts[0], *seconds, *ratios, counts[1], parting, nudged]
+
+
+def _ratios(seconds: Any) -> str:
+    """torch's time over ours, round by round: median and range."""
+    found = [theirs / mine for theirs, mine in zip(seconds["torch"], seconds["ours"], strict=True)]
+    return f"{statistics.median(found):.2f}" + (f" ({min(found):.2f} – {max(found):.2f})" if len(found) > 1 else "")
 
 
 def methods() -> str:
@@ -148,9 +167,15 @@ def paper(name: str) -> str:
 
 
 PAPERS = [path.stem.removeprefix("papers-").replace("-", "_") for path in RESULTS.glob("papers-*.json")]
+<<<<<<< HEAD
 TABLES: dict[str, Callable[[], str]] = {make.__name__: make for make in (race, layers, calls, stream, training, clients, methods)} | {
     name: partial(paper, name) for name in PAPERS
 }
+=======
+TABLES: dict[str, Callable[[], str]] = {
+    make.__name__: make for make in (race, layers, calls, stream, training, clients, clients_in_full)
+} | {name: partial(paper, name) for name in PAPERS}
+>>>>>>> clients
 
 
 def written(text: str) -> str:
@@ -159,7 +184,8 @@ def written(text: str) -> str:
 
 
 def documents() -> list[Path]:
-    return [place for place in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if MARKED.search(place.read_text("utf-8"))]
+    places = (ROOT / "README.md", ROOT / "benchmarks" / "clients" / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    return [place for place in places if MARKED.search(place.read_text("utf-8"))]
 
 
 if __name__ == "__main__":

@@ -1,98 +1,133 @@
-"""Strangers' packages, with and without ``throughtime.accelerate``: the same losses, and how long each took.
+"""Strangers' packages and programs, with and without this package: the same losses, and how long each took.
 
-    python benchmarks/clients/run.py                 every client, three rounds, into a table
-    python benchmarks/clients/run.py --clients darts_rnn --rounds 1
+    python benchmarks/clients/run.py                                       every package, three rounds
+    python benchmarks/clients/run.py --clients rnnoise --sources ~/code    a program, whose repository lies in ~/code/rnnoise
+    python benchmarks/clients/run.py --clients darts_rnn --part times --json benchmarks/results/clients-zen4-2core.json
 
-A virtual environment is made in a temporary folder, over the packages of the Python that runs this (so torch is not fetched again); pip
-installs the clients into it, held to constraints.txt and to the torch that is there. torch.nn and throughtime take turns, each training in
-a process of its own, on one thread.
+Every client gets a virtual environment, over the packages of the Python that runs this (so torch is not fetched again); pip installs what
+the client asks for into it, held to constraints.txt and to the torch that is there. --environments keeps them. The trainings fetch
+nothing. torch.nn and our variants take turns, each training in a process of its own, on one thread; torch.nn from weights that differ in
+the last bit runs once, untimed.
 """
 
 import argparse
 import json
+import os
 import site
-import statistics
 import subprocess
 import sys
 import tempfile
 import venv
-from importlib.metadata import version
+from collections import ChainMap
 from pathlib import Path
+from typing import Any
 
-from variants import VARIANTS
+import torch
+from contestants import CLIENTS, HERE, Client
 
-HERE = Path(__file__).resolve().parent
-PACKAGES = {
-    "recurrent_ppo": "sb3-contrib==2.9.2",
-    "torchrl_ppo": "torchrl==0.14.1",
-    "darts_rnn": "darts[torch]==0.48.1",
-    "skorch_gru": "skorch==1.4.0",
-    "crf_tagger": "pytorch-crf==0.7.2",
-}
-WITH_INTEGRATION = {"recurrent_ppo", "torchrl_ppo"}
+ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
+TIMES = ("seconds", "processor_seconds", "update_seconds", "update_processor_seconds")
 
 
-def row(client: str, runs: dict[str, list[dict]], ours: str) -> str:
-    """The table's line for one of our variants: median times, the ratios round by round, and how far the losses part."""
-    before, after = (statistics.median(r["seconds"] for r in runs[v]) for v in ("torch", ours))
-    parting = [f"{difference(runs['torch'][0], runs[v][0]):.1e}" for v in (ours, "nudged")]
-    times = ("seconds", "processor_seconds", "update_seconds", "update_processor_seconds")
-    ratios = [ratio(runs, ours, time) for time in times]
-    cells = [PACKAGES[client], ours, f"{before:.1f} s", f"{after:.1f} s", *ratios, str(len(runs["torch"][0]["losses"])), *parting]
-    return f"| {' | '.join(cells)} |"
-
-
-def ratio(runs: dict[str, list[dict]], ours: str, time: str) -> str:
-    """torch.nn's time over ours: the median of the rounds, the least and the most. A dash for a client that does not measure it."""
-    if time not in runs["torch"][0]:
-        return "–"
-    rounds = sorted(a[time] / b[time] for a, b in zip(runs["torch"], runs[ours], strict=True))
-    return f"{statistics.median(rounds):.2f} ({rounds[0]:.2f}–{rounds[-1]:.2f})"
-
-
-def difference(one: dict, other: dict) -> float:
-    """The largest relative difference of two trainings' losses."""
-    return max(abs(a - b) / abs(a) for a, b in zip(one["losses"], other["losses"], strict=True))
-
-
-def environment(folder: Path, clients: list[str]) -> Path:
-    """The Python of a new environment that has the clients, over the packages that are here."""
-    venv.create(folder, with_pip=False)
+def environment(folder: Path, client: Client) -> Path:
+    """The Python of an environment that has the client's packages, over those that are here."""
     python = folder / "bin" / "python"
+    if python.exists():
+        return python
+    venv.create(folder, with_pip=False)
     find = "import sysconfig; print(sysconfig.get_path('purelib'))"
     packages = Path(subprocess.check_output([python, "-c", find], text=True).strip())
     (packages / "below.pth").write_text("".join(f"import site; site.addsitedir({p!r})\n" for p in site.getsitepackages()))
     held = folder / "torch.txt"
-    held.write_text(f"torch=={version('torch').split('+')[0]}\n")
+    held.write_text(f"torch=={torch.__version__.split('+')[0]}\n")
     limits = ["--constraint", str(HERE.parents[1] / "constraints.txt"), "--constraint", str(held)]
-    wanted = [PACKAGES[c] for c in clients]
-    subprocess.run([sys.executable, "-m", "pip", "--quiet", "--python", str(python), "install", *limits, *wanted], check=True)
+    if client.packages:
+        subprocess.run([sys.executable, "-m", "pip", "--quiet", "--python", str(python), "install", *limits, *client.packages], check=True)
     return python
 
 
-def train(python: Path, client: str, variant: str) -> dict:
+def train(python: Path, client: Client, variant: str, sources: Path) -> dict[str, Any]:
     """One training in a process of its own; what its last line says."""
-    output = subprocess.check_output([python, HERE / f"{client}.py", variant], text=True, stderr=subprocess.DEVNULL, cwd=python.parent)
-    return json.loads(output.splitlines()[-1])
+    words = [*client.words, *(["--sources", str(sources / client.repository)] if client.repository else [])]
+    command = [python, HERE / client.script, variant, *words]
+    done = subprocess.run(command, text=True, capture_output=True, cwd=python.parent, env=os.environ | ONE_THREAD, check=False)
+    if done.returncode:
+        sys.exit(f"{client.title}, {variant}, ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def times(python: Path, client: Client, rounds: int, sources: Path) -> list[dict[str, Any]]:
+    """torch.nn and our variants train in turns: the seconds of every round, for each of our variants."""
+    runs: dict[str, list[dict[str, Any]]] = {variant: [] for variant in ("torch", *client.changed)}
+    for _ in range(rounds):
+        for variant, found in runs.items():
+            found.append(train(python, client, variant, sources))
+    measured = [time for time in TIMES if time in runs["torch"][0]]
+
+    def seconds(variant: str, time: str) -> list[float]:
+        return [round(run[time], 2) for run in runs[variant]]
+
+    return [
+        {
+            "rounds": rounds,
+            **parting(runs["torch"][0], runs[by][0]),
+            **{time: {"torch": seconds("torch", time), "ours": seconds(by, time)} for time in measured},
+        }
+        for by in client.changed
+    ]
+
+
+def nudged(python: Path, client: Client, sources: Path) -> list[dict[str, Any]]:
+    """The same without times, and how far torch.nn parts from itself, begun from weights that differ in the last bit."""
+    theirs, control = (train(python, client, variant, sources) for variant in ("torch", "nudged"))
+    alike = {"nudged_part_by": difference(theirs, control)}
+    return [alike | parting(theirs, train(python, client, by, sources)) for by in client.changed]
+
+
+def parting(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
+    return {"losses": len(theirs["losses"]), "losses_part_by": difference(theirs, ours)}
+
+
+def difference(one: dict[str, Any], other: dict[str, Any]) -> float:
+    """The largest relative difference of two trainings' losses."""
+    largest = max(abs(a - b) / abs(a) for a, b in zip(one["losses"], other["losses"], strict=True))
+    return float(f"{largest:.1e}")
+
+
+def keep(client: Client, found: list[dict[str, Any]], place: Path) -> None:
+    """Put what was found of our variants into a file of results."""
+    held = json.loads(place.read_text("utf-8")) if place.exists() else {"torch": torch.__version__, "threads": 1, "clients": []}
+    if held["torch"] != torch.__version__:
+        sys.exit(f"{place} is of torch {held['torch']}, but here is {torch.__version__}. Name another file.")
+    rows = {(row["client"], row["by"]): row for row in held["clients"]}
+    for by, row in zip(client.changed, found, strict=True):
+        about = {"client": client.title, "by": by, "changed": client.changed[by], "differs": client.differs}
+        rows[client.title, by] = rows.get((client.title, by), {}) | about | row
+    lines = ",\n ".join(json.dumps(rows[key], ensure_ascii=False) for key in sorted(rows, key=lambda key: (key[0].lower(), key[1])))
+    head = json.dumps({key: value for key, value in held.items() if key != "clients"})
+    place.write_text(f'{head[:-1]}, "clients": [\n {lines}\n]}}\n', "utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clients", nargs="+", choices=PACKAGES, default=list(PACKAGES))
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clients", nargs="+", choices=CLIENTS, default=[name for name, c in CLIENTS.items() if not c.repository])
+    parser.add_argument("--part", choices=("both", "times", "nudged"), default="both")
+    parser.add_argument("--rounds", type=int, default=3, help="of the times")
+    parser.add_argument("--sources", type=Path, default=Path.cwd(), help="where the programs' repositories lie")
+    parser.add_argument("--environments", type=Path, help="a folder that keeps the virtual environments; default: a temporary one")
+    parser.add_argument("--json", type=Path, help="a file of results to put the rows into")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        python = environment(Path(folder) / "venv", chosen.clients)
-        heads = "client | by | torch.nn | throughtime | ratio | of processor time | of updates | of their processor time | losses"
-        print(f"| {heads} | they part by | torch.nn nudged parts by |\n|{'---|' * 11}")
-        for client in chosen.clients:
-            variants = [v for v in VARIANTS if v != "integration" or client in WITH_INTEGRATION]
-            runs: dict[str, list[dict]] = {variant: [] for variant in variants}
-            for number in range(chosen.rounds):
-                for variant in variants if number == 0 else variants[:-1]:
-                    runs[variant].append(train(python, client, variant))
-            for ours in variants[1:-1]:
-                print(row(client, runs, ours), flush=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in chosen.clients:
+            client, folder, sources = CLIENTS[name], (chosen.environments or Path(temporary)).absolute(), chosen.sources.absolute()
+            python = environment(folder / name, client)
+            parts = [nudged(python, client, sources)] if chosen.part != "times" else []
+            parts += [times(python, client, chosen.rounds, sources)] if chosen.part != "nudged" else []
+            found = [dict(ChainMap(*rows)) for rows in zip(*parts, strict=True)]
+            for by, row in zip(client.changed, found, strict=True):
+                print(client.title, by, json.dumps(row), flush=True)
+            if chosen.json:
+                keep(client, found, chosen.json)
 
 
 if __name__ == "__main__":

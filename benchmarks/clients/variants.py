@@ -5,11 +5,13 @@ part that differ by one rounding of the first weights is what "equal within floa
 """
 
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 VARIANTS = ("torch", "throughtime", "integration", "nudged")
 
@@ -25,10 +27,28 @@ def apply(variant: str, model: nn.Module, integration: Callable[[Any], Any] | No
             raise SystemExit("this client has no integration")
         integration(model)
     elif variant == "nudged":
-        recurrent = [m for m in model.modules() if isinstance(m, nn.RNNBase)]
+        for layer in model.modules():
+            nudge(layer)
+
+
+def nudge(layer: nn.Module) -> None:
+    """Change every weight of a recurrent layer by its last bit."""
+    if isinstance(layer, nn.RNNBase):
         with torch.no_grad():
-            for p in (p for m in recurrent for p in m.parameters()):
+            for p in layer.parameters():
                 p.mul_(1 + torch.finfo(p.dtype).eps)
+
+
+def nudge_at_first_use() -> None:
+    """For programs whose layers are out of reach: nudge every recurrent layer when it is called for the first time."""
+    nudged = weakref.WeakSet[nn.Module]()
+
+    def before(layer: nn.Module, _: Any) -> None:
+        if layer not in nudged:
+            nudged.add(layer)
+            nudge(layer)
+
+    register_module_forward_pre_hook(before)
 
 
 class Timed:
