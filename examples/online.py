@@ -18,8 +18,8 @@ from torch import Tensor
 import throughtime as tt
 from throughtime.gradients import RTRL, AbstractGradient, FullBPTT, SnAp, TruncatedBPTT
 
-STEPS = int(sys.argv[1]) if len(sys.argv) == 2 else 6000  # (in a notebook there are more words)
-HIDDEN, RATE, RECENT = 12, 0.01, 1000
+STEPS = int(sys.argv[1]) if len(sys.argv) == 2 else 2500  # (in a notebook there are more words)
+HIDDEN, RATE, RECENT = 12, 0.003, 500
 torch.set_num_threads(1)  # one small step is too little work for a second thread
 
 
@@ -59,6 +59,7 @@ def follow(method: AbstractGradient, steps: int = STEPS, seed: int = 0) -> Tenso
     learner = tt.OnlineLearner(model, method, optimizer, clips=(tt.training.ClipNorm(1.0),))
     series = drifting(seed)
     now, errors = next(series), []
+    print(f"{method} follows; Ctrl-C stops it", file=sys.stderr, flush=True)
     try:
         for upcoming, _ in zip(series, range(steps), strict=False):
             errors.append(learner.learn(torch.tensor([[now]]), torch.tensor([[upcoming]])))
@@ -82,8 +83,8 @@ for name, error in errors.items():
     print(f"{name:28} mean squared error of the last {RECENT} of {len(error):,} steps {error[-RECENT:].mean():.5f}")
 figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
 for name, error in errors.items():
-    axes.semilogy(error[: len(error) // 200 * 200].view(-1, 200).mean(1), label=name)
-axes.set(xlabel="200 steps each", ylabel="squared error", title="learning for ever on a series that drifts")
+    axes.semilogy(error[: len(error) // 100 * 100].view(len(error) // 100, 100).mean(1), label=name)
+axes.set(xlabel="steps, in hundreds", ylabel="squared error", title="learning for ever on a series that drifts")
 axes.legend(frameon=False, ncols=2)
 axes.spines[["top", "right"]].set_visible(False)
 plt.savefig("online.png", dpi=80)
