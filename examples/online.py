@@ -49,7 +49,7 @@ def drifting(seed: int) -> Iterator[float]:
 
 
 # %%
-def follow(method: AbstractGradient, steps: int = STEPS, seed: int = 0) -> Tensor:
+def follow(name: str, method: AbstractGradient, seed: int = 0) -> Tensor:
     """The squared errors of the forecasts, of all steps or until Ctrl-C."""
     torch.manual_seed(seed)
     recurrence = tt.nn.Recurrence(tt.cells.GRU(), 1, HIDDEN)
@@ -59,18 +59,18 @@ def follow(method: AbstractGradient, steps: int = STEPS, seed: int = 0) -> Tenso
     learner = tt.OnlineLearner(model, method, optimizer, clips=(tt.training.ClipNorm(1.0),))
     series = drifting(seed)
     now, errors = next(series), []
-    print(f"{method} follows; Ctrl-C stops it", file=sys.stderr, flush=True)
+    print(f"{name}: Ctrl-C stops it", file=sys.stderr, flush=True)
     try:
-        for upcoming, _ in zip(series, range(steps), strict=False):
+        for upcoming, _ in zip(series, range(STEPS), strict=False):
             errors.append(learner.learn(torch.tensor([[now]]), torch.tensor([[upcoming]])))
             now = upcoming
     except KeyboardInterrupt:
-        print(f"{method} stopped after {len(errors):,} steps")
+        print(f"{name}: stopped after {len(errors):,} steps")
     return torch.tensor(errors)
 
 
 methods = {"one step": FullBPTT(), "eight steps": TruncatedBPTT(1, 8), "SnAp-1": SnAp(1), "RTRL": RTRL()}
-errors = {name: follow(method) for name, method in methods.items()}
+errors = {name: follow(name, method) for name, method in methods.items()}
 series = drifting(0)
 values = torch.tensor([next(series) for _ in range(1 + max(map(len, errors.values())))])
 errors["saying the last value again"] = values.diff().square()

@@ -103,10 +103,10 @@ def test_online_is_stopped_by_ctrl_c():
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
-        assert process.stderr.readline() == "FullBPTT() follows; Ctrl-C stops it\n"
+        assert process.stderr.readline() == "one step: Ctrl-C stops it\n"
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        found = re.match(r"FullBPTT\(\) stopped after ([\d,]+) steps\n", process.stdout.readline())
+        found = re.match(r"one step: stopped after ([\d,]+) steps\n", process.stdout.readline())
     finally:
         process.kill()
         process.communicate()
