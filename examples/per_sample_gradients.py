@@ -73,7 +73,7 @@ print(f"largest difference from the gradient of the batch: {off:.0e} of its larg
 # %% [markdown]
 # Nearly all of the 32 largest gradients belong to wrong labels.
 #
-# ![Two histograms of norms, which hardly overlap: those of wrong labels are ten times as large.](../docs/figures/per_sample_gradients.png)
+# ![Two histograms of norms, far apart: those of wrong labels are ten times as large.](../docs/figures/per_sample_gradients.png)
 
 # %%
 norms = torch.cat([g.flatten(1) for g in gradients.values()], 1).norm(dim=1)
@@ -84,6 +84,8 @@ edges = torch.logspace(float(norms.min().log10()), float(norms.max().log10()), 4
 axes.hist(norms[WRONG:].tolist(), edges, label="right labels")
 axes.hist(norms[:WRONG].tolist(), edges, label="wrong labels")
 axes.set(xscale="log", xlabel="norm of a sequence's gradient", ylabel="sequences")
+axes.set_xticks([0.1, 0.3, 1, 3], ["0.1", "0.3", "1", "3"], minor=False)
+axes.minorticks_off()
 axes.legend(frameon=False)
 axes.spines[["top", "right"]].set_visible(False)
 plt.savefig("per_sample_gradients.png", dpi=80)

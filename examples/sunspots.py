@@ -86,7 +86,7 @@ for name, row in rows.items():
 # For hours of an electricity transformer, missing values, intervals and a backtest, [series](../docs/quickstart/series.md) has the verbs.
 
 # %%
-figure, axes = plt.subplots(figsize=(9, 3.2), layout="constrained")
+figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
 axes.plot(years, spots, color="0.6", label="sunspots")
 axes.plot(years[LAST:], told[f"GRU, mean of {NETWORKS}"][LAST - 1 :], label="forecast from the years before")
 axes.set(xlim=(LEARNED - 40, years[-1]), xlabel="year", title="one year ahead; learned from the years to 1920")
