@@ -167,15 +167,8 @@ def paper(name: str) -> str:
 
 
 PAPERS = [path.stem.removeprefix("papers-").replace("-", "_") for path in RESULTS.glob("papers-*.json")]
-<<<<<<< HEAD
-TABLES: dict[str, Callable[[], str]] = {make.__name__: make for make in (race, layers, calls, stream, training, clients, methods)} | {
-    name: partial(paper, name) for name in PAPERS
-}
-=======
-TABLES: dict[str, Callable[[], str]] = {
-    make.__name__: make for make in (race, layers, calls, stream, training, clients, clients_in_full)
-} | {name: partial(paper, name) for name in PAPERS}
->>>>>>> clients
+MADE = (race, layers, calls, stream, training, clients, clients_in_full, methods)
+TABLES: dict[str, Callable[[], str]] = {make.__name__: make for make in MADE} | {name: partial(paper, name) for name in PAPERS}
 
 
 def written(text: str) -> str:
