@@ -49,10 +49,12 @@ def recorded_losses() -> list[float]:
 
 def prepared(program: Program, variant: str, sources: Path, folder: Path) -> Callable[[], Any]:
     """A function that runs the program as ``python SCRIPT WORDS`` does, in that folder."""
-    script, *words = program.command(sources.resolve(), folder)
-    if not Path(script).exists():
-        sys.exit(f"{script} is not there; expected the files of github.com/{program.repository} at {program.commit} in --sources.")
-    source = Path(script).read_text("utf-8")
+    try:
+        script, *words = program.command(sources.resolve(), folder)
+        source = Path(script).read_text("utf-8")
+    except FileNotFoundError as absent:
+        wanted = f"the files of github.com/{program.repository} at {program.commit}"
+        sys.exit(f"{absent.filename} is not there; expected {wanted} in --sources.")
     if variant == "integration":
         if program.integration is None:
             sys.exit("this program has no integration")
