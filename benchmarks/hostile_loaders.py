@@ -30,7 +30,7 @@ with atheris.instrument_imports(include=["throughtime.data", "throughtime.traini
     from throughtime.data._arrays import read_arrays
     from throughtime.data._columns import TableFile
     from throughtime.data._texts import Reading
-    from throughtime.data._vocabulary import Subwords
+    from throughtime.data.vocabulary import Subwords
     from throughtime.training import LoopOptions, NetworkOptions, OptimiserOptions, RunFolder, TextOptions, TextRun
     from throughtime.training._files import read_tensors, write_tensors
     from throughtime.training._rows import read_rows
