@@ -36,7 +36,7 @@ RECIPES = {
     1.5: "--hidden 320 --embedding 64 --dropout 0.2 --input-dropout 0 --optimizer nadam --lr 0.005 --schedule linear --warmup 100 "
     "--batch-size 32 --bptt 64 --steps 2200",
     1.4697: "--hidden 384 --embedding 64 --dropout 0.4 --input-dropout 0 --optimizer nadam --lr 0.004 --schedule linear --warmup 100 "
-    "--batch-size 32 --bptt 64 --steps 4200",
+    "--batch-size 32 --bptt 64 --steps 5200",
 }
 
 
