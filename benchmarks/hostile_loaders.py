@@ -24,20 +24,24 @@ import numpy as np
 import torch
 
 with atheris.instrument_imports(include=["throughtime.data", "throughtime.training", "throughtime._check"]):
-    from throughtime import InputError
+    from throughtime import InputError, LanguageModel
     from throughtime._check import json_file
     from throughtime.data import vocabulary_from_json
     from throughtime.data._arrays import read_arrays
     from throughtime.data._columns import TableFile
     from throughtime.data._texts import Reading
     from throughtime.data.vocabulary import Subwords
+    from throughtime.gradients import Carry
     from throughtime.training import LoopOptions, NetworkOptions, OptimiserOptions, RunFolder, TextOptions, TextRun
     from throughtime.training._files import read_tensors, write_tensors
+    from throughtime.training._generators import generator_states
     from throughtime.training._rows import read_rows
-    from throughtime.training._state import load_state
+    from throughtime.training._state import Progress, load_state, save_state
 
-LONGEST = 10  # seconds
+LONGEST = 60  # seconds that may go by, on a machine that is busy with other things
 MOST_MEMORY = 4096  # megabytes
+MODEL = LanguageModel(5, hidden_size=2)
+OPTIMIZER = torch.optim.Adam(MODEL.parameters())
 
 
 def table(path: Path) -> None:
@@ -47,8 +51,7 @@ def table(path: Path) -> None:
 
 
 def state(path: Path) -> None:
-    model = torch.nn.Linear(2, 3)
-    load_state(path, model, torch.optim.Adam(model.parameters()))  # type: ignore[arg-type]
+    load_state(path, MODEL, OPTIMIZER)
 
 
 LOADERS: dict[str, tuple[str, Callable[[Path], object]]] = {
@@ -67,7 +70,10 @@ LOADERS: dict[str, tuple[str, Callable[[Path], object]]] = {
 def seeds(loader: str, place: Path) -> list[bytes]:
     """Whole files to begin with."""
     match loader:
-        case "tensors" | "state":
+        case "state":
+            save_state(place, MODEL, OPTIMIZER, Carry(MODEL.initial_state(3)), generator_states(), Progress())
+            return [place.read_bytes()]
+        case "tensors":
             write_tensors(place, {"w": torch.randn(2, 3), "n": torch.arange(3)}, {"step": 3, "best": None})
             return [place.read_bytes()]
         case "config":
@@ -106,6 +112,8 @@ def fuzz(loader: str, seconds: int, folder: Path) -> None:
         except InputError:
             pass
 
+    for seed in corpus.iterdir():  # whatever is imported late is imported now
+        one(seed.read_bytes())
     limits = [f"-max_total_time={seconds}", f"-timeout={LONGEST}", f"-rss_limit_mb={MOST_MEMORY}", "-print_final_stats=1", "-seed=1"]
     atheris.Setup([sys.argv[0], *limits, f"-artifact_prefix={folder}/find-", str(corpus)], one)
     atheris.Fuzz()

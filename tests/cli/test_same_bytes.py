@@ -116,17 +116,19 @@ def known(path: Path) -> object:
     if path.name.startswith("state."):
         tensors, about = read_tensors(path)
         return {k: t.numpy().tobytes() for k, t in tensors.items()}, without_seconds(about)
+    if path.name == "config.json":
+        return re.sub(rb'"[^"]*/demo.txt"', b'"demo.txt"', path.read_bytes())  # in a temporary folder, whose name is drawn
     return path.read_bytes()
 
 
 class Ticks:
-    """A tenth of a second from one look at the clock to the next."""
+    """An eighth of a second from one look at the clock to the next: every difference is exact."""
 
     looks = itertools.count()
 
     @classmethod
     def monotonic(cls) -> float:
-        return next(cls.looks) / 10
+        return next(cls.looks) / 8
 
 
 def done(folder: Path, commands: str, monkeypatch, capfd) -> tuple[list[str], dict[str, object]]:

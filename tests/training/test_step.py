@@ -140,6 +140,47 @@ def test_what_went_first(model, batch, spoil, words):
         torch.testing.assert_close(p.detach(), old, rtol=0, atol=0, equal_nan=True)
 
 
+class TestWhereInTheStack:
+    def stack(self) -> tuple[LanguageModel, Batch]:
+        """Two layers without an activation: h_t = W x_t + R h_{t−1}, with W and R multiples of 1."""
+        from throughtime import cells, nn as tn
+
+        torch.manual_seed(0)
+        model = LanguageModel(7, hidden_size=4, cell=cells.Elman(cells.Identity()), num_layers=2).float()
+        with torch.no_grad():
+            for l, (w, r) in enumerate(((1.0, 1.0), (1.0, 1.0))):
+                for name, x in ((f"weight_ih_l{l}", w), (f"weight_hh_l{l}", r)):
+                    p = getattr(model.recurrence, name)
+                    p.copy_(x * torch.eye(4))
+        assert isinstance(model.recurrence, tn.Recurrence)
+        return model, Batch(torch.randint(7, (6, 3)), torch.randint(7, (6, 3)))
+
+    def said(self, model: LanguageModel, batch: Batch) -> str:
+        with pytest.raises(NonFinite) as error:
+            step(model, batch, None, gradient=TruncatedBPTT(6), clips=[], optimizer=torch.optim.SGD(model.parameters(), 0.1))
+        return str(error.value)
+
+    def test_a_state_is_named_by_layer_and_first_step(self):
+        """R of the second layer is 1e25: h_1 has 1e25, and h_2 more than a float32 can have."""
+        model, batch = self.stack()
+        with torch.no_grad():
+            model.recurrence.weight_hh_l1.mul_(1e25)
+        assert self.said(model, batch) == "the hidden state of layer 1, at time step 2 of 6"
+
+    def test_an_adjoint_is_named_by_layer_and_the_step_at_which_it_went(self):
+        """The state stays 0, and the adjoint of step t has R^(5 − t): 1e25 at step 4, and too much at step 3."""
+        model, batch = self.stack()
+        with torch.no_grad():
+            model.input.weight.zero_()
+            for name, p in model.recurrence.named_parameters():
+                if name.startswith("bias"):
+                    p.zero_()
+            model.recurrence.weight_hh_l0.mul_(1e25)
+        said = self.said(model, batch)
+        assert said.endswith(", whose adjoint went in layer 0 at time step 3 of 6, going back,"), said
+        assert said.startswith("the gradient of ")
+
+
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad"])
 def test_every_optimiser_moves_downhill(name, model, batch):
     optimizer = build_optimizer(OptimiserOptions(optimizer=name, lr=0.01, momentum=0.5 if name in ("sgd", "rmsprop") else 0.0), model)

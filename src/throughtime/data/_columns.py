@@ -259,7 +259,7 @@ def _unpacked(path: Path) -> int:
             raise InputError(f"{path} cannot be unpacked ({error}); expected a whole file. Pack it anew.") from None
 
 
-def _length(unpacked: IO[bytes]) -> int:
+def _length(unpacked: IO[bytes] | gzip.GzipFile) -> int:
     return sum(len(part) for part in iter(lambda: unpacked.read(_PART), b""))
 
 

@@ -54,7 +54,7 @@ def step(
     loss = ranks.add(parameters, loss)
     norm = clipped = global_norm(parameters)
     if not (torch.isfinite(loss) and torch.isfinite(norm)):
-        raise NonFinite(ranks.any_word(first_in_forward(model, batch, carry)) or first_in_gradient(model))
+        raise NonFinite(ranks.any_word(first_in_forward(model, batch, carry)) or first_in_gradient(model, batch, carry))
     for clip in clips:
         clip(parameters, clipped)
         clipped = global_norm(parameters)
