@@ -44,7 +44,10 @@ def train(recipe: str, seed: int) -> Outcome:
 def rows(small: bool) -> Sequence[Row]:
     smaller = RECIPE.replace("--epochs 4", "--steps 1") + " --hidden 2 --vocab-size 5"
     recipes = {depth: f"{smaller if small else RECIPE} --gradient sliding:lags={depth}" for depth in DEPTHS}
-    return [Row(f"{depth} steps", "–", recipe, lambda seed, recipe=recipe: train(recipe, seed)) for depth, recipe in recipes.items()]
+    return [
+        Row("1 step" if depth == 1 else f"{depth} steps", "–", recipe, lambda seed, recipe=recipe: train(recipe, seed))
+        for depth, recipe in recipes.items()
+    ]
 
 
 def picture(found: Sequence[dict[str, Any]]) -> Figure:
