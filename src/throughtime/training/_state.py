@@ -1,5 +1,7 @@
 """The whole state of a training run as tensors and JSON, so that a run goes on to the same bits."""
 
+import copy
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -140,7 +142,7 @@ def load_state(path: Path, model: AbstractModel, optimizer: torch.optim.Optimize
                 _, i, name = key.split(".", 2)
                 moments.setdefault(int(i), {})[name] = value
         tensors["generator.cpu"]  # without it the run would go on to other bits
-        _refuse_other_moments(moments, list(model.parameters()))
+        _refuse_other_moments(moments, list(model.parameters()), optimizer)
         optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
         set_generator_states({k.removeprefix("generator."): v for k, v in tensors.items() if k.startswith("generator.")})
         device = model.head.weight.device
@@ -156,7 +158,24 @@ def load_state(path: Path, model: AbstractModel, optimizer: torch.optim.Optimize
     return Loaded(Carry(state, kept, progress.made_by) if state else None, progress, own)
 
 
-def _refuse_other_moments(moments: dict[int, dict[str, Tensor]], parameters: list[torch.nn.Parameter]) -> None:
+def _refuse_other_moments(
+    moments: dict[int, dict[str, Tensor]], parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer
+) -> None:
+    names = _names_kept(optimizer, parameters[0])
     for i, values in moments.items():
         if not 0 <= i < len(parameters) or any(v.ndim and v.shape != parameters[i].shape for v in values.values()):
             raise ValueError(f"the optimiser's moments of weight {i} have another shape")
+        if values.keys() != names:
+            raise ValueError(f"the optimiser's moments of weight {i} have other names")
+    if isinstance(optimizer, torch.optim.Adagrad) and len(moments) < len(parameters):  # the others begin anew where there are none
+        raise ValueError("the optimiser's moments of some weights are missing")
+
+
+def _names_kept(optimizer: torch.optim.Optimizer, like: Tensor) -> set[str]:
+    """What the optimiser keeps of a weight, by a step over one number where it has nothing yet."""
+    if not optimizer.state:
+        one, optimizer = torch.nn.Parameter(like.new_zeros(1)), copy.copy(optimizer)
+        optimizer.state, optimizer.param_groups = defaultdict(dict), [optimizer.param_groups[0] | {"params": [one]}]
+        one.grad = torch.zeros_like(one)
+        optimizer.step()
+    return {name for name, value in next(iter(optimizer.state.values()), {}).items() if isinstance(value, Tensor)}
