@@ -82,9 +82,15 @@ def test_a_row_without_peers_is_not_drawn():
     assert draw([Row("start-up", "throughtime --help", "s", {"throughtime": Spread(1, 1, 1)})], "") is None
 
 
+@pytest.fixture
+def float32():
+    """As the command finds it: onnxruntime has no simple network in float64."""
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_every_question_as_it_comes(question):
+def test_every_question_as_it_comes(question, float32):
     rows = list(measure([question], seconds=0.05))
     assert rows
     assert all("throughtime" in row.found for row in rows)

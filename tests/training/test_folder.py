@@ -4,13 +4,16 @@ import gc
 import json
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from throughtime import InputError
+from throughtime.data import Chars, Section, Tokens
 from throughtime.training import RunFolder, train
 from throughtime.training._files import write_tensors, write_text
+from throughtime.training._trained import start_of
 
 CPU = torch.device("cpu")
 
@@ -172,6 +175,14 @@ def test_ids_beyond_the_vocabulary(make_run, console):
     path.write_bytes(b"\xff" * path.stat().st_size)
     with pytest.raises(InputError, match=r"has indices from 255 to 255; expected 0 to \d+, the vocabulary's"):
         train(run, console=console)
+
+
+def test_a_document_that_begins_beyond_the_vocabulary(tmp_path):
+    file = tmp_path / "ids"
+    file.write_bytes(b"\xc8" * 9)
+    section = Section(Tokens(file, np.dtype("<u1")), 9, 0, borders=np.array([0, 9]))
+    with pytest.raises(InputError, match="begins with symbol 200; expected less than 4, the vocabulary's size"):
+        start_of(Chars("abc"), section, torch.Generator())
 
 
 def test_a_vocabulary_of_another_size(make_run):

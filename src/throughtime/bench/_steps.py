@@ -20,9 +20,9 @@ HIDDEN = 64
 
 
 def rows(threads: int, seconds: float) -> Iterator[Row]:
-    """A row a cell, for one stream of 64 numbers a step, in float32: onnxruntime has no simple network in float64."""
+    """A row a cell, for one stream of 64 numbers a step."""
     for kind, layer in LAYERS.items():
-        calls = contestants(kind, layer(HIDDEN, HIDDEN, dtype=torch.float32), torch.randn(1, HIDDEN, dtype=torch.float32))
+        calls = contestants(kind, layer(HIDDEN, HIDDEN), torch.randn(1, HIDDEN))
         found = contest({name: timed(call) for name, call in calls.items()}, seconds, scale=1e6)
         yield Row("steps", f"{kind.upper()}, H {HIDDEN}, one stream", "µs", found)
 

@@ -73,12 +73,16 @@ def read_rows(path: Path, drawn: str = BITS.drawn) -> list[dict[str, Any]]:
 
 
 def _is_ours(row: dict[str, Any], drawn: str) -> bool:
-    """Whether a row has the numbers that the picture shows, and numbers alone beside its kind; others were written by something else."""
+    """Whether a row has the numbers that the picture shows, and beside its kind and what was not finite first numbers alone.
+
+    Others were written by something else.
+    """
     kind, profile = str(row.get("kind")), row.get("profile", [None])
     shown = {"train": (drawn, "gradient_norm"), "valid": (drawn,)}.get(kind, ())
-    numbers = [value for name, value in row.items() if name not in ("kind", "profile")]
+    numbers = [value for name, value in row.items() if name not in ("kind", "profile", "first")]
     return (
         isinstance(row.get("step"), int)
+        and isinstance(row.get("first", ""), str)
         and isinstance(profile, list)
         and len(profile) > 0
         and all(x is None or _is_number(x) for x in (*numbers, *profile))

@@ -166,4 +166,9 @@ def start_of(vocabulary: AbstractVocabulary, section: Section | None, generator:
     if section is None or section.borders is None:
         return vocabulary.start()
     drawn = (first_symbol(section.tokens, section.borders, generator) for _ in range(_DRAWS))
-    return next(([symbol] for symbol in drawn if symbol != vocabulary.unknown), vocabulary.start())
+    symbol = next((symbol for symbol in drawn if symbol != vocabulary.unknown), None)
+    if symbol is not None and symbol >= vocabulary.size:
+        raise InputError(
+            f"a document of the run begins with symbol {symbol}; expected less than {vocabulary.size}, the vocabulary's size. Train again."
+        )
+    return vocabulary.start() if symbol is None else [symbol]
