@@ -32,15 +32,9 @@ def torchs_own_answers(layer: Any, input: Any, lengths: Any, reset: Any) -> bool
     weight = layer.weight_ih_l0
     if not isinstance(data, Tensor) or data.device != weight.device or layer.beyond_torch():
         return False
-    faster = get_kernels() == "fast" and not functorch_is_active() and _torch_is_faster(layer, input)
-    return faster or (data.ndim in (2, 3) and not data.numel()) or is_watched(data) or is_watched(weight)
-
-
-def _torch_is_faster(layer: Any, input: Any) -> bool:
-    """Whether torch's loop over the steps, which has no rule for functorch's transforms, is faster than ours."""
-    if layer.proj_size:  # no kernel multiplies by a projection
-        return layer.weight_ih_l0.dtype in (torch.float32, torch.float64)
-    return isinstance(input, PackedSequence) and steps_are_few(layer, len(input.batch_sizes))
+    few = isinstance(input, PackedSequence) and get_kernels() == "fast" and steps_are_few(layer, len(input.batch_sizes))
+    few = few and not functorch_is_active()  # torch's loop has no rule for its transforms
+    return few or (data.ndim in (2, 3) and not data.numel()) or is_watched(data) or is_watched(weight)
 
 
 @cache
