@@ -24,7 +24,7 @@ from throughtime.data import fetch
 
 STREAMS, WINDOW, LEARNED, HELD_OUT = 50, 50, 423, 23
 NETWORK = f"--cell lstm --layers 2 --hidden 128 --embedding 0 --batch-size {STREAMS} --bptt {WINDOW}"
-RECIPE = f"{NETWORK} --init orthogonal --forget-bias 1 --optimizer nadam --lr 0.01 --schedule linear --warmup 50 --epochs 10"
+RECIPE = f"{NETWORK} --init orthogonal --forget-bias 1 --optimizer nadam --lr 0.01 --schedule linear --warmup 50 --epochs 18"
 
 
 def parts(folder: Path) -> list[str]:
@@ -51,7 +51,7 @@ def words(recipe: str, seed: int) -> list[str]:
 
 
 def rows(small: bool) -> Sequence[Row]:
-    recipe = RECIPE.replace("--epochs 10", "--steps 1") + " --hidden 2 --layers 1" if small else RECIPE
+    recipe = RECIPE.replace("--epochs 18", "--steps 1") + " --hidden 2 --layers 1" if small else RECIPE
     return [Row("LSTM 2 × 128", "1.3872", recipe, lambda seed: train(recipe, seed))]
 
 
