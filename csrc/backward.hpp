@@ -71,8 +71,8 @@ struct BackwardScratch {
   THROUGHTIME_INLINE void swap() { T* d = d_next; d_next = d_now; d_now = d; }
 };
 
-// One step, and one tile of it: `rows` rows from r0 by `blocks` unit blocks from ub, of which some may be beyond the last. Beyond the first step (step < 0) every row
-// counts as frozen.
+// One step, and one tile of it: `rows` rows from r0 by `blocks` unit blocks from ub, of which some may be beyond the last. Beyond the
+// first step (step < 0) every row counts as frozen.
 template <class T>
 struct BackwardStep {
   Index step, t;

@@ -76,7 +76,7 @@ values = torch.tensor([next(series) for _ in range(1 + max(map(len, errors.value
 errors["saying the last value again"] = values.diff().square()
 
 # %% [markdown]
-# ![Errors of the four methods and of copying: all four fall below copying and stay there.](../docs/figures/online.png)
+# ![Errors of the four methods and of copying: all four fall below copying; one comes back to it once.](../docs/figures/online.png)
 #
 # All four follow the drift, with a fourth to an eleventh of the error of saying the last value again. For 1,700 steps those that see
 # farther are a little ahead; then each loses the series now and then, and nobody is always first. Two waves can be told from the last few
