@@ -19,7 +19,8 @@ from ._initialisers import (
     Orthogonal as Orthogonal,
     TorchUniform as TorchUniform,
 )
-from ._layers import GRU as GRU, LSTM as LSTM, RNN as RNN, Layers as Layers
+from ._layer_base import Layers as Layers
+from ._layers import GRU as GRU, LSTM as LSTM, RNN as RNN
 from ._rows import Rows as Rows, TableProduct as TableProduct
 from ._linearised import LinearisedStack as LinearisedStack, LinearisedStep as LinearisedStep, StepAdjoints as StepAdjoints
 from ._layer_trace import LayerTrace as LayerTrace

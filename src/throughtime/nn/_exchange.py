@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 from torch import nn
 from torch.nn.utils import parametrize
 
-from ._layers import GRU, LSTM, RNN, Layers
+from ._layer_base import Layers
+from ._layers import GRU, LSTM, RNN
 
 OURS: dict[type[nn.Module], type[nn.Module]] = {nn.RNN: RNN, nn.GRU: GRU, nn.LSTM: LSTM}
 THEIRS = {ours: theirs for theirs, ours in OURS.items()}

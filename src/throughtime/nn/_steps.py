@@ -15,7 +15,7 @@ from ..kernels import PackedSteps, can_step
 from ._bidirectional import Bidirectional
 from ._border import kind_of
 from ._cells import elman
-from ._layers import Layers
+from ._layer_base import Layers
 from ._stack import Recurrence
 
 Stepped = Recurrence | nn.RNNBase  # this package's layers are instances of torch's
