@@ -30,7 +30,7 @@ def worker(rank: int, file: str) -> None:
     single = nn.GRU(7, 5, 2, batch_first=True)
     torch.manual_seed(0)
     halved = tt.accelerate(nn.parallel.DistributedDataParallel(nn.GRU(7, 5, 2, batch_first=True)))
-    assert type(halved.module) is tt.GRU
+    assert isinstance(halved.module, tt.GRU)
     for a, b in zip(trained(halved, tokens[3 * rank : 3 * rank + 3]), trained(single, tokens), strict=True):
         assert_close([a], [b], rounding(path(6, 17, 2), condition=10.0))  # sums over halves of the batch
     torch.distributed.destroy_process_group()
