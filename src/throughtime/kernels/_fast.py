@@ -248,10 +248,17 @@ def residual_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep:
     """How many numbers ``forward`` keeps as residuals, for ``shape`` (T, B, H); T and B may be symbols if the gates are kept."""
     if keep == "none":
         return 0
-    (T, B, H), kind, float64 = shape, number_of(cell, dtype, arch), dtype == torch.float64
+    return numbers_kept(number_of(cell, dtype, arch), dtype, shape, keep, arch)
+
+
+def numbers_kept(
+    number: int, dtype: torch.dtype, shape: Sizes, keep: Literal["fast", "lean"], arch: str | None = None
+) -> int | torch.SymInt:
+    """The same of a cell by the extension's number."""
+    (T, B, H), float64 = shape, dtype == torch.float64
     if keep == "fast":
-        return T * B * _gates_kept(kind, int(H), float64, arch)
-    return _kernels.residuals_size(kind, (int(T), int(B), int(H)), keep, float64, arch)
+        return T * B * _gates_kept(number, int(H), float64, arch)
+    return _kernels.residuals_size(number, (int(T), int(B), int(H)), keep, float64, arch)
 
 
 @lru_cache(maxsize=4096)
