@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 
 from throughtime.bench import _layers
-from throughtime.bench._jax import Jax
+from throughtime.bench._jax import STEPS, Jax
 
 SIZES = [
     (100, 1, 32, 32),
@@ -183,7 +183,7 @@ def measure(cell: str, sizes: Sizes, threads: int, args: argparse.Namespace, fol
             call = make(cell, sizes, threads)
             calls[name] = lambda n, call=call: seconds(call, n)
     given = {name: value.numpy() for name, value in arrays(cell, sizes).items()}
-    jax = Jax({"simple": "rnn"}.get(cell, cell), given, threads, folder) if "jax" in args.contestants else None
+    jax = Jax(STEPS[{"simple": "rnn"}.get(cell, cell)], given, threads, folder) if "jax" in args.contestants else None
     if jax:
         calls["jax"] = jax.seconds
     try:

@@ -10,7 +10,6 @@ Times are seconds of one core, medians, the contestants taking turns in one proc
 
 import argparse
 import json
-import math
 import os
 import platform
 import resource
@@ -26,9 +25,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 import throughtime as tt
+from throughtime.bench._memory import Plain
 from throughtime.cells import GRU, LSTM, Elman
 from throughtime.gradients import CheckpointedBPTT, FullBPTT
 
@@ -56,34 +55,6 @@ class Sizes(NamedTuple):
         return tt.LanguageModel(self.V, cell=CELLS[self.cell][0], hidden_size=self.H)
 
 
-class Plain(nn.Module):
-    """What a careful PyTorch user writes."""
-
-    def __init__(self, sizes: Sizes) -> None:
-        super().__init__()
-        V, H = sizes.V, sizes.H
-        self.embedding, self.recurrence, self.head = nn.Embedding(V, H), CELLS[sizes.cell][1](H, H), nn.Linear(H, V)
-
-    def segment(self, inputs, targets, *state):
-        """The summed loss of some steps, and the state after them."""
-        packed = None if not state else state if len(state) > 1 else state[0]
-        hs, last = self.recurrence(self.embedding(inputs), packed)
-        loss = nn.functional.cross_entropy(self.head(hs).flatten(0, 1), targets.flatten(), reduction="sum")
-        return loss, *(last if isinstance(last, tuple) else (last,))
-
-    def backward(self, batch: tt.Batch, every: int | None) -> None:
-        """One gradient; with ``every``, segments of so many steps are checkpointed."""
-        loss, state = torch.zeros(()), ()
-        for start in range(0, batch.T, every or batch.T):
-            piece = batch.steps(start, min(start + (every or batch.T), batch.T))
-            if every is None:
-                found, *state = self.segment(piece.inputs, piece.targets)
-            else:
-                found, *state = checkpoint(self.segment, piece.inputs, piece.targets, *state, use_reentrant=False)
-            loss = loss + found
-        (loss / (batch.T * batch.B)).backward()
-
-
 def method_of(who: str, sizes: Sizes) -> FullBPTT | CheckpointedBPTT:
     if who == "full":
         return FullBPTT()
@@ -95,8 +66,8 @@ def method_of(who: str, sizes: Sizes) -> FullBPTT | CheckpointedBPTT:
 def contestant(who: str, sizes: Sizes) -> Callable[[tt.Batch], object]:
     """One gradient of a batch."""
     if who in THEIRS:
-        plain = Plain(sizes)
-        return lambda batch: plain.backward(batch, None if who == "torch" else math.ceil(math.sqrt(batch.T)))
+        plain = Plain(sizes.V, CELLS[sizes.cell][1](sizes.H, sizes.H))
+        return lambda batch: plain.backward(batch, every_state=who == "torch")
     model, method = sizes.model(), method_of(who, sizes)
     return lambda batch: method.accumulate(model, batch)
 

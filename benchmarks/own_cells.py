@@ -1,37 +1,40 @@
 """Cells of one's own against the built-in cell with as many gates, a loop by hand, that loop under torch.compile, and JAX.
 
-One thread, float32, forward and backward with all gradients. Every round times each candidate once, in turn, so that a busy moment meets
-all alike; a number is the median of a candidate's times. JAX runs jit(grad(scan)) in a process of its own, by the Python that ``--jax``
-names, for the cells of ``JAX_STEPS``. Under torch.compile run the whole loop ("compiled") and a loop over the compiled step ("compiled
-step"), each of which is left out where its first call takes longer than ``--compiled``; what it took is in the row either way.
+One thread, float32, forward and backward with all gradients; ours are layers, ``nn.Recurrence``, whose R is free. Every round times each
+candidate once, in turn, so that a busy moment meets all alike; a number is the median of a candidate's times. JAX, where it is installed,
+runs jit(grad(scan)) in a process of its own, for the cells of ``JAX_STEPS``. Under torch.compile run the whole loop ("compiled") and a
+loop over the compiled step ("compiled step"), each of which is left out where its first call takes longer than ``--compiled``; what it took
+is in the row either way.
 
 The share of a cell without R is that of its floor: the least time of its three products of weights, at the peak of the machine's
 multiply-adds, or of the arrays that must be read or written once, at the bandwidth of a copy, whichever is longer.
 
-    OMP_NUM_THREADS=1 python benchmarks/own_cells.py --seconds 60 --cells mgu cfc --compiled 60 --jax python --json rows.json
+    OMP_NUM_THREADS=1 python benchmarks/own_cells.py --seconds 60 --cells mgu cfc --compiled 60 --json rows.json
 
 The whole table takes half an hour. ``--add`` keeps the rows of other cells and sizes that the file has, so that it can be taken in parts.
 """
 
 import argparse
 import json
-import os
 import platform
 import signal
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from layers import fma_peak
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
+from throughtime.bench._jax import STEPS, Jax, Step, installed
 from throughtime.cells import GRU, LSTM, AbstractCell, Elman, zoo
-from throughtime.kernels import Parameters, generated, recurrence, serves, set_threads
+from throughtime.kernels import generated, serves, set_threads
+from throughtime.nn import Recurrence
 
 SIZES = (
     (100, 1, 32, 32), (100, 1, 128, 128), (1000, 1, 32, 64), (100, 32, 32, 64), (100, 32, 128, 128), (100, 32, 256, 256),
@@ -44,69 +47,21 @@ FMA, COPY = "FMA peak, GF/s", "copy, GB/s"
 Run = Callable[[], float | None]  # the seconds, where the candidate measures itself
 
 JAX_STEPS = {
-    "mgu": "f = sig(wx[:, 0] + rh[:, 0]); h = (1 - f) * s[0] + f * jnp.tanh(wx[:, 1] + f * rh[:, 1]); s = (h,)",
-    "ugrnn": "g, c = sig(wx[:, 0] + rh[:, 0]), jnp.tanh(wx[:, 1] + rh[:, 1]); s = (g * s[0] + (1 - g) * c,)",
-    "coupled-lstm": "a = wx + rh; f = sig(a[:, 0]); c = f * s[1] + (1 - f) * jnp.tanh(a[:, 1]); s = (sig(a[:, 2]) * jnp.tanh(c), c)",
-    "cfc": "a = wx + rh; t = sig(a[:, 2]); s = ((1 - t) * jnp.tanh(a[:, 0]) + t * jnp.tanh(a[:, 1]),)",
-    "ctrnn": "a = sig(v[0]); s = ((1 - a) * s[0] + a * jnp.tanh(wx[:, 0] + rh[:, 0]),)",
-    "indrnn": "s = (jax.nn.relu(wx[:, 0] + v[0] * s[0]),)",
-    "mingru": "z = sig(wx[:, 0]); s = ((1 - z) * s[0] + z * wx[:, 1],)",
-    "minlstm": "f, i = sig(wx[:, 0]), sig(wx[:, 1]); s = ((f * s[0] + i * wx[:, 2]) / (f + i),)",
-    "elstm": "f = sig(wx[:, 0] + v[0] * s[1]); c = f * s[1] + (1 - f) * jnp.tanh(wx[:, 1] + v[1] * s[1]); "
-    "s = (sig(wx[:, 2] + v[2] * c) * c, c)",
+    "mgu": STEPS["mgu"],
+    "ugrnn": Step("g, c = sig(wx[:, 0] + rh[:, 0]), jnp.tanh(wx[:, 1] + rh[:, 1]); s = (g * s[0] + (1 - g) * c,)"),
+    "coupled-lstm": Step(
+        "a = wx + rh; f = sig(a[:, 0]); c = f * s[1] + (1 - f) * jnp.tanh(a[:, 1]); s = (sig(a[:, 2]) * jnp.tanh(c), c)", states=2
+    ),
+    "cfc": Step("a = wx + rh; t = sig(a[:, 2]); s = ((1 - t) * jnp.tanh(a[:, 0]) + t * jnp.tanh(a[:, 1]),)"),
+    "ctrnn": Step("a = sig(v[0]); s = ((1 - a) * s[0] + a * jnp.tanh(wx[:, 0] + rh[:, 0]),)"),
+    "indrnn": Step("s = (jax.nn.relu(wx[:, 0] + v[0] * s[0]),)"),
+    "mingru": Step("z = sig(wx[:, 0]); s = ((1 - z) * s[0] + z * wx[:, 1],)"),
+    "minlstm": Step("f, i = sig(wx[:, 0]), sig(wx[:, 1]); s = ((f * s[0] + i * wx[:, 2]) / (f + i),)"),
+    "elstm": Step(
+        "f = sig(wx[:, 0] + v[0] * s[1]); c = f * s[1] + (1 - f) * jnp.tanh(wx[:, 1] + v[1] * s[1]); s = (sig(wx[:, 2] + v[2] * c) * c, c)",
+        states=2,
+    ),
 }
-JAX = """
-import sys, time, jax, jax.numpy as jnp, numpy as np
-a, S, sig = np.load(sys.argv[1]), int(sys.argv[2]), jax.nn.sigmoid
-xs, dhs, p = a["xs"], a["dhs"], tuple(a[k] for k in ("W", "R", "b_ih", "b_hh", "v"))
-def run(xs, p):
-    W, R, b_ih, b_hh, v = p
-    wxs = jnp.einsum("tbi,ghi->tbgh", xs, W) + b_ih
-    def step(s, wx):
-        rh = jnp.einsum("bk,ghk->bgh", s[0], R) + b_hh
-        STEP
-        return s, s[0]
-    zero = jnp.zeros(dhs.shape[1:], jnp.float32)
-    return jax.lax.scan(step, (zero,) * S, wxs)[1]
-both = jax.jit(jax.grad(lambda xs, p: (run(xs, p) * dhs).sum(), (0, 1)))
-xs, p = jax.device_put(xs), jax.device_put(p)
-jax.block_until_ready(both(xs, p))
-for _ in sys.stdin:
-    start = time.perf_counter()
-    jax.block_until_ready(both(xs, p))
-    print(time.perf_counter() - start, flush=True)
-"""
-
-
-class Jax:
-    """jit(grad(scan)) in a process bound to one core."""
-
-    def __init__(self, python: str, name: str, cell: AbstractCell, xs: Tensor, parameters: Parameters, dhs: Tensor) -> None:
-        import numpy as np
-
-        self.folder = tempfile.TemporaryDirectory()
-        file = Path(self.folder.name) / "arrays.npz"
-        vectors = torch.stack(own(cell)) if own(cell) else torch.zeros(0, dhs.shape[2])
-        arrays = {"xs": xs, "dhs": dhs, "v": vectors} | parameters._asdict()
-        np.savez(file, **{key: value.detach().numpy() for key, value in arrays.items()})
-        core = {min(os.sched_getaffinity(0))}
-        self.process = subprocess.Popen(
-            [python, "-W", "ignore", "-c", JAX.replace("STEP", JAX_STEPS[name]), str(file), str(cell.states)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"},
-            preexec_fn=lambda: os.sched_setaffinity(0, core),
-        )  # fmt: skip
-
-    def run(self) -> float:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-        return float(self.process.stdout.readline())
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def built_in(gates: int) -> AbstractCell:
@@ -114,45 +69,32 @@ def built_in(gates: int) -> AbstractCell:
     return {1: Elman(), 4: LSTM()}.get(gates, GRU())
 
 
-def weights(cell: AbstractCell, I: int, H: int) -> Parameters:
-    """Weights that want gradients."""
-    G, rows = cell.gates, cell.rh_gates
-    drawn = torch.randn(G, H, I) * I**-0.5, torch.randn(rows, H, H) * 0.7 * H**-0.5, torch.zeros(G, H), torch.zeros(rows, H)
-    return Parameters(*(w.requires_grad_() for w in drawn))
+def leaves_of(layer: Recurrence, xs: Tensor) -> list[Tensor]:
+    """What wants gradients; R only where there is one."""
+    return [xs, *(p for p in layer.parameters() if p.numel())]
 
 
-def by_kernel(cell: AbstractCell, xs: Tensor, parameters: Parameters, dhs: Tensor) -> Run:
+def by_kernel(layer: Recurrence, xs: Tensor, dhs: Tensor) -> Run:
     """The package."""
-    state = tuple(xs.new_zeros(xs.shape[1], dhs.shape[2]) for _ in range(cell.states))
-    leaves = leaves_of(cell, xs, parameters)
+    leaves = leaves_of(layer, xs)
 
     def run() -> None:
-        torch.autograd.grad(recurrence(cell, xs, state, parameters)[0], leaves, dhs)
+        torch.autograd.grad(layer(xs)[0], leaves, dhs)
 
     return run
 
 
-def leaves_of(cell: AbstractCell, xs: Tensor, parameters: Parameters) -> list[Tensor]:
-    """What wants gradients; R only where there is one."""
-    return [xs, *(p for p in parameters if p is not None and p.numel()), *own(cell)]
-
-
-def own(cell: AbstractCell) -> list[Tensor]:
-    """Its learned vectors."""
-    return list(cell.parameters()) if isinstance(cell, nn.Module) else []
-
-
-def by_hand(cell: AbstractCell, xs: Tensor, parameters: Parameters, dhs: Tensor, compiled: str = "") -> Run:
+def by_hand(layer: Recurrence, xs: Tensor, dhs: Tensor, compiled: str = "") -> Run:
     """A careful loop: one product for all inputs, flat weights, the step's own operations."""
-    G, rows, early, H = cell.gates, cell.rh_gates, cell.rh_gates - cell.late_gates, dhs.shape[2]
+    cell, H = layer.cell, dhs.shape[2]
+    G, rows, early = cell.gates, cell.rh_gates, cell.rh_gates - cell.late_gates
     state = tuple(xs.new_zeros(xs.shape[1], H) for _ in range(cell.states))
-    leaves = leaves_of(cell, xs, parameters)
+    leaves = leaves_of(layer, xs)
     step = torch.compile(cell.step) if compiled == "compiled step" else cell.step
 
     def loop(xs: Tensor, W: Tensor, R: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
-        wxs = nn.functional.linear(xs, W.flatten(0, 1), b_ih.flatten()).unflatten(2, (G, H))
-        flat, bias, s, hs = R.flatten(0, 1), b_hh.flatten(), state, []
-        first, last, b_first, b_last = flat[: early * H], flat[early * H :], bias[: early * H], bias[early * H :]
+        wxs, s, hs = nn.functional.linear(xs, W, b_ih).unflatten(2, (G, H)), state, []
+        first, last, b_first, b_last = R[: early * H], R[early * H :], b_hh[: early * H], b_hh[early * H :]
         for wx in wxs.unbind(0):
             rh = wx[:, :0] if rows == 0 else nn.functional.linear(s[0], first, b_first).unflatten(1, (early, H))
             if early < rows:
@@ -164,9 +106,16 @@ def by_hand(cell: AbstractCell, xs: Tensor, parameters: Parameters, dhs: Tensor,
     loop = torch.compile(loop) if compiled == "compiled" else loop
 
     def run() -> None:
-        torch.autograd.grad(loop(xs, *parameters), leaves, dhs)
+        torch.autograd.grad(loop(xs, *layer.stored_parameters_of(0)), leaves, dhs)
 
     return run
+
+
+def by_jax(step: Step, layer: Recurrence, xs: Tensor, dhs: Tensor, folder: Path) -> Jax:
+    """jit(grad(scan)) in a process bound to one core."""
+    own = [v.detach() for v in layer.cell.parameters()] if isinstance(layer.cell, nn.Module) else []
+    arrays = {"xs": xs, "dhs": dhs} | layer.parameters_of(0)._asdict() | ({"v": torch.stack(own)} if own else {})
+    return Jax(step, {name: value.detach().numpy() for name, value in arrays.items()}, 1, folder)
 
 
 def first_call(seconds: float, run: Run) -> float | str:
@@ -226,31 +175,31 @@ def measure(runs: dict[str, Run], seconds: float) -> dict[str, float]:
 
 
 class Candidates(NamedTuple):
-    """What is timed at one size, what torch.compile took for its first calls, and the process to close."""
+    """What is timed at one size, and what torch.compile took for its first calls."""
 
     runs: dict[str, Run]
     first_calls: dict[str, float | str]
-    jax: Jax | None
 
 
-def candidates(name: str, cell: AbstractCell, sizes: tuple[int, ...], chosen: argparse.Namespace) -> Candidates:
-    """All that ``chosen`` asks for."""
+def candidates(name: str, cell: AbstractCell, sizes: tuple[int, ...], chosen: argparse.Namespace, until: ExitStack) -> Candidates:
+    """All that ``chosen`` asks for; processes and folders are there ``until`` it ends."""
     T, B, I, H = sizes
     xs, dhs = torch.randn(T, B, I, requires_grad=True), torch.randn(T, B, H)
-    parameters, peer = weights(cell, I, H), built_in(cell.gates)
-    runs = {
-        "own": by_kernel(cell, xs, parameters, dhs),
-        "built in": by_kernel(peer, xs, weights(peer, I, H), dhs),
-        "by hand": by_hand(cell, xs, parameters, dhs),
-    }
+    layer, peer = Recurrence(cell, I, H), Recurrence(built_in(cell.gates), I, H)
+    if parametrize.is_parametrized(layer):  # Dale's law is computed before the recurrence, by every candidate alike
+        parametrize.remove_parametrizations(layer, "weight_hh_l0")
+    runs = {"own": by_kernel(layer, xs, dhs), "built in": by_kernel(peer, xs, dhs), "by hand": by_hand(layer, xs, dhs)}
     first_calls = {}
     for how in ("compiled step", "compiled") if chosen.compiled else ():
-        run = by_hand(cell, xs, parameters, dhs, how)
+        run = by_hand(layer, xs, dhs, how)
         first_calls[how] = first_call(chosen.compiled, run)
         if isinstance(first_calls[how], float):
             runs[how] = run
-    jax = Jax(chosen.jax, name, cell, xs, parameters, dhs) if chosen.jax and name in JAX_STEPS else None
-    return Candidates(runs | ({} if jax is None else {"JAX": jax.run}), first_calls, jax)
+    if installed() and name in JAX_STEPS:
+        folder = Path(until.enter_context(tempfile.TemporaryDirectory()))
+        jax = until.enter_context(closing(by_jax(JAX_STEPS[name], layer, xs, dhs, folder)))
+        runs["JAX"] = lambda: jax.seconds(1)
+    return Candidates(runs, first_calls)
 
 
 def main() -> None:
@@ -260,7 +209,6 @@ def main() -> None:
     parser.add_argument(
         "--compiled", type=float, metavar="SECONDS", help="also the loop under torch.compile, where it compiles within these"
     )
-    parser.add_argument("--jax", metavar="PYTHON", help="also JAX, by a Python that has it")
     parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--sizes", nargs="*", type=lambda s: tuple(map(int, s.split(","))), help="T,B,I,H of these alone")
     parser.add_argument("--add", action="store_true", help="keep the rows that are in --json's file for other cells and sizes")
@@ -281,10 +229,9 @@ def main() -> None:
             cell = kind(H) if issubclass(kind, nn.Module) else kind()
             if (why := serves(cell)) != "fast":
                 print(f"{name}: {why}")
-            timed = candidates(name, cell, (T, B, I, H), chosen)
-            ms = measure(timed.runs, each)
-            if timed.jax is not None:
-                timed.jax.close()
+            with ExitStack() as until:
+                timed = candidates(name, cell, (T, B, I, H), chosen, until)
+                ms = measure(timed.runs, each)
             rows.append({"cell": name, "T,B,I,H": [T, B, I, H], "ms": ms})
             if timed.first_calls:
                 rows[-1]["first call under torch.compile, s"] = timed.first_calls

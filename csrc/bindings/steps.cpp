@@ -95,7 +95,7 @@ class Steps {
   Steps(nb::handle cell, nb::handle weights, nb::handle streams, nb::handle threads) {
     const Index B = read<int>(streams, "streams", "an int");
     if (B < 1) raise_value("streams is " + std::to_string(B) + "; expected at least 1.");
-    const StackArguments a(nb::make_tuple(cell, nb::none(), nb::none(), weights, "none", threads));
+    const StackArguments a(nb::make_tuple(cell, nb::none(), nb::none(), weights, nb::none(), "none", threads));
     Entries entries(a.weights, arrays_of_layer * static_cast<std::size_t>(a.layers), "weights");
     if (is_double(entries.next(), "W")) float64_.emplace(a, B);
     else float32_.emplace(a, B);

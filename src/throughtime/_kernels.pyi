@@ -60,7 +60,8 @@ def forward_layers(call: object, results: object) -> None:
     """
     Several layers forward, from the first step to the last, with weights as torch stores them.
 
-    call: (cell, xs, state or None, weights, keep, threads), weights one tuple of W, R, b_ih, b_hh of every layer;
+    call: (cell, xs, state or None, weights, vectors or None, keep, threads), weights one tuple of W, R, b_ih, b_hh of every layer,
+    vectors another of the arrays (H,) that a loaded cell has of its own, those of every layer, learned ones first;
     results, written: (hs, last, residuals): tuples of one array for each layer, of S arrays (layers, B, H), and again of one for each.
     """
 
@@ -69,7 +70,7 @@ def backward_layers(call: object, run: object, arriving: object, results: object
     The same layers backward.
 
     call: as forward_layers's; run: (hs, residuals) of it; arriving: (dhs, dlast);
-    results, written: (dxs, dstate, dweights, between), between a tuple of one or two arrays (T, B, H) of no meaning afterwards.
+    results, written: (dxs, dstate, dweights, dvectors, between), between a tuple of one or two arrays (T, B, H) of no meaning afterwards.
     """
 
 def forward_stack(layers: object) -> None:

@@ -55,11 +55,11 @@ def test_the_loop_by_hand_is_the_cell():
 def test_memory_is_of_the_same_gradient(monkeypatch):
     for name, value in {"B": 2, "H": 4, "V": 5}.items():
         monkeypatch.setattr(_memory, name, value)
-    plain, batch = _memory.Plain(), _memory._batch(10)
-    plain.backward(batch, "all")
+    plain, batch = _memory.Plain(_memory.V, torch.nn.GRU(_memory.H, _memory.H)), _memory._batch(10)
+    plain.backward(batch, every_state=True)
     whole = [p.grad.clone() for p in plain.parameters()]
     plain.zero_grad()
-    plain.backward(batch, "some")
+    plain.backward(batch, every_state=False)
     assert_close([p.grad for p in plain.parameters()], whole)
 
 

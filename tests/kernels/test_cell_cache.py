@@ -89,7 +89,7 @@ def test_it_is_compiled_once_and_kept_privately(fresh, counted, capsys):
     assert stat.S_IMODE(fresh.stat().st_mode) == 0o700
     (kept,) = fresh.iterdir()
     assert kept.suffix == ".cell"
-    assert "1 compiled cells" in _cache.cache_about()
+    assert "1 compiled cell," in _cache.cache_about()
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "changed", "foreign", "of another key"])
@@ -163,18 +163,24 @@ def test_a_folder_that_others_may_write_to_or_that_is_a_file_is_not_used(fresh, 
     assert "cannot be used" in capsys.readouterr().err
 
 
-def test_a_full_disk_leaves_nothing_half_written(fresh, counted, monkeypatch, capsys):
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_leaves_nothing_half_written(call, fresh, counted, monkeypatch, capsys):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(os, call, full)
     assert load() == "fast"
+    assert len(counted) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert list(fresh.iterdir()) == []
 
 
 COMPILERS = {
     "fails": ("#!/bin/sh\necho 'cell.cpp:1: error: out of ideas' >&2\nexit 1\n", "failed: cell.cpp:1: error: out of ideas"),
+    "has no room": (
+        "#!/bin/sh\necho 'ld: final link failed: No space left on device\ncollect2: error: ld returned 1 exit status' >&2\nexit 1\n",
+        "failed: ld: final link failed: No space left on device",
+    ),
     "is killed": ("#!/bin/sh\nkill -9 $$\n", "was killed by signal 9"),
     "says nothing": ("#!/bin/sh\nexit 0\n", "failed: no word"),
     "is no program": ("", "cannot be run"),
@@ -190,9 +196,17 @@ def test_a_compiler_that_fails(what, fresh, tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", str(program))
     with pytest.raises(NotImplementedError, match=message):
         tt.compile_cell(Squared())
-    assert [p for p in fresh.iterdir() if p.suffix == ".cell"] == []
+    assert list(fresh.glob("*.cell")) == []
     p = problem(Squared(), (3, 2, 2, 4)).to(torch.float32)
     assert tt.kernels.recurrence(p.cell, p.xs, p.state, p.parameters)[0].shape == (3, 2, 4)  # the plain loop serves
+
+
+def test_the_compilers_name_may_have_words_behind_it(fresh, counted, monkeypatch):
+    monkeypatch.setenv("CXX", "c++ -O1")
+    assert _compiler.command("baseline", fresh)[1] == "-O1"
+    first = load(), len(counted)
+    monkeypatch.setenv("CXX", "c++ -O2")
+    assert (*first, load(), len(counted)) == ("fast", 1, "fast", 2)  # another kernel
 
 
 def test_no_compiler(fresh, monkeypatch):

@@ -68,7 +68,7 @@ def stack(rng: random.Random) -> tuple[int, int, tuple, tuple, tuple, dict]:
     size = _kernels.residuals_size(cell, (T, B, H), "fast", dtype == torch.float64)
     run = tuple(make(T, B, H) for _ in range(layers)), tuple(torch.zeros(size, dtype=dtype) for _ in range(layers))
     shapes = {"x": (T, B, I), "h": (T, B, H), "streams": B, "make": make, "cell": cell}
-    return layers, states, (cell, make(T, B, I), state, weights, "fast", rng.choice([1, 2])), run, state, shapes
+    return layers, states, (cell, make(T, B, I), state, weights, None, "fast", rng.choice([1, 2])), run, state, shapes
 
 
 def forward_layers(rng: random.Random) -> tuple[Callable, tuple]:
@@ -79,7 +79,7 @@ def forward_layers(rng: random.Random) -> tuple[Callable, tuple]:
 def backward_layers(rng: random.Random) -> tuple[Callable, tuple]:
     layers, _, layer, run, state, s = stack(rng)
     between = tuple(s["make"](*s["h"]) for _ in range(min(2, layers - 1)))
-    results = (s["make"](*s["x"]), tuple(map(torch.clone, state)), tuple(map(torch.clone, layer[3])), between)
+    results = (s["make"](*s["x"]), tuple(map(torch.clone, state)), tuple(map(torch.clone, layer[3])), None, between)
     return _kernels.backward_layers, (layer, run, (s["make"](*s["h"]), tuple(map(torch.clone, state))), results)
 
 

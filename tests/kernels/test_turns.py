@@ -152,12 +152,12 @@ def test_layers_that_are_not_connected_are_refused():
 
     weights = Parameters(torch.zeros(1, 4, 4), torch.zeros(1, 4, 4), None, None)
     cell, xs, start = tt.cells.Elman(), torch.zeros(5, 2, 4), Start((torch.zeros(2, 4),), weights, FORWARD)
-    calls = [_fast._forward_call(cell, xs, start, "fast", 1)[0] for _ in range(2)]
+    calls = [_fast.forward_call(cell, xs, start, "fast", 1)[0] for _ in range(2)]
     with pytest.raises(ValueError, match=r"a layer does not read the array that the layer before it writes; expected forward's hs"):
         _fast._kernels.forward_stack(tuple(calls))
     with pytest.raises(TypeError, match=r"layers is a list; expected a tuple of a tuple for each layer\."):
         _fast._kernels.forward_stack(calls)
     backward = Start(start.state, weights, tt.kernels.Traversal(reverse=True))
-    first, run = _fast._forward_call(cell, xs, backward, "fast", 1)
+    first, run = _fast.forward_call(cell, xs, backward, "fast", 1)
     with pytest.raises(ValueError, match=r"lengths or reverse is given for one of several layers; expected neither\."):
-        _fast._kernels.forward_stack((first, _fast._forward_call(cell, run.hs, backward, "fast", 1)[0]))
+        _fast._kernels.forward_stack((first, _fast.forward_call(cell, run.hs, backward, "fast", 1)[0]))

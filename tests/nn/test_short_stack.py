@@ -6,6 +6,8 @@ from _rounding import assert_close, path, rounding
 from torch import nn
 
 import throughtime as tt
+from throughtime.cells import zoo
+from throughtime.kernels import generated
 from throughtime.nn import _stack
 
 T, B, I, H, L = 6, 3, 4, 5, 2
@@ -35,7 +37,7 @@ def found(stack: tt.nn.Recurrence, xs: torch.Tensor, state: tuple[torch.Tensor, 
     loss = hs.square().sum() + sum((k + 1) * s.sum() for k, s in enumerate(last))
     gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     return {"hs": hs.detach(), "last": torch.stack(last).detach()} | {
-        f"d{n}": g for n, g in zip(leaves, gradients, strict=True) if g is not None
+        f"d{n}": g for n, g in zip(leaves, gradients, strict=True) if g is not None and g.numel()
     }
 
 
@@ -60,9 +62,72 @@ def test_the_short_way_is_the_plain_loop(cell, initial, given, short_calls, plai
     assert_close(got, wanted, rounding(path(T, I + H, L), condition=10.0))
 
 
-@pytest.mark.parametrize("way", ["clip", "dropout", "reparametrised", "vmap", "cell of one's own"])
+compiles = pytest.mark.skipif(generated.compiler_about().startswith("there is no"), reason=generated.compiler_about())
+COMPILED = (zoo.ELSTM, zoo.ResetBeforeGRU, zoo.MinGRU)  # by other quick tests too; the cache keeps them
+OTHERS = [kind for kind in zoo.NAMES.values() if kind not in (*COMPILED, zoo.EINetwork)]
+
+
+@compiles
+@pytest.mark.parametrize("T", [1, 6])
+@pytest.mark.parametrize("kind", [*COMPILED, *(pytest.param(kind, marks=pytest.mark.slow) for kind in OTHERS)], ids=lambda k: k.__name__)
+def test_a_cell_of_ones_own_goes_the_short_way(kind, T, short_calls, plain):
+    """One layer where it has vectors of its own, which then are drawn; twice differentiated, too."""
+    module = issubclass(kind, nn.Module)
+    stack = tt.nn.Recurrence(kind(H) if module else kind(), I, H, num_layers=1 if module else L).double()
+    for v in stack.cell.parameters() if module else ():
+        nn.init.normal_(v)
+    xs = torch.randn(T, B, I, dtype=torch.float64, requires_grad=True)
+
+    def seen():
+        leaves = [xs, *(p for p in stack.parameters() if p.numel())]
+        first = torch.autograd.grad(stack(xs)[0].square().sum(), leaves, create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), leaves)
+        return found(stack, xs, None) | {f"second {k}": g for k, g in enumerate(second)}
+
+    got = seen()
+    plain()
+    wanted = seen()
+    assert short_calls == [True, True, False, False]
+    assert_close(got, wanted, rounding(path(T, I + H, L), condition=100.0))
+
+
+class Shared(tt.cells.AbstractCell, nn.Module):
+    """A learned number that all units share."""
+
+    gates, states, elementwise = 1, 1, True
+
+    def __init__(self):
+        super().__init__()
+        self.decay = nn.Parameter(torch.tensor(0.4))
+
+    def step(self, wx, rh, state):
+        return (self.decay * state[0] + torch.tanh(wx + rh)[:, 0],)
+
+
+@compiles
+@pytest.mark.parametrize(
+    ("cell", "layers"), [(zoo.ELSTM(H), 2), pytest.param(Shared(), 1, marks=pytest.mark.slow)], ids=["layers", "shared"]
+)
+def test_vectors_that_the_short_way_does_not_know(cell, layers, short_calls):
+    stack, xs = tt.nn.Recurrence(cell, I, H, num_layers=layers).double(), torch.ones(T, B, I, dtype=torch.float64)
+    stack(xs)[0].sum().backward()
+    assert short_calls == [False]
+    assert all(p.grad is not None and bool(p.grad.any()) for p in stack.cell.parameters())
+
+
+@compiles
+def test_vectors_that_change_between_the_passes_are_noticed():
+    stack = tt.nn.Recurrence(zoo.ELSTM(H), I, H).double()
+    hs, _ = stack(torch.ones(T, B, I, dtype=torch.float64))
+    with torch.no_grad():
+        stack.cell.w_f.add_(1.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        hs.sum().backward()
+
+
+@pytest.mark.parametrize("way", ["clip", "dropout", "reparametrised", "vmap"])
 def test_an_option_goes_the_ordinary_way(way, short_calls):
-    cell = tt.cells.zoo.MGU() if way == "cell of one's own" else tt.cells.GRU()
+    cell = tt.cells.GRU()
     stack, xs = tt.nn.Recurrence(cell, I, H, num_layers=L, dropout=0.5 if way == "dropout" else 0.0), torch.randn(T, B, I)
     if way == "reparametrised":
         nn.utils.parametrizations.weight_norm(stack, "weight_hh_l1")

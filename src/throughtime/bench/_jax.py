@@ -6,35 +6,40 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+
+class Step(NamedTuple):
+    """One step as a line of JAX: from ``wx`` and ``rh`` (B, G, H), the states ``s`` and the cell's vectors ``v`` it makes the new ``s``."""
+
+    line: str
+    states: int = 1
+
+
+STEPS = {
+    "rnn": Step("s = (jnp.tanh(wx[:, 0] + rh[:, 0]),)"),
+    "mgu": Step("f = sig(wx[:, 0] + rh[:, 0]); s = ((1 - f) * s[0] + f * jnp.tanh(wx[:, 1] + f * rh[:, 1]),)"),
+    "gru": Step(
+        "r, z = sig(wx[:, 0] + rh[:, 0]), sig(wx[:, 1] + rh[:, 1]); n = jnp.tanh(wx[:, 2] + r * rh[:, 2]); s = ((1 - z) * n + z * s[0],)"
+    ),
+    "lstm": Step("a = wx + rh; c = sig(a[:, 1]) * s[1] + sig(a[:, 0]) * jnp.tanh(a[:, 2]); s = (sig(a[:, 3]) * jnp.tanh(c), c)", states=2),
+}
 PROGRAM = """
 import sys, time, jax, jax.numpy as jnp, numpy as np
-cell, file = sys.argv[1:]
-a = np.load(file)
-xs, dhs, p = a["xs"], a["dhs"], tuple(a[k] for k in ("W", "R", "b_ih", "b_hh"))
+states, a, sig = int(sys.argv[1]), np.load(sys.argv[2]), jax.nn.sigmoid
+xs, dhs, p = a["xs"], a["dhs"], tuple(a[k] for k in ("W", "R", "b_ih", "b_hh", "v") if k in a)
 def run(xs, p):
-    W, R, b_ih, b_hh = p
+    W, R, b_ih, b_hh, *v = p
+    v = v[0] if v else ()
     wxs = jnp.einsum("tbi,ghi->tbgh", xs, W) + b_ih
     def step(s, wx):
         rh = jnp.einsum("bk,ghk->bgh", s[0], R) + b_hh
-        if cell == "rnn":
-            s = (jnp.tanh(wx[:, 0] + rh[:, 0]),)
-        elif cell == "mgu":
-            f = jax.nn.sigmoid(wx[:, 0] + rh[:, 0])
-            s = ((1 - f) * s[0] + f * jnp.tanh(wx[:, 1] + f * rh[:, 1]),)
-        elif cell == "gru":
-            r, z = (jax.nn.sigmoid(wx[:, k] + rh[:, k]) for k in (0, 1))
-            n = jnp.tanh(wx[:, 2] + r * rh[:, 2])
-            s = ((1 - z) * n + z * s[0],)
-        else:
-            i, f, o = (jax.nn.sigmoid(wx[:, k] + rh[:, k]) for k in (0, 1, 3))
-            c = f * s[1] + i * jnp.tanh(wx[:, 2] + rh[:, 2])
-            s = (o * jnp.tanh(c), c)
+        STEP
         return s, s[0]
     zero = jnp.zeros((xs.shape[1], R.shape[-1]), jnp.float32)
-    return jax.lax.scan(step, (zero, zero)[: 2 if cell == "lstm" else 1], wxs)[1]
+    return jax.lax.scan(step, (zero,) * states, wxs)[1]
 both = jax.jit(jax.grad(lambda xs, p: (run(xs, p) * dhs).sum(), (0, 1)))
 xs, p = jax.device_put(xs), jax.device_put(p)
 jax.block_until_ready(both(xs, p))
@@ -55,15 +60,21 @@ def installed() -> bool:
 class Jax:
     """A process that waits for a number of calls, and answers with the seconds of one.
 
+    Args:
+        step: the cell's.
+        arrays: xs (T, B, I), dhs (T, B, H), W, R, b_ih, b_hh with the gate axis, and v (P, H) of a cell with vectors of its own.
+        threads: so many cores it may use.
+        folder: for the arrays.
+
     Raises:
         RuntimeError: JAX did not start; its last words.
     """
 
-    def __init__(self, cell: str, arrays: Mapping[str, np.ndarray], threads: int, folder: Path) -> None:
+    def __init__(self, step: Step, arrays: Mapping[str, np.ndarray], threads: int, folder: Path) -> None:
         file = folder / "arrays.npz"
         np.savez(file, **dict(arrays))  # pyright: ignore[reportArgumentType] none of them is allow_pickle
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", PROGRAM, cell, str(file)],
+            [sys.executable, "-W", "ignore", "-c", PROGRAM.replace("STEP", step.line), str(step.states), str(file)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env=os.environ | {"JAX_PLATFORMS": "cpu"}, preexec_fn=_bound(threads),
         )  # fmt: skip

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..nn import GRU, LSTM, RNN
 from ._contest import Call, Timed, contest, timed
-from ._jax import Jax, installed
+from ._jax import STEPS, Jax, installed
 from ._row import OURS, Row, Spread
 
 CELLS = {"rnn": (RNN, nn.RNN, 1), "gru": (GRU, nn.GRU, 3), "lstm": (LSTM, nn.LSTM, 4)}
@@ -35,7 +35,7 @@ def _found(cell: str, sizes: Sizes, threads: int, seconds: float) -> dict[str, S
     with ExitStack() as stack:
         if installed():
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            jax = Jax(cell, {name: value.numpy() for name, value in given.items()}, threads, folder)
+            jax = Jax(STEPS[cell], {name: value.numpy() for name, value in given.items()}, threads, folder)
             contestants["JAX"] = stack.enter_context(closing(jax)).seconds
         return contest(contestants, seconds, scale=1e3)
 

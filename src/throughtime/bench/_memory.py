@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,25 +47,26 @@ def megabytes(who: str, kept: str, threads: int) -> float:
 
 
 class Plain(nn.Module):
-    """What a careful PyTorch user writes."""
+    """A character model as a careful PyTorch user writes it, over torch's own layer of as many inputs as units."""
 
-    def __init__(self) -> None:
+    def __init__(self, vocabulary: int, recurrence: nn.RNNBase) -> None:
         super().__init__()
-        self.embedding, self.recurrence, self.head = nn.Embedding(V, H), nn.GRU(H, H), nn.Linear(H, V)
+        H = recurrence.hidden_size
+        self.embedding, self.recurrence, self.head = nn.Embedding(vocabulary, H), recurrence, nn.Linear(H, vocabulary)
 
-    def segment(self, inputs: Tensor, targets: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    def segment(self, inputs: Tensor, targets: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The summed loss of some steps, and the state after them."""
         hs, last = self.recurrence(self.embedding(inputs), state)
         return nn.functional.cross_entropy(self.head(hs).flatten(0, 1), targets.flatten(), reduction="sum"), last
 
-    def backward(self, batch: Batch, kept: str) -> None:
-        """One gradient; of segments of √T steps that are checkpointed, where not all is kept."""
-        every = batch.T if kept == "all" else math.ceil(math.sqrt(batch.T))
+    def backward(self, batch: Batch, *, every_state: bool) -> None:
+        """One gradient; of segments of √T steps that are checkpointed, where not every state is kept."""
+        every = batch.T if every_state else math.ceil(math.sqrt(batch.T))
         loss, state = torch.zeros(()), None
         for start in range(0, batch.T, every):
             piece = batch.steps(start, min(start + every, batch.T))
             given = (piece.inputs, piece.targets, state)
-            found, state = self.segment(*given) if kept == "all" else checkpoint(self.segment, *given, use_reentrant=False)  # type: ignore
+            found, state = self.segment(*given) if every_state else checkpoint(self.segment, *given, use_reentrant=False)  # type: ignore
             loss = loss + found
         (loss / (batch.T * batch.B)).backward()
 
@@ -72,8 +74,8 @@ class Plain(nn.Module):
 def contestant(who: str, kept: str) -> Callable[[Batch], object]:
     """One gradient of a batch."""
     if who != OURS:
-        plain = Plain()
-        return lambda batch: plain.backward(batch, kept)
+        plain = Plain(V, nn.GRU(H, H))
+        return lambda batch: plain.backward(batch, every_state=kept == "all")
     model, method = LanguageModel(V, cell=GRU(), hidden_size=H), FullBPTT() if kept == "all" else CheckpointedBPTT()
     return lambda batch: method.accumulate(model, batch)
 

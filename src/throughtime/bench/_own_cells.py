@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..cells import zoo
 from ..nn import Recurrence
 from ._contest import Timed, contest, timed
-from ._jax import Jax, installed
+from ._jax import STEPS, Jax, installed
 from ._layers import Sizes, arrays, both_passes
 from ._row import OURS, Row, Spread
 
@@ -32,7 +32,7 @@ def _found(sizes: Sizes, threads: int, seconds: float) -> dict[str, Spread]:
     with ExitStack() as stack:
         if installed():
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            jax = Jax("mgu", {name: value.numpy() for name, value in given.items()}, threads, folder)
+            jax = Jax(STEPS["mgu"], {name: value.numpy() for name, value in given.items()}, threads, folder)
             contestants["JAX"] = stack.enter_context(closing(jax)).seconds
         return contest(contestants, seconds, scale=1e3)
 

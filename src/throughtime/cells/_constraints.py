@@ -22,7 +22,7 @@ class Dale(nn.Module):
     Raises:
         InputError: signs of another shape, zeros among them, or numbers that are not finite.
 
-    References: Song, Yang & Wang, *Training excitatory-inhibitory recurrent neural networks for cognitive tasks*, 2016, eq. 13, with [V]₊.
+    References: Song, Yang & Wang, *Training excitatory-inhibitory recurrent neural networks for cognitive tasks*, 2016, which has [V]₊.
 
     >>> import torch
     >>> from torch.nn.utils import parametrize

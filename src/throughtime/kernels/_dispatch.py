@@ -121,11 +121,18 @@ def forward_stack(
     >>> runs[1].hs.shape, d[0].dxs.shape
     (torch.Size([7, 4, 5]), torch.Size([7, 4, 2]))
     """
-    if all(kernels_for(cell, xs, layer.parameters, layer.traversal, clip) == "packed" for layer in layers):
-        return _fast.forward_stack(cell, xs, layers, keep=keep, threads=get_threads())
-    runs = []
-    for state, parameters, traversal in layers:
-        runs.append(forward(cell, runs[-1].hs if runs else xs, state, parameters, traversal, clip=clip, keep=keep))
+    packed = all(kernels_for(cell, xs, layer.parameters, layer.traversal, clip) == "packed" for layer in layers)
+    runs, calls = [], []
+    for layer in layers:
+        below = runs[-1].hs if runs else xs
+        if packed:
+            call, run = _fast.forward_call(cell, below, layer, keep, get_threads())
+            calls.append(call)
+        else:
+            run = forward(cell, below, *layer, clip=clip, keep=keep)
+        runs.append(run)
+    if packed:
+        _fast.run_forward(calls)
     return runs
 
 
@@ -150,16 +157,21 @@ def backward_stack(
         dlast: the adjoint of each layer's last state, S tensors (B, H); None for zeros.
         needs_dxs: False skips the gradient of ``xs``.
     """
-    if all(run.kernels == "packed" for run in runs):
-        return _fast.backward_stack(
-            cell, xs, layers, runs, dhs, dlast, clip=clip, needs_dxs=needs_dxs, keep=keep, threads=get_threads()
-        )  # fmt: skip
+    packed = all(run.kernels == "packed" for run in runs)
     found: list[Gradients] = []
+    calls = []
     for l in reversed(range(len(layers))):
-        below, (_, parameters, traversal) = runs[l - 1].hs if l else xs, layers[l]
-        d = backward(cell, below, parameters, runs[l], dhs, dlast[l], traversal, clip=clip, needs_dxs=l > 0 or needs_dxs, keep=keep)
+        below, (_, parameters, traversal), needed = runs[l - 1].hs if l else xs, layers[l], l > 0 or needs_dxs
+        given = (cell, below, parameters, runs[l], dhs, dlast[l], traversal)
+        if packed:
+            call, d = _fast.backward_call(*given, clip=clip, needs_dxs=needed, keep=keep, threads=get_threads())
+            calls.append(call)
+        else:
+            d = backward(*given, clip=clip, needs_dxs=needed, keep=keep)
         found.insert(0, d)
         dhs = d.dxs
+    if packed:
+        _fast.run_backward(calls)
     return found
 
 

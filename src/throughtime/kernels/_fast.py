@@ -91,26 +91,15 @@ def forward(
     ``clean``: residuals that the kernels do not write (padding, finished sequences) are 0, so that residuals can be compared.
     ``threads``: None follows ``torch.get_num_threads()``.
     """
-    call, run = _forward_call(cell, xs, Start(state, parameters, traversal), keep, threads, arch, clean)
+    call, run = forward_call(cell, xs, Start(state, parameters, traversal), keep, threads, arch, clean)
     _kernels.forward(*call)
     return run
 
 
-def forward_stack(cell: AbstractCell, xs: Tensor, layers: Sequence[Start], *, keep: Keep, threads: int) -> list[Run]:
-    """Step through several layers, each over the output of the one before; they take turns in time where the batch is small."""
-    calls, runs = [], []
-    for layer in layers:
-        call, run = _forward_call(cell, runs[-1].hs if runs else xs, layer, keep, threads)
-        calls.append(call)
-        runs.append(run)
-    _kernels.forward_stack(tuple(calls))
-    return runs
-
-
-def _forward_call(
+def forward_call(
     cell: AbstractCell, xs: Tensor, layer: Start, keep: Keep, threads: int | None, arch: str | None = None, clean: bool = False
 ) -> tuple[tuple[object, object], Run]:
-    """The extension's arguments, and the run that it will have filled."""
+    """The arguments of the extension's ``forward``, and the run that it will have filled. ``run_forward`` takes those of several layers."""
     state, parameters, traversal = layer
     (T, B), H = xs.shape[:2], state[0].shape[-1]
     xs, state = xs.contiguous(), tuple(s.contiguous() for s in state)
@@ -141,42 +130,14 @@ def backward(
     arch: str | None = None,
 ) -> Gradients:
     """The recursion of the plain loop. ``keep`` and ``arch`` must be those of the forward call."""
-    call, d = _backward_call(
+    call, d = backward_call(
         cell, xs, parameters, run, dhs, dlast, traversal, clip=clip, needs_dxs=needs_dxs, keep=keep, threads=threads, arch=arch
     )
     _kernels.backward(*call)
     return d
 
 
-def backward_stack(
-    cell: AbstractCell,
-    xs: Tensor,
-    layers: Sequence[Start],
-    runs: Sequence[Run],
-    dhs: Tensor | None,
-    dlast: Sequence[tuple[Tensor | None, ...]],
-    *,
-    clip: float | None,
-    needs_dxs: bool,
-    keep: Keep,
-    threads: int,
-) -> list[Gradients]:
-    """The same layers' recursions, from the last layer to the first; the gradients of the first layer come first."""
-    calls, found = [], []
-    for l in reversed(range(len(layers))):
-        below, (_, parameters, traversal) = runs[l - 1].hs if l else xs, layers[l]
-        call, d = _backward_call(
-            cell, below, parameters, runs[l], dhs, dlast[l], traversal,
-            clip=clip, needs_dxs=l > 0 or needs_dxs, keep=keep, threads=threads,
-        )  # fmt: skip
-        calls.append(call)
-        found.insert(0, d)
-        dhs = d.dxs
-    _kernels.backward_stack(tuple(calls))
-    return found
-
-
-def _backward_call(
+def backward_call(
     cell: AbstractCell,
     xs: Tensor,
     parameters: LayerParameters,
@@ -191,7 +152,7 @@ def _backward_call(
     threads: int | None,
     arch: str | None = None,
 ) -> tuple[tuple[object, ...], Gradients]:
-    """The extension's arguments, and the gradients that it will have filled."""
+    """The arguments of the extension's ``backward``, and the gradients that it will have filled."""
     xs = xs.contiguous()
     state, rest = run.residuals[: cell.states], list(run.residuals[cell.states :])
     vectors = () if known(cell) is not None else (rest.pop(0) if generated.known(cell).names else None,)
@@ -208,6 +169,16 @@ def _backward_call(
         (dxs, dstate, (*flat(d), *own), drestart),
     )
     return call, Gradients(dxs, dstate, d, drestart, *own)
+
+
+def run_forward(calls: Sequence[object]) -> None:
+    """Several layers, each over the output of the one before; they take turns in time where the batch is small."""
+    _kernels.forward_stack(tuple(calls))
+
+
+def run_backward(calls: Sequence[object]) -> None:
+    """The same layers, from the last to the first."""
+    _kernels.backward_stack(tuple(calls))
 
 
 def _vector_gradients(cell: AbstractCell, like: Tensor) -> tuple[Tensor | None, ...]:
@@ -248,10 +219,17 @@ def residual_numbers(cell: AbstractCell, dtype: torch.dtype, shape: Sizes, keep:
     """How many numbers ``forward`` keeps as residuals, for ``shape`` (T, B, H); T and B may be symbols if the gates are kept."""
     if keep == "none":
         return 0
-    (T, B, H), kind, float64 = shape, number_of(cell, dtype, arch), dtype == torch.float64
+    return numbers_kept(number_of(cell, dtype, arch), dtype, shape, keep, arch)
+
+
+def numbers_kept(
+    number: int, dtype: torch.dtype, shape: Sizes, keep: Literal["fast", "lean"], arch: str | None = None
+) -> int | torch.SymInt:
+    """The same of a cell by the extension's number."""
+    (T, B, H), float64 = shape, dtype == torch.float64
     if keep == "fast":
-        return T * B * _gates_kept(kind, int(H), float64, arch)
-    return _kernels.residuals_size(kind, (int(T), int(B), int(H)), keep, float64, arch)
+        return T * B * _gates_kept(number, int(H), float64, arch)
+    return _kernels.residuals_size(number, (int(T), int(B), int(H)), keep, float64, arch)
 
 
 @lru_cache(maxsize=4096)

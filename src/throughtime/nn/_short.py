@@ -45,7 +45,7 @@ def short_stack(stack: Any, xs: Any, state: Any) -> tuple[Tensor, State] | None:
     dropped = stack.dropout and stack.training and stack.num_layers > 1
     if dropped or get_kernels() == "plain" or not is_plain(xs, 3):
         return None
-    call, weights = several_of(stack.cell, stack.num_layers, stack.memory, copies=False), weights_of(stack)
+    call, weights = several_of(stack.cell, stack.num_layers, stack.memory, dtype=xs.dtype, copies=False), weights_of(stack)
     if call is None or weights is None:
         return None
     if state is None and not isinstance(stack.initial_rule, Zeros):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ... import _check
 from ..._shapes import State
 from .._base import AbstractCell
+from ._vectors import zeros
 
 
 @final
@@ -55,7 +56,8 @@ class MinGRU(AbstractCell):
         h' = (1 − z) ⊙ h + z ⊙ n            (3)
 
     References:
-        Feng, Tung, Ahmed, Bengio & Hajimirsadeghi, *Were RNNs all we needed?*, 2024, §3.1.
+        Feng, Tung, Ahmed, Bengio & Hajimirsadeghi, *Were RNNs all we needed?*, 2024, §3.1. Its appendix makes the candidate positive, for a
+        scan in logarithms; here it is linear, as in the section.
 
     >>> MinGRU().step(torch.zeros(4, 2, 3), torch.zeros(4, 0, 3), (torch.ones(4, 3),))[0][0].tolist()
     [0.5, 0.5, 0.5]
@@ -80,7 +82,8 @@ class MinLSTM(AbstractCell):
         h' = (f ⊙ h + i ⊙ wx_n) / (f + i)   (3)
 
     References:
-        Feng, Tung, Ahmed, Bengio & Hajimirsadeghi, *Were RNNs all we needed?*, 2024, §3.2.
+        Feng, Tung, Ahmed, Bengio & Hajimirsadeghi, *Were RNNs all we needed?*, 2024 (arXiv:2410.01201v1), §3.2: f′ = f / (f + i) and
+        i′ = i / (f + i) keep the scale of h the same at every time.
 
     >>> MinLSTM().step(torch.zeros(4, 3, 3), torch.zeros(4, 0, 3), (torch.ones(4, 3),))[0][0].tolist()
     [0.5, 0.5, 0.5]
@@ -111,7 +114,8 @@ class SRU(AbstractCell, nn.Module):
         hidden_size: H.
 
     References:
-        Lei, Zhang, Wang, Dai & Artzi, *Simple recurrent units for highly parallelizable recurrence*, 2018, eq. 1–4.
+        Lei, Zhang, Wang, Dai & Artzi, *Simple recurrent units for highly parallelizable recurrence*, 2018, eq. 1–4. The paper's (4) has x
+        itself, and the authors' code the product of x with weights where H is not I, as here. Biases are those of f and r there.
 
     >>> state = torch.zeros(4, 3), torch.ones(4, 3)
     >>> SRU(3).step(torch.zeros(4, 4, 3), torch.zeros(4, 0, 3), state)[1][0].tolist()
@@ -126,9 +130,7 @@ class SRU(AbstractCell, nn.Module):
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
-        _check.positive("hidden_size", hidden_size)
-        self.v_f = nn.Parameter(torch.zeros(hidden_size))
-        self.v_r = nn.Parameter(torch.zeros(hidden_size))
+        self.v_f, self.v_r = zeros(hidden_size, 2)
 
     def step(self, wx: Tensor, rh: Tensor, state: State) -> State:
         _, c = state
@@ -169,10 +171,7 @@ class ELSTM(AbstractCell, nn.Module):
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
-        _check.positive("hidden_size", hidden_size)
-        self.w_f = nn.Parameter(torch.zeros(hidden_size))
-        self.w_z = nn.Parameter(torch.zeros(hidden_size))
-        self.w_o = nn.Parameter(torch.zeros(hidden_size))
+        self.w_f, self.w_z, self.w_o = zeros(hidden_size, 3)
 
     def step(self, wx: Tensor, rh: Tensor, state: State) -> State:
         _, c = state
@@ -211,9 +210,7 @@ class UnICORNN(AbstractCell, nn.Module):
     def __init__(self, hidden_size: int, dt: float = 0.1, alpha: float = 1.0) -> None:
         super().__init__()
         _check.positive("hidden_size", hidden_size)
-        _positive("dt", dt)
-        _check.at_least("alpha", alpha, 0)
-        self.dt, self.alpha = float(dt), float(alpha)
+        self.dt, self.alpha = float(_check.above_zero("dt", dt)), float(_check.at_least("alpha", alpha, 0))
         self.w = nn.Parameter(torch.rand(hidden_size))
         self.c = nn.Parameter(torch.empty(hidden_size).uniform_(-0.1, 0.1))
 
@@ -222,8 +219,3 @@ class UnICORNN(AbstractCell, nn.Module):
         tau = self.dt * torch.sigmoid(self.c)  # (1)
         z_next = z - tau * (torch.tanh(self.w * y + wx[:, 0]) + self.alpha * y)  # (2)
         return y + tau * z_next, z_next  # (3)
-
-
-def _positive(name: str, value: float) -> None:
-    if not 0 < value < float("inf"):
-        raise _check.InputError(f"{name} is {value!r}; expected a number above 0.")

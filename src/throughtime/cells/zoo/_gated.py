@@ -9,9 +9,9 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from ... import _check
 from ..._shapes import State
 from .._base import AbstractCell
+from ._vectors import zeros
 
 
 def _gates(wx: Tensor, rh: Tensor) -> tuple[Tensor, ...]:
@@ -28,7 +28,8 @@ class MGU(AbstractCell):
         h' = (1 − f) ⊙ h + f ⊙ n            (3)
 
     References:
-        Zhou, Wu, Zhang & Zhou, *Minimal gated unit for recurrent neural networks*, 2016; here with the gate after the product.
+        Zhou, Wu, Zhang & Zhou, *Minimal gated unit for recurrent neural networks*, 2016, whose (2) is tanh(wx_n + R_n (f ⊙ h) + b):
+        the gate is before the product there, and after it here, as in ``GRU``.
 
     >>> h = (torch.ones(4, 3),)
     >>> MGU().step(torch.zeros(4, 2, 3), torch.zeros(4, 2, 3), h)[0][0].tolist()
@@ -56,7 +57,8 @@ class UGRNN(AbstractCell):
         h' = g ⊙ h + (1 − g) ⊙ c            (3)
 
     References:
-        Collins, Sohl-Dickstein & Sussillo, *Capacity and trainability in recurrent neural networks*, 2017, eq. 3.
+        Collins, Sohl-Dickstein & Sussillo, *Capacity and trainability in recurrent neural networks*, 2017. TensorFlow's ``UGRNNCell``
+        begins with a bias of 1 in g, which ``nn.ForgetBias`` sets here.
 
     >>> h = (torch.ones(4, 3),)
     >>> UGRNN().step(torch.zeros(4, 2, 3), torch.zeros(4, 2, 3), h)[0][0].tolist()
@@ -89,7 +91,8 @@ class CoupledLSTM(AbstractCell):
         h' = o ⊙ tanh(c')                   (5)
 
     References:
-        Greff, Srivastava, Koutník, Steunebrink & Schmidhuber, *LSTM: a search space odyssey*, 2017 (CIFG, without peepholes).
+        Greff, Srivastava, Koutník, Steunebrink & Schmidhuber, *LSTM: a search space odyssey*, 2017, the variant CIFG without peepholes.
+        There i is computed and f = 1 − i: this cell with weights of the other sign in (1), since 1 − σ(a) = σ(−a).
 
     >>> state = torch.zeros(4, 3), torch.ones(4, 3)
     >>> CoupledLSTM().step(torch.zeros(4, 3, 3), torch.zeros(4, 3, 3), state)[1][0].tolist()
@@ -125,7 +128,9 @@ class PeepholeLSTM(AbstractCell, nn.Module):
         hidden_size: H.
 
     References:
-        Gers, Schraudolph & Schmidhuber, *Learning precise timing with LSTM recurrent networks*, 2002.
+        Gers, Schraudolph & Schmidhuber, *Learning precise timing with LSTM recurrent networks*, 2002, for the peepholes: those of i and f
+        see the memory before the step, that of o after it. Graves, *Generating sequences with recurrent neural networks*, 2013, eq. 7–11,
+        for all of the step.
 
     >>> cell = PeepholeLSTM(3)
     >>> state = torch.zeros(4, 3), torch.ones(4, 3)
@@ -141,10 +146,7 @@ class PeepholeLSTM(AbstractCell, nn.Module):
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
-        _check.positive("hidden_size", hidden_size)
-        self.p_i = nn.Parameter(torch.zeros(hidden_size))
-        self.p_f = nn.Parameter(torch.zeros(hidden_size))
-        self.p_o = nn.Parameter(torch.zeros(hidden_size))
+        self.p_i, self.p_f, self.p_o = zeros(hidden_size, 3)
 
     def step(self, wx: Tensor, rh: Tensor, state: State) -> State:
         _, c = state

@@ -70,8 +70,9 @@ class EINetwork(AbstractCell):
         excitatory: the share of excitatory units, between 0 and 1.
 
     References:
-        Song, Yang & Wang, *Training excitatory-inhibitory recurrent neural networks for cognitive tasks*, 2016, eq. 1–5, with |V| in the
-        place of [V]₊, which has no gradient where an entry is negative.
+        Song, Yang & Wang, *Training excitatory-inhibitory recurrent neural networks for cognitive tasks*, 2016, eq. 1 and 2 by Euler's
+        rule, without noise. The paper names |V| and [V]₊ to keep entries positive and takes the second; the first, here, has a gradient
+        everywhere but at 0. The paper restricts W and the readout too; here both are free.
 
     >>> from throughtime.nn import Recurrence
     >>> stack = Recurrence(EINetwork(excitatory=0.75), 2, 4)

@@ -17,7 +17,7 @@ from .._base import AbstractCell
 @final
 @dataclass(frozen=True)
 class ResetBeforeGRU(AbstractCell):
-    """The GRU with its reset gate before the product, as it was published first and as ``reset_after=False`` of Keras has it.
+    """The GRU with its reset gate before the product, as in the published paper and in Keras with ``reset_after=False``.
 
         r  = σ(wx_r + rh_r)                 (1)
         z  = σ(wx_z + rh_z)                 (2)
@@ -26,7 +26,8 @@ class ResetBeforeGRU(AbstractCell):
         h' = (1 − z) ⊙ n + z ⊙ h            (5)
 
     References:
-        Cho et al., *Learning phrase representations using RNN encoder–decoder for statistical machine translation*, 2014, eq. 5–8.
+        Cho et al., *Learning phrase representations using RNN encoder–decoder for statistical machine translation*, 2014, eq. 5–8
+        (arXiv:1406.1078v3), here with biases. Version 1 has the gate after the product, as ``GRU``.
 
     >>> wx, h = torch.zeros(4, 3, 5), (torch.ones(4, 5),)
     >>> ResetBeforeGRU().between(wx, torch.zeros(4, 2, 5), h)[0].tolist()
@@ -121,8 +122,7 @@ class CoRNN(AbstractCell):
     elementwise = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.dt < float("inf"):
-            raise _check.InputError(f"dt is {self.dt!r}; expected a step of time above 0.")
+        _check.above_zero("dt", self.dt)
 
     def between(self, wx: Tensor, rh: Tensor, state: State) -> Tensor:
         return state[1]

@@ -25,6 +25,7 @@ from ._refused import Refused as Refused
 from ._step import differentiated_by_hand as differentiated_by_hand
 from ._survey import between as between
 from ._vectors import (
+    tensors_of as tensors_of,
     vector_derivatives as vector_derivatives,
     vector_gradients as vector_gradients,
     vectors_of as vectors_of,

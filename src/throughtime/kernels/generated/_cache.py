@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..._numbers import counted
 from ..._user_cache import user_cache
 
 MOST_BYTES = 256 * 2**20
@@ -46,7 +47,7 @@ def size() -> int:
 
 def cache_about() -> str:
     """Where compiled cells are kept, how many and how large."""
-    return f"{folder()}: {len(entries())} compiled cells, {size() / 2**20:.1f} MB of at most {MOST_BYTES // 2**20}"
+    return f"{folder()}: {counted(len(entries()), 'compiled cell')}, {size() / 2**20:.1f} MB of at most {MOST_BYTES // 2**20}"
 
 
 def clear_cache() -> int:
@@ -98,32 +99,31 @@ def _content(path: Path, key: str) -> bytes | None:
 
 @contextmanager
 def made(key: str, make: Callable[[Path], None], say: Callable[[str], None]) -> Iterator[Path]:
-    """The file of a key, made by ``make`` and put in its place in one move. Where the folder cannot be written, one that lasts as long as
-    the context."""
-    try:
-        where = _private_folder()
-        with tempfile.TemporaryDirectory(prefix="compiling.", suffix=".part", dir=where) as aside:
-            path = _finished(Path(aside), key, make)
-            final = where / f"{key}.cell"
-            os.replace(path, final)
-        _trim(where, keep=final)
-    except OSError as error:
-        say(f"the cache folder {folder()} cannot be used ({error.strerror or error}), so the cell is compiled for this process alone")
-        with tempfile.TemporaryDirectory() as aside:
-            yield _finished(Path(aside), key, make)
-        return
-    yield final
+    """The file of a key, made by ``make`` beside the cache and put in its place in one move. Where the folder cannot be written, or is
+    full, one that lasts as long as the context."""
+    with tempfile.TemporaryDirectory() as aside:
+        path = Path(aside) / f"{key}.so"
+        make(path)
+        try:
+            found = _put(path.read_bytes(), key)
+        except OSError as error:
+            say(f"the cache folder {folder()} cannot be used ({error.strerror or error}), so the cell is compiled for this process alone")
+            found = path
+        yield found
 
 
-def _finished(aside: Path, key: str, make: Callable[[Path], None]) -> Path:
-    path = aside / f"{key}.so"
-    make(path)
-    content = path.read_bytes()
-    with path.open("ab") as file:
-        file.write(_sum(key, content))
-        file.flush()
-        os.fsync(file.fileno())
-    return path
+def _put(content: bytes, key: str) -> Path:
+    """A file of the cache, on the disk before it has its name."""
+    where = _private_folder()
+    with tempfile.TemporaryDirectory(prefix="compiling.", suffix=".part", dir=where) as aside:
+        path, final = Path(aside) / key, where / f"{key}.cell"
+        with path.open("wb") as file:
+            file.write(content + _sum(key, content))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(path, final)
+    _trim(where, keep=final)
+    return final
 
 
 def _sum(key: str, content: bytes) -> bytes:

@@ -27,8 +27,8 @@ def tag(arch: str) -> str:
     return _ARCHITECTURES[arch][0]
 
 
-def compiler() -> str:
-    """The compiler's path: ``CXX``, or the first of c++, g++, clang++.
+def compiler() -> list[str]:
+    """The compiler's path: ``CXX``, and the words behind it there, or the first of c++, g++, clang++.
 
     Raises:
         Refused: there is none.
@@ -44,29 +44,30 @@ def compiler() -> str:
 
 
 @cache
-def _found(named: str) -> str | None:
-    names = [named.split()[0]] if named.strip() else ["c++", "g++", "clang++"]
-    return next((path for name in names if (path := shutil.which(name))), None)
+def _found(named: str) -> list[str] | None:
+    first, *words = named.split() or [""]
+    names = [first] if first else ["c++", "g++", "clang++"]
+    return next(([path, *words] for name in names if (path := shutil.which(name))), None)
 
 
 def compiler_about() -> str:
     """The compiler, or that there is none."""
     try:
-        return f"compiler {compiler()}"
+        return f"compiler {' '.join(compiler())}"
     except Refused as why:
         return str(why)
 
 
-def identity(path: str) -> str:
-    """What tells one compiler from another without starting it: where it is, how long, how old."""
-    real = Path(path).resolve()
-    about = real.stat()
-    return f"{real} {about.st_size} {about.st_mtime_ns} {platform.machine()}"
+def identity(words: list[str]) -> str:
+    """What tells one compiler from another without starting it: where the programs among its words are, how long, how old."""
+    real = [Path(path).resolve() for word in words if not word.startswith("-") and (path := shutil.which(word))]
+    about = [(path, path.stat()) for path in real]
+    return f"{[(str(path), each.st_size, each.st_mtime_ns) for path, each in about]} {platform.machine()}"
 
 
 def command(arch: str, headers: Path) -> list[str]:
     """The compiler and its flags, without files."""
-    return [compiler(), *_FLAGS, *_ARCHITECTURES[arch][1], f"-I{headers}"]
+    return [*compiler(), *_FLAGS, *_ARCHITECTURES[arch][1], f"-I{headers}"]
 
 
 def compile_file(source: Path, result: Path, words: list[str]) -> None:
@@ -85,5 +86,6 @@ def compile_file(source: Path, result: Path, words: list[str]) -> None:
     if done.returncode < 0:
         raise Refused(f"the compiler {words[0]} was killed by signal {-done.returncode}")
     if done.returncode > 0 or not result.is_file():
-        lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["no word"]
+        lines = done.stderr.splitlines()
+        lines = [line for line in lines if "error" in line or "failed" in line] or lines or ["no word"]
         raise Refused(f"the compiler {words[0]} failed: {lines[0].strip()[:300]}")

@@ -256,7 +256,7 @@ def _load(cell: Own, dtype: torch.dtype, arch: str) -> int:
         f'{cell.source.text}THROUGHTIME_EXPORT(OwnCell, {element}, "{arch}")\n'
     )
     words = _compiler.command(arch, headers)
-    key = hashlib.sha256("\0".join([text, *words, _compiler.identity(words[0])]).encode()).hexdigest()
+    key = hashlib.sha256("\0".join([text, *words, _compiler.identity(words)]).encode()).hexdigest()
     if (path := _cache.find(key)) is not None:
         try:
             return _kernels.load_cell(str(path))

@@ -45,6 +45,11 @@ def tensor_of(cell: AbstractCell, name: str) -> Tensor:
     return found
 
 
+def tensors_of(cell: AbstractCell, names: Sequence[str]) -> tuple[Tensor, ...]:
+    """Vectors by their names."""
+    return tuple([tensor_of(cell, name) for name in names])
+
+
 def check(cell: AbstractCell, vectors: Sequence[Vector]) -> None:
     """Refuse what has no place in a kernel."""
     for v in vectors:
