@@ -112,6 +112,9 @@ def fuzz(loader: str, seconds: int, folder: Path) -> None:
             read(path)
         except InputError:
             pass
+        except BaseException:
+            (folder / "find-0").write_bytes(content)
+            raise
 
     for seed in corpus.iterdir():  # whatever is imported late is imported now
         one(seed.read_bytes())
