@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -111,6 +112,9 @@ def fuzz(loader: str, seconds: int, folder: Path) -> None:
             read(path)
         except InputError:
             pass
+        except BaseException:
+            (folder / "find-0").write_bytes(content)
+            raise
 
     for seed in corpus.iterdir():  # whatever is imported late is imported now
         one(seed.read_bytes())
@@ -127,7 +131,11 @@ def fuzzed(loader: str, seconds: int) -> dict[str, object]:
             said = os.open(folder / "said", os.O_WRONLY | os.O_CREAT)
             os.dup2(said, 1)
             os.dup2(said, 2)
-            fuzz(loader, seconds, folder)
+            try:
+                fuzz(loader, seconds, folder)
+            except BaseException:
+                traceback.print_exc()
+            os._exit(1)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         said = (folder / "said").read_text(errors="replace")
         tried = re.search(r"number_of_executed_units: (\d+)", said)

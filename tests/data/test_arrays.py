@@ -1,6 +1,7 @@
-"""Files of arrays that tell more than they have, or unpack to more than a machine holds: refused before anything of that size is made."""
+"""Files of arrays: mapped where they can be, and refused before anything of that size is made where they tell more than they have."""
 
 import io
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 
 from throughtime import InputError
 from throughtime.data._arrays import read_arrays
-from throughtime.data._frames import read_frames
+from throughtime.data._frames import read_frames, write_frames
+from throughtime.data._labels import LabelColumns, write_labels
 
 
 def npy(shape: tuple[int, ...], kind: str = "<f8", numbers: int = 6) -> bytes:
@@ -28,7 +30,7 @@ def write(path, array: bytes) -> None:
 @pytest.mark.parametrize("name", ["x.npy", "x.npz"])
 @pytest.mark.parametrize("shape", [(7,), (3, 2**20, 3), (2**62, 2**62), (-1, -6)])
 def test_a_header_that_tells_more_than_there_is(tmp_path, monkeypatch, name, shape):
-    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("it was read"))
+    monkeypatch.setattr(np.lib.format, "read_array", lambda *_, **__: pytest.fail("it was read"))
     write(tmp_path / name, npy(shape))
     with pytest.raises(InputError, match=r"its header tells \S+ bytes of numbers; 48 are there"):
         read_arrays(tmp_path / name)
@@ -63,3 +65,60 @@ def test_nothing_in_very_many_pieces(tmp_path):
         members.writestr("y.npy", npy((1, 2, 3)))
     with pytest.raises(InputError, match=r"'x' has shape .*; expected pieces"):
         read_frames(tmp_path / "x.npz", ())
+
+
+ARRAYS = {
+    "x": np.arange(24.0).reshape(2, 3, 4),
+    "columns first": np.asfortranarray(np.arange(6, dtype=">i2").reshape(2, 3)),
+    "one": np.array(3, np.uint8),
+    "none": np.zeros((0, 5), np.float32),
+    "words": np.array(["a", "bcd"]),
+    "n" * 300: np.array([True, False]),
+}
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_arrays_are_those_that_were_saved(tmp_path, save):
+    save(tmp_path / "x.npz", **ARRAYS)
+    (tmp_path / "y.npz").write_bytes(b"before a zip there may be anything" + (tmp_path / "x.npz").read_bytes())
+    for name in ("x.npz", "y.npz"):
+        found = read_arrays(tmp_path / name)
+        assert found.keys() == ARRAYS.keys()
+        for key, wanted in ARRAYS.items():
+            assert found[key].dtype == wanted.dtype
+            np.testing.assert_array_equal(found[key], wanted, strict=True)
+
+
+def test_a_byte_that_was_changed_is_noticed(tmp_path):
+    np.savez(path := tmp_path / "x.npz", x=np.ones(1000))
+    path.write_bytes(path.read_bytes().replace(np.ones(1000).tobytes(), np.ones(999).tobytes() + b"\1" * 8))
+    with pytest.raises(InputError, match="array 'x', is damaged"):
+        read_arrays(path)
+
+
+def test_numbers_that_take_no_bytes(tmp_path):
+    """numpy would make a byte of each, of 2^40."""
+    write(tmp_path / "x.npy", npy((2**40,), "|S0"))
+    with pytest.raises(InputError, match="its header tells 0 bytes of numbers"):
+        read_arrays(tmp_path / "x.npy")
+
+
+X = np.random.default_rng(0).standard_normal((64, 64, 1024)).astype(np.float32)  # 64 sequences of 256 KiB
+
+
+@pytest.mark.parametrize("y", [np.arange(64) % 3, np.arange(64 * 64).reshape(64, 64) % 3, None], ids=["label", "labels", "frames"])
+def test_sequences_may_be_larger_than_memory(tmp_path, y):
+    """One at a time is in memory, as float64 and once more when scaled."""
+    np.savez(tmp_path / "x.npz", x=X, **({} if y is None else {"y": y}))
+    tracemalloc.start()
+    if y is None:
+        pieces = write_frames(tmp_path / "x.npz", tmp_path, split=(0.5, 0.25, 0.25)).pieces
+    else:
+        pieces = write_labels(tmp_path / "x.npz", tmp_path, LabelColumns(), split=(0.5, 0.25, 0.25)).pieces
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < X.nbytes / 4
+    train = X[pieces.of("train")].astype(np.float64)
+    wanted = (train[0] - train.mean((0, 1))) / train.std((0, 1))
+    # rounded to float32 at the end; before that, sums of 32 · 64 terms in float64
+    np.testing.assert_allclose(pieces.view(int(pieces.of("train")[0])), wanted, rtol=2**-23, atol=2048 * 2**-52)

@@ -90,6 +90,18 @@ def test_what_cannot_be_unpacked(tmp_path, content, words):
         TableFile(tmp_path / "t.csv").names()
 
 
+def test_a_name_that_two_columns_have(tmp_path, monkeypatch):
+    """polars gives the second one another name, but for some bytes that a fuzzer found."""
+    pl = pytest.importorskip("polars")
+    file = TableFile(table(tmp_path, "a,b\n1,2\n"))
+    with monkeypatch.context() as m:
+        m.setattr(pl.Schema, "names", lambda self: ["a", "a"])
+        with pytest.raises(InputError, match="has the column 'a' twice; expected each name once"):
+            file.names()
+    with pytest.raises(InputError, match="cannot be read as a table"):  # whatever polars makes of it
+        file.numbers(["a", "a"])
+
+
 def test_ten_thousand_columns_are_listed_in_short(tmp_path):
     names = [f"c{i}" for i in range(10_000)]
     path = table(tmp_path, ",".join(names) + "\n" + ",".join("1" * 10_000) + "\n")

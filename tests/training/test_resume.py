@@ -111,6 +111,11 @@ class TestSavingNowAndThen:
         assert self.saved(seldom, console, monkeypatch) == [5, 7]
         assert self.saved(always, console, monkeypatch) == list(range(1, 8))
 
+    def test_after_either(self, make_run, console, monkeypatch):
+        seldom, always = (make_run(name, loop={"save_every": f"4 steps, {name}", "steps": 7}) for name in ("1h", "0s"))
+        assert self.saved(seldom, console, monkeypatch) == [4, 5, 7]
+        assert self.saved(always, console, monkeypatch) == list(range(1, 8))
+
     def test_a_run_of_before_there_were_units_goes_on(self, make_run, console):
         """Its config.json has a number of seconds."""
         run, whole = (make_run(name, loop={"save_every": seconds}) for name, seconds in (("run", 60), ("whole", "1m")))

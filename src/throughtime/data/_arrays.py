@@ -29,6 +29,7 @@ def is_array_file(path: Path) -> bool:
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file by name; that of an npy file has no name.
 
+    Arrays of npy, and of npz as numpy.savez writes it, are mapped, so that they may be larger than memory; others are read.
     A mat file's cells are arrays of objects, each of which is an array. In npy and npz there are no objects, since numpy reads them by
     pickle, which can run code.
 
@@ -53,23 +54,25 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _numpy(path: Path) -> dict[str, np.ndarray]:
-    name, told = "", 0
+    name = ""
     try:
         with path.open("rb") as file:
-            for name, array, size in _members(file):  # noqa: B007  the error tells the name
-                told += _told(array, size)
-            _numbers.memory(told, f"what {path} has packed", _SMALLER)
-            file.seek(0)
-            opened = np.load(file, allow_pickle=False)
-            if isinstance(opened, np.ndarray):
-                return {"": opened}
-            arrays = {}
-            for name in opened.files:
-                arrays[name] = opened[name]
+            if (begins := file.read(len(_MAGIC))).startswith(_PICKLED):
+                raise ValueError("pickle")
+            if begins == _MAGIC:
+                return {"": _mapped(path, file, 0, os.fstat(file.fileno()).st_size)}
+            arrays: dict[str, np.ndarray] = {}
+            with zipfile.ZipFile(file) as members:
+                told = 0
+                for name, member, array in _members(members):  # noqa: B007  the error tells the name
+                    told += 0 if _is_plain(member) else _told(array, member.file_size)
+                _numbers.memory(told, f"what {path} has packed", _SMALLER)
+                for name, member, array in _members(members):
+                    arrays[name] = _of_member(path, file, member, array)
             return arrays
     except (InputError, MemoryError):
         raise
-    except (*DAMAGED, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (*DAMAGED, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         which = f", array {name!r}," if name else ""
         if "pickle" in str(error).lower():
             raise InputError(
@@ -82,34 +85,63 @@ def _numpy(path: Path) -> dict[str, np.ndarray]:
         ) from None
 
 
-def _members(file: BufferedIOBase) -> Iterator[tuple[str, BufferedIOBase, int]]:
-    """The arrays of an npy or npz file, each with its name and its bytes, before anything of them is read."""
-    start = file.read(len(np.lib.format.MAGIC_PREFIX))
-    file.seek(0)
-    if start.startswith(b"PK"):
-        with zipfile.ZipFile(file) as members:
-            for member in members.infolist():
-                with members.open(member) as array:
-                    yield member.filename.removesuffix(".npy"), cast(BufferedIOBase, array), member.file_size
-    elif start == np.lib.format.MAGIC_PREFIX:
-        yield "", file, os.fstat(file.fileno()).st_size
+def _members(members: zipfile.ZipFile) -> Iterator[tuple[str, zipfile.ZipInfo, BufferedIOBase]]:
+    """The arrays of an npz file, each with its name."""
+    for member in members.infolist():
+        with members.open(member) as array:
+            yield member.filename.removesuffix(".npy"), member, cast(BufferedIOBase, array)
 
 
-def _told(array: BufferedIOBase, size: int) -> int:
-    """The bytes of numbers that an array's header tells, which must not be more than follow it."""
+def _is_plain(member: zipfile.ZipInfo) -> bool:
+    """Whether its bytes stand in the file as they are."""
+    return member.compress_type == zipfile.ZIP_STORED
+
+
+def _of_member(path: Path, file: BufferedIOBase, member: zipfile.ZipInfo, array: BufferedIOBase) -> np.ndarray:
+    """What is packed is read; what is not is mapped, after all of it was seen once, so that its checksum is."""
+    if not _is_plain(member):
+        return np.lib.format.read_array(array, allow_pickle=False)
+    while array.read(_PART):
+        pass
+    file.seek(member.header_offset + _LENGTHS)
+    start = member.header_offset + _LENGTHS + 4 + sum(struct.unpack("<HH", file.read(4)))
+    return _mapped(path, file, start, member.file_size)
+
+
+def _mapped(path: Path, file: BufferedIOBase, start: int, size: int) -> np.ndarray:
+    """The array whose header begins there, and which takes so many bytes with it; nothing of it is read yet."""
+    file.seek(start)
+    shape, fortran, dtype = _header(file, start + size)
+    if 0 in shape:  # which no system maps
+        return np.zeros(shape, dtype)
+    return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
+
+
+def _told(array: BufferedIOBase, end: int) -> int:
+    """The bytes of numbers that an array's header tells."""
+    shape, _, dtype = _header(array, end)
+    return math.prod(shape) * dtype.itemsize
+
+
+def _header(array: BufferedIOBase, end: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether columns come first, and type; more numbers than there are before the end are refused."""
     version = np.lib.format.read_magic(array)  # type: ignore[arg-type]
     if version not in _HEADERS:
         raise ValueError(f"its format is {version[0]}.{version[1]}")
-    shape, _, dtype = _HEADERS[version](array)  # type: ignore[arg-type]
+    shape, fortran, dtype = _HEADERS[version](array)  # type: ignore[arg-type]
     if dtype.hasobject:
         raise ValueError("pickle")
-    told, there = math.prod(shape) * dtype.itemsize, size - array.tell()
-    if told > there or min(shape, default=0) < 0:
+    told, there = math.prod(shape) * dtype.itemsize, end - array.tell()
+    if told > there or min(shape, default=0) < 0 or not dtype.itemsize:
         raise ValueError(f"its header tells {told:.3g} bytes of numbers; {there:,} are there")
-    return told
+    return shape, fortran, dtype
 
 
+_PICKLED = b"\x80"  # how a pickle begins since Python 2.3
+_MAGIC = np.lib.format.MAGIC_PREFIX
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_LENGTHS = 26  # of a member's name and of what else is said of it: where they stand in its own header (APPNOTE.TXT 4.3.7)
+_PART = 2**20  # bytes that are read at a time, where they are only looked at
 _SMALLER = "Save it in several files, or in a smaller type of numbers."
 
 
@@ -197,6 +229,12 @@ def as_numbers(path: Path, name: str, array: np.ndarray) -> np.ndarray:
         place = ", ".join(map(str, where))
         raise InputError(f"{path}: {of} has {numbers[where]} at [{place}]; expected finite numbers. Fill it in, or leave that piece out.")
     return numbers
+
+
+def seen(path: Path, name: str, array: np.ndarray) -> np.ndarray:
+    """An array of numbers ``as_numbers`` takes, still in its own type and, where it is mapped, not in memory."""
+    as_numbers(path, name, array)
+    return array
 
 
 def as_lengths(path: Path, name: str, array: np.ndarray, count: int, steps: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 import difflib
 import gzip
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +74,15 @@ class TableFile:
         return self.path.suffix.lower() in (".parquet", ".pq")
 
     def names(self) -> list[str]:
-        """The columns."""
-        return self._scan().collect_schema().names() if self._guarded(self._scan) is not None else []
+        """The columns.
+
+        Raises:
+            InputError: two have the same name.
+        """
+        found = self._guarded(lambda: self._scan().collect_schema().names())
+        if twice := sorted(name for name, count in Counter(found).items() if count > 1):
+            raise InputError(f"{self.path} has the column {twice[0]!r} twice; expected each name once. Give them names of their own.")
+        return found
 
     def choose(self, flag: str, wanted: Sequence[str]) -> list[str]:
         """The wanted columns.
@@ -200,7 +208,7 @@ class TableFile:
             self._refuse_more_than_memory(len(names))
         try:
             frame = lazy.collect()
-        except pl.exceptions.ComputeError:
+        except pl.exceptions.PolarsError:
             frame = self._guarded(lambda: self._scan(text=True).select(list(names)).collect())
         if not len(frame):
             raise InputError(f"{self.path} has no row of values; expected a table with a line of names and rows below it.")
@@ -230,12 +238,9 @@ class TableFile:
     def _guarded(self, work: Any) -> Any:
         pl = polars()
         try:
-            found = work()
-            if hasattr(found, "collect_schema"):
-                found.collect_schema()
-            return found
+            return work()
         except (pl.exceptions.PolarsError, OSError) as error:
-            reason = str(error).splitlines()[0]
+            reason = str(error).partition("\n")[0]
             raise InputError(
                 f"{self.path} cannot be read as a table ({reason:.100}); expected CSV with a line of names, or Parquet."
             ) from None

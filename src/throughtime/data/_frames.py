@@ -15,13 +15,13 @@ import numpy as np
 
 from .. import _check
 from .._check import InputError
-from ._arrays import as_lengths, as_numbers, choose, read_arrays
+from ._arrays import as_lengths, choose, read_arrays, seen
 from ._columns import listed
 from ._pieces import Pieces, parts_of, write_pieces
 from ._sequences import AbstractSequences, Steps
 from ._series import PARTS
 
-FrameParts = dict[str, list[np.ndarray]]  # "train" "valid" "test", or "" where the file does not say; (T, D) each
+FrameParts = dict[str, list[np.ndarray]]  # "train" "valid" "test", or "" where the file does not say; (T, D) each, as it has them
 
 _PART = re.compile("|".join(PARTS))
 
@@ -77,7 +77,7 @@ def _piece(path: Path, name: str, array: np.ndarray) -> np.ndarray:
             f"{path}: {of} has shape {getattr(array, 'shape', '?')}; expected pieces (T, D), or (N, T, D) of N of them. Name the arrays of "
             "pieces with --key."
         )
-    return as_numbers(path, name, array).astype(np.float32)
+    return seen(path, name, array)
 
 
 def _refuse_widths(path: Path, pieces: Sequence[np.ndarray]) -> None:

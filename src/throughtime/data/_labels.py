@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import _check
 from .._check import InputError
-from ._arrays import as_lengths, as_numbers, choose, is_array_file, read_arrays
+from ._arrays import as_lengths, as_numbers, choose, is_array_file, read_arrays, seen
 from ._columns import TableFile, listed
 from ._kept import kept_array
 from ._pieces import Pieces, parts_of, write_pieces
@@ -55,7 +55,7 @@ class LabelledFile:
 
     Attributes:
         features: the names of the I numbers of a step.
-        pieces: (T, I) each.
+        pieces: (T, I) each, as the file has them: its type, and mapped where ``read_arrays`` maps.
         labels: of each sequence its label, or one a step; None: the step has none. Empty where the labels were not read.
         each: what has a label.
         ids: the name of each sequence.
@@ -198,7 +198,7 @@ def _group(path: Path, arrays: Mapping[str, np.ndarray], columns: LabelColumns, 
     lengths = np.full(N, T)
     if (own := _named(path, arrays, "lengths", columns.lengths, suffix)) is not None:
         lengths = as_lengths(path, own, arrays[own], N, T)
-    pieces = [as_numbers(path, f"{name}[{i}]", x[i, :n]) for i, n in enumerate(lengths)]
+    pieces = [seen(path, f"{name}[{i}]", x[i, :n]) for i, n in enumerate(lengths)]
     features = tuple(f"{i}" for i in range(I))
     ids = [str(i) for i in range(N)]
     if not labelled:
@@ -238,7 +238,8 @@ def _words(path: Path, key: str, row: np.ndarray, each: Each) -> list[str | None
         raise InputError(
             f"{path}: array {key!r} has the label {numbers[numbers != np.floor(numbers)][0]:g}; expected whole numbers or words."
         )
-    return [None if each == "step" and n == NO_LABEL else str(int(n)) for n in numbers]
+    words = {n: None if each == "step" and n == NO_LABEL else str(int(n)) for n in np.unique(numbers).tolist()}
+    return [words[n] for n in numbers.tolist()]  # one word for all steps with the same label
 
 
 @final

@@ -96,7 +96,7 @@ def write_pieces(
 def _scales(pieces: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Over all steps; what is constant keeps its scale."""
     steps = sum(len(piece) for piece in pieces)
-    mean = sum((piece.sum(0) for piece in pieces), np.zeros(pieces[0].shape[1])) / steps
+    mean = sum((piece.sum(0, dtype=np.float64) for piece in pieces), np.zeros(pieces[0].shape[1])) / steps
     squares = sum((np.square(piece - mean).sum(0) for piece in pieces), np.zeros_like(mean)) / steps
     scale = np.sqrt(squares)
     return mean, np.where(scale > 1e-12 * np.maximum(1, np.abs(mean)), scale, 1.0)

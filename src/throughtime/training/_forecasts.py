@@ -210,14 +210,14 @@ class TrainedForecaster(AbstractTrained[Forecaster]):
             own = self.table.group(name)
             raw = read.values[read.bounds[g] : read.bounds[g + 1]]
             values = ((raw - self.table.mean[own]) / self.table.scale[own]).astype(np.float32)
-        V, N = len(columns.target), len(columns.known)
+        V, N, whose = len(columns.target), len(columns.known), f"the series {name!r}" if name else "the table"
         given = np.isfinite(values[:, :V]).any(1)
         if not given.any():
-            raise InputError(f"{place}: the series {name!r} has no target; expected some steps to forecast from. Give them.")
+            raise InputError(f"{place}: {whose} has no target; expected some steps to forecast from. Give them.")
         size = int(np.flatnonzero(given)[-1]) + 1 if N else len(values)
         if size < self.options.series.context:
             raise InputError(
-                f"{place}: {f'the series {name!r}' if name else 'the table'} has {_check.counted(size, 'step')}; expected "
+                f"{place}: {whose} has {_check.counted(size, 'step')}; expected "
                 f"{self.options.series.context:,} at least, the run's --context. Give more of its past."
             )
         return name, values[:size], values[size:, -N:] if N else values[:0, :0], first, size

@@ -37,7 +37,7 @@ class LoopOptions:
     eval_tokens: Annotated[int, Flag(rare=True)] = 200_000
     """A validation reads at most this many symbols or steps; the one at the end ten times as many, and throughtime evaluate all."""
     save_every: Annotated[str | float, Flag("Nsteps|Xs|Xm|Xh", rare=True, read=typed)] = "1m"
-    """Steps, seconds, minutes or hours between saves of the whole state, which also is saved at every validation."""
+    """Steps, seconds, minutes or hours between saves of the whole state, or steps and a time; it also is saved at every validation."""
     seed: Annotated[int, Flag(hidden=True)] = 0  # typed as one of FolderOptions, where there may be several
     """Of the weights, dropout and random initial states."""
     threads: Annotated[int | None, Flag("N", "torch's own choice")] = None
