@@ -27,6 +27,7 @@ LANGUAGES = {".py": "python", ".hpp": "cpp", ".cpp": "cpp", ".toml": "toml", ".j
 LARGEST = 100_000  # bytes of a file that is shown whole
 LONG_NAME = re.compile(r"(?<=<code>)[^<\n]{10,}(?=</code>)")
 HIDDEN = "---\nsearch:\n  exclude: true\nhide: [navigation, toc]\n---\n\n"
+WIDE = "---\nhide: [toc]\n---\n\n"  # for lines of code
 MATHJAX = r"""<script>MathJax = {tex: {inlineMath: [["\\(", "\\)"]], displayMath: [["\\[", "\\]"]]},
 options: {processHtmlClass: "arithmatex", ignoreHtmlClass: ".*"}}</script><script src="%s"></script>"""
 
@@ -98,7 +99,7 @@ def _example(program: Path) -> str:
     """An example, its picture, and what `make figures` saw it print."""
     printed = FIGURES / f"{program.stem}.txt"
     said = printed.read_text("utf-8") if printed.exists() else ""
-    return percent_page(program, said).replace("](../docs/figures/", "](../figures/")
+    return WIDE + percent_page(program, said).replace("](../docs/figures/", "](../figures/")
 
 
 def _led(words: str, at: Target, here: File, files: Files) -> str:
