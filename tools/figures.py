@@ -60,8 +60,8 @@ def two_panels(flow: tt.flow.Flow) -> Figure:
     right.loglog(bias.windows, bias.bias, label="every loss sees K lags")
     right.loglog(bias.chunked.windows, bias.chunked.bias, "o-", label="chunks of K steps, the usual form")
     right.loglog(bias.overlapping.windows, bias.overlapping.bias, "s-", label="windows of 2 K, a new one every K")
-    right.set(xlabel="K", title="the part of the gradient that a window misses", ylim=(1e-4, 1.5))
-    right.legend(frameon=False)
+    right.set(xlabel="K", title="the part of the gradient that a window misses", ylim=(1e-5, 1.5))
+    right.legend(edgecolor="none", framealpha=1, loc="lower left")
     right.spines[["top", "right"]].set_visible(False)
     return figure
 

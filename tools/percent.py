@@ -17,7 +17,7 @@ def cells(text: str) -> Iterator[tuple[bool, str]]:
 def page(program: Path, printed: str = "") -> str:
     """The program as Markdown, and at its end what it printed."""
     shown = [text if told else f"```python\n{text}\n```" for told, text in cells(program.read_text("utf-8")) if text]
-    end = [f"## What it prints\n\n```\n{printed.rstrip()}\n```"] if printed else []
+    end = [f"## What it prints\n\n```text\n{printed.rstrip()}\n```"] if printed else []
     where = f"The program is `{program.parent.name}/{program.name}`: run it with python, or open it as a notebook (jupytext)."
     return "\n\n".join([*shown, *end, where]) + "\n"
 

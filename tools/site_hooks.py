@@ -25,7 +25,9 @@ ROOMS = ("data", "cells", "kernels", "nn", "models", "gradients", "flow", "audit
 FIGURES = ROOT / "docs" / "figures"
 LANGUAGES = {".py": "python", ".hpp": "cpp", ".cpp": "cpp", ".toml": "toml", ".json": "json", ".md": "markdown"}
 LARGEST = 100_000  # bytes of a file that is shown whole
+LONG_NAME = re.compile(r"(?<=<code>)[^<\n]{10,}(?=</code>)")
 HIDDEN = "---\nsearch:\n  exclude: true\nhide: [navigation, toc]\n---\n\n"
+WIDE = "---\nhide: [toc]\n---\n\n"  # for lines of code
 MATHJAX = r"""<script>MathJax = {tex: {inlineMath: [["\\(", "\\)"]], displayMath: [["\\[", "\\]"]]},
 options: {processHtmlClass: "arithmatex", ignoreHtmlClass: ".*"}}</script><script src="%s"></script>"""
 
@@ -59,6 +61,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    html = LONG_NAME.sub(lambda name: name[0].replace("_", "_<wbr>").replace(".", ".<wbr>"), html)  # a table may break it there
     if 'class="arithmatex"' not in html:
         return html
     script = files.get_file_from_path("mathjax.js")
@@ -96,7 +99,7 @@ def _example(program: Path) -> str:
     """An example, its picture, and what `make figures` saw it print."""
     printed = FIGURES / f"{program.stem}.txt"
     said = printed.read_text("utf-8") if printed.exists() else ""
-    return percent_page(program, said).replace("](../docs/figures/", "](../figures/")
+    return WIDE + percent_page(program, said).replace("](../docs/figures/", "](../figures/")
 
 
 def _led(words: str, at: Target, here: File, files: Files) -> str:

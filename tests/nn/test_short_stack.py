@@ -1,5 +1,8 @@
 """``Recurrence`` the short way: the plain loop's numbers, and the ordinary way wherever an option is in use."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from _rounding import assert_close, path, rounding
@@ -8,7 +11,7 @@ from torch import nn
 import throughtime as tt
 from throughtime.cells import zoo
 from throughtime.kernels import generated
-from throughtime.nn import _stack
+from throughtime.nn import _layer_base, _stack
 
 T, B, I, H, L = 6, 3, 4, 5, 2
 CELLS = (tt.cells.Elman(), tt.cells.GRU(), tt.cells.LSTM())
@@ -160,3 +163,23 @@ def test_an_output_changed_in_place_is_noticed():
     hs, _ = stack(torch.randn(T, B, I))
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         hs.mul_(2).sum().backward()
+
+
+@pytest.mark.parametrize("functional", [False, True])
+def test_a_projection_without_options_is_torchs_own_loop(functional, monkeypatch):
+    """No kernel multiplies by a projection, and torch's loop is faster than ours. functorch's transforms need ours."""
+    calls, unrolled = [], _layer_base.unrolled
+    monkeypatch.setattr(_layer_base, "unrolled", lambda *arguments: calls.append(1) or unrolled(*arguments))
+    layer, xs = tt.LSTM(I, H, proj_size=2), torch.randn(T, B, I)
+    if functional:
+        torch.vmap(lambda x: layer(x)[0])(xs.unsqueeze(0))
+    else:
+        layer(xs)
+    assert bool(calls) == functional
+
+
+@pytest.mark.slow
+def test_a_projection_warns_nobody():
+    """torch warns once a process, so this asks a new one."""
+    program = "import torch, throughtime as tt; tt.LSTM(3, 4, proj_size=2)(torch.randn(5, 2, 3))"
+    subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", program], check=True)

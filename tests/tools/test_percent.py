@@ -39,4 +39,4 @@ def test_a_program_becomes_a_page(tmp_path):
     page = percent.page(tmp_path / "p.py", "printed\n")
     assert page.startswith("# A title\n")
     assert "```python\nx = 1\n" in page
-    assert "## What it prints\n\n```\nprinted\n```" in page
+    assert "## What it prints\n\n```text\nprinted\n```" in page

@@ -6,6 +6,7 @@ in torch's: the same operations, for which it has its rules. So what they write 
 T time · B batch · I input.
 """
 
+import warnings
 from functools import cache
 from typing import Any
 
@@ -32,9 +33,25 @@ def torchs_own_answers(layer: Any, input: Any, lengths: Any, reset: Any) -> bool
     weight = layer.weight_ih_l0
     if not isinstance(data, Tensor) or data.device != weight.device or layer.beyond_torch():
         return False
-    few = isinstance(input, PackedSequence) and get_kernels() == "fast" and steps_are_few(layer, len(input.batch_sizes))
-    few = few and not functorch_is_active()  # torch's loop has no rule for its transforms
-    return few or (data.ndim in (2, 3) and not data.numel()) or is_watched(data) or is_watched(weight)
+    faster = get_kernels() == "fast" and not functorch_is_active() and _torch_is_faster(layer, input)
+    return faster or (data.ndim in (2, 3) and not data.numel()) or is_watched(data) or is_watched(weight)
+
+
+def _torch_is_faster(layer: Any, input: Any) -> bool:
+    """Whether torch's loop over the steps, which has no rule for functorch's transforms, is faster than ours."""
+    if layer.proj_size:  # no kernel multiplies by a projection
+        _hear_torchs_word_on_projections()
+        return layer.weight_ih_l0.dtype in (torch.float32, torch.float64)
+    return isinstance(input, PackedSequence) and steps_are_few(layer, len(input.batch_sizes))
+
+
+@cache
+def _hear_torchs_word_on_projections() -> None:
+    """torch warns once a process that oneDNN has no LSTM with projections. Nobody asked for oneDNN's here, so the warning ends here."""
+    x, h, c, W, R = (torch.zeros(size, dtype=torch.float32) for size in ((1, 1, 1), (1, 1, 1), (1, 1, 2), (8, 1), (1, 2)))
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.lstm(x, (h, c), [W, W, R], False, 1, 0.0, False, False, False)
 
 
 @cache
