@@ -31,7 +31,7 @@ RECIPES = {
     "GRU": ("8.43", f"--cell gru --hidden 256 --dropout 0.25 --lr 0.015 --epochs 80 {DECAYED} {COMMON}"),
     "LSTM": ("8.45", f"--cell lstm --hidden 200 --dropout 0.2 --lr 0.01 --epochs 60 {COMMON}"),
     "simple network, 20K": ("9.10", f"--cell rnn --init orthogonal --hidden 78 --dropout 0.05 --lr 0.005 --epochs 150 {DECAYED} {COMMON}"),
-    "GRU, 20K": ("8.54", f"--cell gru --hidden 41 --dropout 0.1 --lr 0.015 --epochs 160 {DECAYED} {COMMON}"),
+    "GRU, 20K": ("8.54", f"--cell gru --init orthogonal --hidden 41 --input-dropout 0.2 --lr 0.015 --epochs 160 {DECAYED} {COMMON}"),
     "LSTM, 20K": ("8.67", f"--cell lstm --hidden 33 --dropout 0.05 --lr 0.02 --epochs 150 {DECAYED} {COMMON}"),
 }
 
