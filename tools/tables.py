@@ -144,7 +144,7 @@ def _ratios(seconds: Any) -> str:
     return f"{statistics.median(found):.2f}" + (f" ({min(found):.2f} – {max(found):.2f})" if len(found) > 1 else "")
 
 
-def methods() -> str:
+def costs() -> str:
     """What gradient methods cost and miss, beside full BPTT of the same network."""
     rows = results("gradients-zen4-1core")["rows"]
     full = {row["hidden"]: row for row in rows if row["method"] == "full"}
@@ -167,7 +167,7 @@ def paper(name: str) -> str:
 
 
 PAPERS = [path.stem.removeprefix("papers-").replace("-", "_") for path in RESULTS.glob("papers-*.json")]
-MADE = (race, layers, calls, stream, training, clients, clients_in_full, methods)
+MADE = (race, layers, calls, stream, training, clients, clients_in_full, costs)
 TABLES: dict[str, Callable[[], str]] = {make.__name__: make for make in MADE} | {name: partial(paper, name) for name in PAPERS}
 
 

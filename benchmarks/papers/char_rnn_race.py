@@ -64,11 +64,12 @@ class Runner:
     def __init__(self, name: str, training: Training) -> None:
         self.name, self.training, self.racer = name, training, RACERS[name][0](training)
         self.step, self.nats, self.clock, self.in_steps = 0, float("inf"), Clock(0.0, 0.0), 0.0
+        self.steps = training.loop.steps or (training.loop.epochs or 10) * len(training.stream)
         training.model.train()
 
     @property
     def arrived(self) -> bool:
-        return self.nats <= TARGET or self.step == self.training.loop.steps
+        return self.nats <= TARGET or self.step == self.steps
 
     def run(self, steps: int) -> None:
         """Up to so many steps, with the validations between them."""
@@ -80,7 +81,7 @@ class Runner:
 
     def _step(self) -> None:
         t, began = self.training, time.perf_counter()
-        every, total = len(t.stream), t.loop.steps
+        every, total = len(t.stream), self.steps
         rate = learning_rate(t.optimiser, step=self.step, epoch=self.step / every, progress=self.step / total)
         for group in self.racer.optimizer.param_groups:
             group["lr"] = rate

@@ -93,22 +93,36 @@ def rows(small: bool) -> Sequence[Row]:
     return [Row(name, "–", repr(recipe), recipe.train) for name, recipe in recipes.items()]
 
 
+BOUNDS = {"remembers nothing": 5 / 64, "knows the first lag alone": 1 / 64}  # squared errors
+
+
 def picture(found: Sequence[dict[str, Any]]) -> Figure:
-    """The loss by updates, and by seconds of the processor: the mean over seeds of each part of a curve."""
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    """The loss by updates, and by seconds of the processor: the mean over seeds of each part of a curve.
+
+    The worst at the end stands first.
+    """
+    figure = Figure(figsize=(9.5, 4.2), layout="constrained")
     axes: Any = figure.subplots(1, 2, sharey=True)
-    for i, row in enumerate(found):
-        curves = [run["curve"] for run in row["runs"]]
-        mean = {key: [statistics.fmean(c[k][key] for c in curves) for k in range(len(curves[0]))] for key in ("update", "seconds", "loss")}
+    means = {row["name"]: _mean_curve([run["curve"] for run in row["runs"]]) for row in found}
+    for i, (name, mean) in enumerate(sorted(means.items(), key=lambda each: -each[1]["loss"][-1])):
+        style = "--" if name.startswith("block") else "-"  # on the left it lies on RTRL, whose gradient it has
         for axis, key in zip(axes, ("update", "seconds"), strict=True):
-            axis.semilogy(mean[key], mean["loss"], color=f"C{i % 10}", label=row["name"])
+            axis.semilogy(mean[key], mean["loss"], style, color=f"C{i % 10}", label=name, zorder=3 if style == "--" else 2)
     for axis, label in zip(axes, ("updates", "seconds of one processor"), strict=True):
-        axis.axhline(1 / 64, color="0.7", linewidth=0.8)
+        for bound in BOUNDS.values():
+            axis.axhline(bound, color="0.7", linewidth=0.8, zorder=1)
         axis.set(xlabel=label)
         axis.spines[["top", "right"]].set_visible(False)
+    for name, bound in BOUNDS.items():
+        axes[1].annotate(name, (15, bound), (0, 8), textcoords="offset points", color="0.4", fontsize=8, ha="right")
     axes[0].set(ylabel="squared error")
     figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, loc="outside right center")
     return figure
+
+
+def _mean_curve(curves: Sequence[Any]) -> dict[str, list[float]]:
+    """The mean over seeds, by what a curve has."""
+    return {key: [statistics.fmean(c[k][key] for c in curves) for k in range(len(curves[0]))] for key in ("update", "seconds", "loss")}
 
 
 TABLE = Table("squared error", ".4f", rows, picture)
