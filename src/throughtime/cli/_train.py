@@ -258,17 +258,24 @@ def _unmeasured(folder: RunFolder) -> str:
 
 def _merged(stored: AnyRun, given: AnyRun) -> AnyRun:
     """The stored configuration with the given one's changes, refusing those that would make it another run."""
-    for section in fields(cast(Any, stored)):
-        old, new = getattr(stored, section.name), getattr(given, section.name)
-        for option in fields(old):
-            if getattr(old, option.name) != getattr(new, option.name) and option.name not in _MAY_CHANGE:
-                name = "FILE" if option.name == "files" else f"--{option.name.replace('_', '-')}"
-                raise InputError(
-                    f"{name} is {_shown(getattr(new, option.name))} but the run was begun with {_shown(getattr(old, option.name))}; "
-                    f"expected the same to go on. "
-                    "Leave it out, or begin another run."
-                )
+    pairs = [(getattr(stored, section.name), getattr(given, section.name)) for section in fields(cast(Any, stored))]
+    names = [(option.name, old, new) for old, new in pairs for option in fields(old)]
+    refused = [
+        f"{_flag(name)} is {_shown(getattr(new, name))} but the run was begun with {_shown(getattr(old, name))}"
+        for name, old, new in names
+        if getattr(old, name) != getattr(new, name) and name not in _MAY_CHANGE
+    ]
+    if refused:
+        others = ", ".join(_flag(name) for name, _, _ in names if name in _MAY_CHANGE)
+        raise InputError(
+            f"{', '.join(refused)}; expected the same to go on. Leave {'it' if len(refused) == 1 else 'them'} out, or begin another run. "
+            f"These may be others: {others}."
+        )
     return replace(cast(Any, given), loop=_one_budget(stored.loop, given.loop))
+
+
+def _flag(name: str) -> str:
+    return "FILE" if name == "files" else f"--{name.replace('_', '-')}"
 
 
 def _one_budget(old: LoopOptions, new: LoopOptions) -> LoopOptions:
