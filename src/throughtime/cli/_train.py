@@ -29,12 +29,14 @@ from ..training import (
     check_run,
     discard,
     estimate,
+    lower,
     number,
+    planned,
     resumed,
     seed_runs,
     together,
 )
-from ._app import Call, say
+from ._app import Call, ran_out_of_memory, say
 from ._compared import duration
 from ._config import as_toml, read_config
 from ._flag_names import as_in_file
@@ -208,13 +210,27 @@ def trained(folder: RunFolder, console: Console, call: Call, ranks: Ranks = ALON
             _tell_slow_steps(training, console)
         if training.progress.step and not training.finished:
             put(console, f"going on after step {training.progress.step:,}")
-        with _asked_to_stop(call, folder, training) as stop:
+        with _asked_to_stop(call, folder, training) as stop, _telling_the_plan(training):
             ended = training.run(console, stop)
     if ended.why == "finished":
         return ended
     call.interruption.claim()
     console.print(_interrupted(folder, ended.step) if ended.why == "interrupted" else _unmeasured(folder), **PLAIN)
     return None
+
+
+@contextmanager
+def _telling_the_plan(training: Training) -> Iterator[None]:
+    """Where memory runs out, what was to be in it."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        needed, what = planned(training.model, training.loop)
+        raise InputError(
+            f"the memory is full; {what} takes about {needed / 2**30:,.2f} GiB by plan, beside the data. {lower(training.loop)}"
+        ) from None
 
 
 def _asked_to_stop(call: Call, folder: RunFolder, training: Training) -> AbstractContextManager[Callable[[], bool]]:
