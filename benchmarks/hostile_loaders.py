@@ -22,6 +22,7 @@ from pathlib import Path
 import atheris  # pyright: ignore[reportMissingImports]  it is no part of the development environment
 import msgspec
 import numpy as np
+import polars
 import torch
 
 with atheris.instrument_imports(include=["throughtime.data", "throughtime.training", "throughtime._check"]):
@@ -62,6 +63,7 @@ LOADERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "metrics": ("metrics.jsonl", read_rows),
     "vocabulary": ("vocabulary.json", lambda path: vocabulary_from_json(json_file(path))),
     "csv": ("x.csv", table),
+    "parquet": ("x.parquet", table),
     "jsonl": ("x.jsonl", lambda path: list(Reading().chunks([path], lambda done, total: None))),
     "npy": ("x.npy", read_arrays),
     "npz": ("x.npz", read_arrays),
@@ -90,6 +92,10 @@ def seeds(loader: str, place: Path) -> list[bytes]:
         case "csv":
             text = b"time,a\n2024-01-01 00:00,1.5\n2024-01-01 01:00,\n"
             return [text, gzip.compress(text), b"a;b\n1;2\n"]
+        case "parquet":
+            frame, written = polars.DataFrame({"time": [1, 2, 3], "a": [1.5, None, 2.0], "b": ["x", "y", "x"]}), io.BytesIO()
+            frame.write_parquet(written)
+            return [written.getvalue()]
         case "jsonl":
             return [b'{"text": "a cat"}\n\n{"text": "a dog", "n": 1}\n']
         case _:

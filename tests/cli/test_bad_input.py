@@ -229,6 +229,8 @@ train text --resume                     | --resume is given without --out; expec
 train text --resume --out nowhere       | nowhere is no run folder
 train text --resume --out RUN --hidden 7 | --hidden is 7 but the run was begun with 6; expected the same to go on. Leave it out
 train text --resume --out RUN --level word | --level is word but the run was begun with char
+train text --resume --out RUN --tied --hidden 7 --lr 1 | --hidden is 7 but the run was begun with 6, --tied is on but the run was begun with off; expected
+train text --resume --out RUN --tied    | Leave it out, or begin another run. These may be others: --lr, --momentum, --weight-decay, --schedule
 train text --resume --out RUN --tied    | --tied is on but the run was begun with off
 train text --resume --out RUN --seed 1  | --seed is 1 but the run was begun with 0
 train text --resume --out RUN other.txt | FILE is other.txt but the run was begun with
@@ -361,6 +363,34 @@ def test_a_damaged_run(file, spoil, trained, tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith("throughtime: ")
     assert error.count("\n") == 1
+
+
+def test_memory_that_runs_out_meanwhile_tells_the_plan(tmp_path, capsys, monkeypatch):
+    from throughtime.training import _loop
+
+    def too_large(*_: object, **__: object):
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+        )
+
+    monkeypatch.setattr(_loop, "step", too_large)
+    sizes = "--hidden 32 --embedding 8 --batch-size 16 --bptt 32".split()
+    assert main(["train", "text", "book.txt", "--out", "full", *sizes]) == 2
+    error = capsys.readouterr().err
+    V = len(set((tmp_path / "book.txt").read_text())) + 1  # and the unknown
+    weights = V * 8 + 3 * 32 * (8 + 32 + 2) + V * 32 + V
+    window = 16 * 32 * (32 * (2 * 3 + 3) + 2 * V)
+    expected = f"the memory is full; training {weights:,} weights with 16 streams of 32 steps takes about {(16 * weights + 4 * window) / 2**30:.2f}"
+    assert expected in error
+    assert "Lower --hidden, --layers, --batch-size or --bptt; --gradient checkpointed:budget=64MB keeps less" in error
+
+
+def test_an_influence_matrix_that_is_too_large_is_refused_before_there_is_a_folder(tmp_path, capsys):
+    assert main(["train", "text", "book.txt", "--out", "matrix", "--gradient", "rtrl", "--hidden", "4000"]) == 2
+    error = capsys.readouterr().err
+    assert "by rtrl, whose influence matrix alone needs" in error
+    assert "--gradient uoro" in error
+    assert not (tmp_path / "matrix").exists()
 
 
 def test_a_folder_that_may_not_be_written(tmp_path, capsys):

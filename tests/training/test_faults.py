@@ -183,6 +183,8 @@ class TestADiskThatIsFull:
         assert "cannot save the best weights (No space left on device); training goes on" in said
         assert "cannot save (No space left on device); training goes on, the state after step 0 stands" in said
         assert "saved again" in said
+        first = next(line for line in console.file.getvalue().split("\n") if "valid" in line)
+        assert "best" not in first  # its weights were not written
         monkeypatch.undo()
         train(whole, console=console)
         one, other = load_file(run.state), load_file(whole.state)

@@ -167,7 +167,7 @@ def _outcome(work: Callable[[], int], interruption: Interruption) -> int:
         _abandon_output()
         return say(_about_file(error), of_all=False)
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, MemoryError) or any(word in str(error) for word in _NO_MEMORY):
+        if ran_out_of_memory(error):
             return say(
                 "there is not enough memory for these sizes. Lower --hidden, --layers, --batch-size or --bptt, "
                 "or keep less of a long window: --gradient checkpointed:budget=64MB.",
@@ -178,6 +178,11 @@ def _outcome(work: Callable[[], int], interruption: Interruption) -> int:
 
 _FULL_DISK = ("No space left", "File too large", "Disk quota")
 _NO_MEMORY = ("allocate memory", "out of memory", "Storage size calculation overflowed")
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Python's own word for it, or one of torch's."""
+    return isinstance(error, MemoryError) or any(word in str(error) for word in _NO_MEMORY)
 
 
 def _about_file(error: OSError) -> str:

@@ -29,12 +29,14 @@ from ..training import (
     check_run,
     discard,
     estimate,
+    lower,
     number,
+    planned,
     resumed,
     seed_runs,
     together,
 )
-from ._app import Call, say
+from ._app import Call, ran_out_of_memory, say
 from ._compared import duration
 from ._config import as_toml, read_config
 from ._flag_names import as_in_file
@@ -208,13 +210,27 @@ def trained(folder: RunFolder, console: Console, call: Call, ranks: Ranks = ALON
             _tell_slow_steps(training, console)
         if training.progress.step and not training.finished:
             put(console, f"going on after step {training.progress.step:,}")
-        with _asked_to_stop(call, folder, training) as stop:
+        with _asked_to_stop(call, folder, training) as stop, _telling_the_plan(training):
             ended = training.run(console, stop)
     if ended.why == "finished":
         return ended
     call.interruption.claim()
     console.print(_interrupted(folder, ended.step) if ended.why == "interrupted" else _unmeasured(folder), **PLAIN)
     return None
+
+
+@contextmanager
+def _telling_the_plan(training: Training) -> Iterator[None]:
+    """Where memory runs out, what was to be in it."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        needed, what = planned(training.model, training.loop)
+        raise InputError(
+            f"the memory is full; {what} takes about {needed / 2**30:,.2f} GiB by plan, beside the data. {lower(training.loop)}"
+        ) from None
 
 
 def _asked_to_stop(call: Call, folder: RunFolder, training: Training) -> AbstractContextManager[Callable[[], bool]]:
@@ -258,17 +274,24 @@ def _unmeasured(folder: RunFolder) -> str:
 
 def _merged(stored: AnyRun, given: AnyRun) -> AnyRun:
     """The stored configuration with the given one's changes, refusing those that would make it another run."""
-    for section in fields(cast(Any, stored)):
-        old, new = getattr(stored, section.name), getattr(given, section.name)
-        for option in fields(old):
-            if getattr(old, option.name) != getattr(new, option.name) and option.name not in _MAY_CHANGE:
-                name = "FILE" if option.name == "files" else f"--{option.name.replace('_', '-')}"
-                raise InputError(
-                    f"{name} is {_shown(getattr(new, option.name))} but the run was begun with {_shown(getattr(old, option.name))}; "
-                    f"expected the same to go on. "
-                    "Leave it out, or begin another run."
-                )
+    pairs = [(getattr(stored, section.name), getattr(given, section.name)) for section in fields(cast(Any, stored))]
+    names = [(option.name, old, new) for old, new in pairs for option in fields(old)]
+    refused = [
+        f"{_flag(name)} is {_shown(getattr(new, name))} but the run was begun with {_shown(getattr(old, name))}"
+        for name, old, new in names
+        if getattr(old, name) != getattr(new, name) and name not in _MAY_CHANGE
+    ]
+    if refused:
+        others = ", ".join(_flag(name) for name, _, _ in names if name in _MAY_CHANGE)
+        raise InputError(
+            f"{', '.join(refused)}; expected the same to go on. Leave {'it' if len(refused) == 1 else 'them'} out, or begin another run. "
+            f"These may be others: {others}."
+        )
     return replace(cast(Any, given), loop=_one_budget(stored.loop, given.loop))
+
+
+def _flag(name: str) -> str:
+    return "FILE" if name == "files" else f"--{name.replace('_', '-')}"
 
 
 def _one_budget(old: LoopOptions, new: LoopOptions) -> LoopOptions:

@@ -10,8 +10,9 @@ import torch
 
 from .. import _check, cells, nn
 from .._check import InputError
-from ..gradients import AbstractGradient, TruncatedBPTT, WithOmega
+from ..gradients import RTRL, AbstractGradient, BlockRTRL, SnAp, TruncatedBPTT, WithOmega
 from ..models import AbstractModel
+from ._cost import influence_numbers
 from ._gradients import method_of, with_clip
 from .options import AnyRun, LoopOptions, StackOptions
 
@@ -101,18 +102,34 @@ def imported_cell(place: str) -> type[cells.AbstractCell]:
 
 
 def check_memory(build: Callable[[], AbstractModel], loop: LoopOptions, remedy: str = "") -> None:
-    """Refuse sizes that this machine cannot hold: weights, gradients and moments, and what one window keeps."""
+    """Refuse sizes that this machine cannot hold, as ``planned`` counts them."""
     with torch.device("meta"):
-        model = build()
+        needed, what = planned(build(), loop)
+    _check.memory(needed, what, lower(loop, remedy))
+
+
+def planned(model: AbstractModel, loop: LoopOptions) -> tuple[int, str]:
+    """Bytes of weights, gradients and moments, of what one window keeps, and of an influence matrix; and what they are for.
+
+    The matrix is there before a step and after it.
+    """
     weights = 4 * sum(p.numel() for p in model.parameters())
     r, outputs = model.recurrence, model.head.weight.shape[0]
     directions = 2 if isinstance(r, nn.Bidirectional) else 1
     kept_a_step = directions * r.num_layers * r.hidden_size * (2 * r.cell.gates + 3) + 2 * outputs
-    _check.memory(
-        4 * weights + 4 * kept_a_step * loop.batch_size * loop.bptt,
-        f"training {weights // 4:,} weights with {loop.batch_size} streams of {loop.bptt} steps",
-        f"Lower `hidden`, `layers`, {remedy}`batch_size` or `bptt`; `gradient='checkpointed:budget=64MB'` keeps less of a long window.",
+    matrix = 0 if loop.gradient is None else 2 * 4 * loop.batch_size * influence_numbers(model, method_of(loop.gradient))
+    return (
+        4 * weights + 4 * kept_a_step * loop.batch_size * loop.bptt + matrix,
+        f"training {weights // 4:,} weights with {loop.batch_size} streams of {loop.bptt} steps"
+        + (f" by {loop.gradient}, whose influence matrix alone needs {matrix / 2**30:,.1f} GiB," if matrix else ""),
     )
+
+
+def lower(loop: LoopOptions, remedy: str = "") -> str:
+    """What to do about sizes that are too large."""
+    if loop.gradient is not None and isinstance(method_of(loop.gradient), RTRL | BlockRTRL | SnAp):
+        return f"Lower `hidden`, `layers`, {remedy}or `batch_size`; `gradient='snap:order=1'` and `gradient='uoro'` keep no such matrix."
+    return f"Lower `hidden`, `layers`, {remedy}`batch_size` or `bptt`; `gradient='checkpointed:budget=64MB'` keeps less of a long window."
 
 
 def gradient_of(run: AnyRun) -> AbstractGradient:

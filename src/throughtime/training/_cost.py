@@ -37,7 +37,7 @@ def estimate(model: AbstractModel, batch: Batch, method: AbstractGradient) -> Es
         InputError, NotImplementedError: the method refuses the model or the batch.
     """
     T, B = batch.T, batch.B
-    kept = _influence_numbers(model, method) * B * next(model.parameters()).element_size()
+    kept = influence_numbers(model, method) * B * next(model.parameters()).element_size()
     dense = _multiplications(model, method)
     if dense > _LIGHT:
         return Estimate(dense * work(method, T) * B / _RATE, kept)
@@ -84,11 +84,11 @@ def _multiplications(model: AbstractModel, method: AbstractGradient) -> float:
     """Of a step and a stream: the layers forward and back, and J M where a method carries the whole influence M."""
     layers = 3 * sum(p.numel() for p in model.recurrence.parameters())
     r = model.recurrence
-    influence = r.cell.states * r.hidden_size * _influence_numbers(model, method)
+    influence = r.cell.states * r.hidden_size * influence_numbers(model, method)
     return layers + influence / (method.block if isinstance(method, BlockRTRL) else 1)
 
 
-def _influence_numbers(model: AbstractModel, method: AbstractGradient) -> int:
+def influence_numbers(model: AbstractModel, method: AbstractGradient) -> int:
     """Numbers in ∂s/∂θ of one stream where the method keeps all of them, S H P; else 0."""
     r = model.recurrence
     whole = isinstance(method, RTRL | BlockRTRL) or (isinstance(method, SnAp) and method.order > 1)

@@ -306,7 +306,7 @@ class Training:
                 self.standing.keep_best(loss, report)
             p.validated, self.last_loss, self.standing.generators = p.step, loss, generator_states()
             if score is not None:
-                report.valid(p.step, score, p.seconds, best=best and self.diverged() is None)
+                report.valid(p.step, score, p.seconds, best=p.best_step == p.step and self.diverged() is None)
         return True
 
     def _validation(self, stop: Callable[[], bool]) -> AbstractScore | None:

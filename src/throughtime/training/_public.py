@@ -36,6 +36,8 @@ from ._build import (
     build_cell as build_cell,
     name_cell as name_cell,
     device as device,
+    lower as lower,
+    planned as planned,
 )
 from ._optimisers import build_optimizer as build_optimizer
 from ._ranks import ALONE as ALONE, LostRankError as LostRankError, Ranks as Ranks, together as together

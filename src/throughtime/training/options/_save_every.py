@@ -39,7 +39,7 @@ class SaveEvery:
         if not isinstance(given, str):
             return cls(None, _numbers.at_least("`save_every`", given, 0))
         found = [_interval(given, part.strip()) for part in given.split(",")]
-        steps, seconds = ([part[i] for part in found if part[i] is not None] for i in (0, 1))
+        steps, seconds = [n for n, _ in found if n is not None], [s for _, s in found if s is not None]
         if len(steps) > 1 or len(seconds) > 1:
             raise InputError(f"`save_every` is {given!r}; expected one number of steps and one time at most, such as 500steps,10m.")
         return cls(steps[0] if steps else None, seconds[0] if seconds else None)
