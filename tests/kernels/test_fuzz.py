@@ -93,7 +93,7 @@ def steps(rng: random.Random) -> tuple[Callable, tuple]:
         stepper.step(x, y)
         stepper.read_state(kept)
 
-    return some, (s["cell"], layer[3], s["streams"], layer[5], s["make"](*s["x"][1:]), s["make"](*s["h"][1:]), state)
+    return some, (s["cell"], layer[3], s["streams"], layer[6], s["make"](*s["x"][1:]), s["make"](*s["h"][1:]), state)
 
 
 def cross_entropy(rng: random.Random) -> tuple[Callable, tuple]:
