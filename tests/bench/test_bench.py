@@ -7,7 +7,21 @@ import torch
 from _truth import assert_close, rounding
 
 import throughtime as tt
-from throughtime.bench import QUESTIONS, Row, Spread, _contest, _layers, _memory, _own_cells, _startup, _steps, _training, draw, measure
+from throughtime.bench import (
+    QUESTIONS,
+    Row,
+    Spread,
+    _contest,
+    _jax,
+    _layers,
+    _memory,
+    _own_cells,
+    _startup,
+    _steps,
+    _training,
+    draw,
+    measure,
+)
 from throughtime.cli import main
 
 
@@ -61,6 +75,20 @@ def test_memory_is_of_the_same_gradient(monkeypatch):
     plain.zero_grad()
     plain.backward(batch, every_state=False)
     assert_close([p.grad for p in plain.parameters()], whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [("rnn", tt.cells.Elman()), ("gru", tt.cells.GRU()), ("lstm", tt.cells.LSTM()), ("mgu", tt.cells.zoo.MGU())],
+    ids=lambda given: given if isinstance(given, str) else "",
+)
+def test_jax_takes_the_same_step(name, cell):
+    """The line of JAX, with torch's functions of the same names in the place of JAX's."""
+    step, wx, rh, *state = _jax.STEPS[name], *torch.randn(2, 3, cell.gates, 5), *torch.randn(cell.states, 3, 5)
+    names = {"jnp": torch, "sig": torch.sigmoid, "wx": wx, "rh": rh, "s": tuple(state)}
+    exec(step.line, names)
+    assert step.states == cell.states
+    assert_close(names["s"], cell.step(wx, rh, tuple(state)), rounding(20, dtype=torch.float64))
 
 
 def small(monkeypatch) -> None:

@@ -50,3 +50,31 @@ def test_what_a_run_folder_names_is_not_imported(forgotten, tmp_path, capsys, mo
     forgotten()
     monkeypatch.setenv("THROUGHTIME_CELLS", f"other:Cell,{cell}")
     assert main(["evaluate", "run"]) == 0
+
+
+STEPS = """
+import torch
+from throughtime.cells import AbstractCell
+
+class NoStep(AbstractCell):
+    gates = states = 1
+
+    def step(self, wx, rh, state):
+        return (wx,)
+
+class Mixing(NoStep):
+    def step(self, wx, rh, state):
+        return (torch.softmax((wx + rh)[:, 0], -1),)
+"""
+
+
+def test_a_step_is_looked_at_before_anything_is_made(forgotten, tmp_path, capsys, caplog):
+    (tmp_path / "wave_of_a_test.py").write_text(STEPS)
+    train = lambda name: main(["train", "text", "book.txt", *SMALL, "--cell", f"wave_of_a_test:{name}", "--out", name])
+    assert train("NoStep") == 2
+    assert "step of NoStep returned state 0 of shape (5, 1, 7)" in capsys.readouterr().err
+    assert not (tmp_path / "NoStep").exists()
+    assert train("Mixing") == 0
+    (told,) = [r.getMessage() for r in caplog.records if r.name == "throughtime"]
+    assert told.startswith("throughtime runs wave_of_a_test:Mixing by the plain loop, which is right and slow: softmax in step of Mixing (")
+    assert "wave_of_a_test.py, line 13) mixes units" in told

@@ -6,8 +6,8 @@ from _problems import arrays, assert_close as assert_problem, by_kernels, by_pla
 from _rounding import assert_close, path, rounding
 
 from throughtime import _kernels, kernels
-from throughtime.cells import GRU, LSTM, Elman, Relu, Tanh
-from throughtime.kernels import set_kernels, several, several_of
+from throughtime.cells import GRU, LSTM, Elman, Relu, Tanh, zoo
+from throughtime.kernels import generated, set_kernels, several, several_of
 
 CELLS = [Elman(Tanh()), Elman(Relu()), GRU(), LSTM()]
 SIZES = [(1, 1, 5, 7), (1, 3, 33, 17), (3, 1, 16, 33), (2, 2, 5, 8), (4, 3, 6, 9)]  # three rows are the most that are not packed
@@ -146,6 +146,39 @@ def test_a_wrong_array_is_refused(name):
         for wrong in ((), (*value, value[0]), [*value], 7):
             with pytest.raises((ValueError, TypeError), match="expected"):
                 call_both(good_call() | {name: wrong})
+
+
+@pytest.mark.skipif(generated.compiler_about().startswith("there is no"), reason=generated.compiler_about())
+@pytest.mark.parametrize("name", ["vectors", "dvectors"])
+def test_wrong_vectors_of_a_cells_own_are_refused(name):
+    """Three vectors of four units each."""
+    cell = zoo.ELSTM(4).double()
+    call = several_of(cell, 1, "fast", dtype=torch.float64)
+    assert call is not None
+    weights = (torch.zeros(12, 3), torch.zeros(0, 4), torch.zeros(12), torch.zeros(0))
+    size = _kernels.residuals_size(call.number, (5, 2, 4), "fast", True)
+    two, good = (torch.zeros(1, 2, 4), torch.zeros(1, 2, 4)), tuple(torch.zeros(4) for _ in range(3))
+    a = dict(
+        cell=call.number, xs=torch.randn(5, 2, 3), state=two, weights=weights, vectors=good, keep="fast", threads=1, hs=(torch.zeros(5, 2, 4),),
+        last=two, residuals=(torch.zeros(size),), dhs=torch.zeros(5, 2, 4), dlast=two, dxs=None, dstate=None,
+        dweights=tuple(map(torch.zeros_like, weights)), dvectors=tuple(map(torch.zeros_like, good)), between=None,
+    )  # fmt: skip
+    call_both(a)
+    v = good[0]
+    for wrong in (
+        (v[:3], v, v),
+        (v.float(), v, v),
+        (v[None], v, v),
+        (None, v, v),
+        ("text", v, v),
+        (v, v),
+        (v, v, v, v),
+        [v, v, v],
+        None,
+        7,
+    ):
+        with pytest.raises((ValueError, TypeError), match="expected"):
+            call_both(a | {name: wrong})
 
 
 def test_steps_refuse_what_they_cannot_take():

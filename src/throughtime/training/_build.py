@@ -2,15 +2,18 @@
 
 import importlib
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 
 import torch
 
 from .. import _check, cells, nn
 from .._check import InputError
 from ..gradients import RTRL, AbstractGradient, BlockRTRL, SnAp, TruncatedBPTT, WithOmega
+from ..kernels import serves
 from ..models import AbstractModel
 from ._cost import influence_numbers
 from ._gradients import method_of, with_clip
@@ -99,6 +102,25 @@ def imported_cell(place: str) -> type[cells.AbstractCell]:
             "derives from throughtime.cells.AbstractCell. See examples/your_own_cell.py."
         )
     return found
+
+
+def check_cell(network: StackOptions, loop: LoopOptions) -> None:
+    """Compile a cell that has no kernel of the package's, and say so where it cannot have one: nothing else would tell why it is slow.
+
+    Raises:
+        InputError: its step is no step.
+    """
+    if network.cell in ("rnn", "gru", "lstm") or loop.kernels == "plain" or loop.device != "cpu":
+        return
+    with torch.random.fork_rng(devices=[]):  # learned vectors may begin at random
+        why = serves(build_cell(network))
+    if why not in ("fast", "plain: asked for"):
+        _tell_once(network.cell, why.removeprefix("plain: "))
+
+
+@cache
+def _tell_once(name: str, why: str) -> None:
+    logging.getLogger("throughtime").warning("throughtime runs %s by the plain loop, which is right and slow: %s.", name, why)
 
 
 def check_memory(build: Callable[[], AbstractModel], loop: LoopOptions, remedy: str = "") -> None:

@@ -1,7 +1,9 @@
 """A cell's step run once on small tensors: what it returns, which operators it calls from where, and what it must not do."""
 
+import os
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -89,6 +91,10 @@ _MIXING = (
 )  # fmt: skip
 
 
+_FOLDERS = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parents[1]}{os.sep}")
+_BETWEEN = ("contextlib.py", "_torch_private.py", str(Path("jaxtyping", "_decorator.py")))
+
+
 class Call(NamedTuple):
     """An operator that a step calls."""
 
@@ -152,5 +158,5 @@ def _place() -> str:
 
 
 def _is_users(file: str) -> bool:
-    """Whether a file is not torch's and not of this package's kernels."""
-    return not any(part in file for part in ("/torch/", "throughtime/kernels", "throughtime/_torch", "contextlib", "<"))
+    """Whether a file is neither torch's nor of this package's kernels, nor of what stands between calls in both."""
+    return not file.startswith((*_FOLDERS, "<")) and not file.endswith(_BETWEEN)

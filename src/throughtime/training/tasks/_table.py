@@ -1,6 +1,6 @@
 """The tasks by name, as config.json and the command call them."""
 
-from .._build import device, gradient_of
+from .._build import check_cell, device, gradient_of
 from ..options import AnyRun, FramesRun, LabelsRun, SeriesRun, TextRun
 from ._base import AbstractTask
 from ._frames import FramesTask
@@ -22,3 +22,4 @@ def check_run(run: AnyRun) -> None:
     TASKS[run.task][1].check(run)
     gradient_of(run)
     device(run.loop.device)
+    check_cell(run.network, run.loop)
