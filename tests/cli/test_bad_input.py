@@ -231,7 +231,6 @@ train text --resume --out RUN --hidden 7 | --hidden is 7 but the run was begun w
 train text --resume --out RUN --level word | --level is word but the run was begun with char
 train text --resume --out RUN --tied --hidden 7 --lr 1 | --hidden is 7 but the run was begun with 6, --tied is on but the run was begun with off; expected
 train text --resume --out RUN --tied    | Leave it out, or begin another run. These may be others: --lr, --momentum, --weight-decay, --schedule
-train text --resume --out RUN --tied    | --tied is on but the run was begun with off
 train text --resume --out RUN --seed 1  | --seed is 1 but the run was begun with 0
 train text --resume --out RUN other.txt | FILE is other.txt but the run was begun with
 train text --resume --out RUN --overwrite | --resume and --overwrite are given together

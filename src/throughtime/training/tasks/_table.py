@@ -19,7 +19,7 @@ TASKS: dict[str, tuple[type[AnyRun], type[AbstractTask]]] = {
 def check_run(run: AnyRun) -> None:
     """Refuse what means nothing, or cannot be here, before anything is read or made."""
     run.check()
+    gradient_of(run)  # before its memory is counted
     TASKS[run.task][1].check(run)
-    gradient_of(run)
     device(run.loop.device)
     check_cell(run.network, run.loop)
