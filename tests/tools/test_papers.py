@@ -71,6 +71,23 @@ def test_the_race_adds_a_round_to_those_that_stand(paper, tmp_path, monkeypatch,
     assert "throughtime" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_a_race_of_epochs_counts_its_steps(paper, tmp_path, monkeypatch):
+    file = text(tmp_path)
+    monkeypatch.setattr(paper("char_rnn"), "fetch", lambda name: file)
+    race = paper("char_rnn_race")
+    runner = race.Runner("throughtime", race.opened("throughtime", 0, tmp_path / "race", None))
+    runner.run(1)
+    assert (runner.step, runner.steps) == (1, 12 * 423)
+
+
+def test_runs_that_are_judged_are_counted(paper):
+    runs = [{"value": v, "parameters": 1, "seconds": 90.0, "processor_seconds": 9.0, "learned": v < 1} for v in (0.5, 2.5)]
+    lines = paper("_shown").shown([{"name": "n", "paper": "–", "runs": runs}], "% wrong", ".1f").splitlines()
+    assert lines[2] == "| n | – | 1.5 ± 1.4 | 1 of 2 | 2 | 1 | 9 s | 1.5 min |"
+    assert lines[0].count("|") == lines[2].count("|")
+
+
 def test_a_run_that_is_kept_is_not_done_again(paper, tmp_path, capsys):
     table = paper("_table")
     done = []
