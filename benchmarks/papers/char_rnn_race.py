@@ -11,7 +11,7 @@ only while it works: the wall's seconds, and the processor's. It stops at the en
 * ``char-rnn``: torch.nn with char-rnn's own recipe, which reached 1.3872 at its 20th epoch when it was measured once. Here it begins from
   torch's weights, and the forget gate's bias at 1, without the clip of each number of the gradient at ±5; char-rnn draws from U(±.08).
 
-The held-out text is read as one, in 14 streams; char_rnn.py reads each of its 50 parts from the zero state, which is .004 to .005 nats less
+The held-out text is read as one, in 14 streams; char_rnn.py reads each of its 50 parts from the zero state, which is .003 to .005 nats less
 for each of its three seeds. So 1.387 there is 1.391 here.
 """
 
