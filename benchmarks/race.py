@@ -51,8 +51,8 @@ class Ours:
         t = self.training
         self.carry = step(t.model, batch, self.carry, gradient=t.gradient, clips=t.clips, optimizer=self.optimizer).carry
 
-    def validate(self, section: Section) -> float:
-        return evaluate(self.training.model, section).nats
+    def validate(self, section: Section, streams: int | None = None) -> float:
+        return evaluate(self.training.model, section, streams=streams).nats
 
 
 class OneHot(nn.Module):
@@ -102,9 +102,10 @@ class Plain(nn.Module):
         self.state = tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
 
     @torch.no_grad()
-    def validate(self, section: Section) -> float:
-        """Over the same 27 streams side by side as ``throughtime.training.evaluate``, every symbol once but the first."""
-        stream, total, state = TokenStream(section.tokens, batch_size=len(section.tokens) // 4096, window=128, whole=True), 0.0, None
+    def validate(self, section: Section, streams: int | None = None) -> float:
+        """Over as many streams side by side as ``throughtime.training.evaluate``, every symbol once but the first."""
+        streams = streams or len(section.tokens) // 4096
+        stream, total, state = TokenStream(section.tokens, batch_size=streams, window=128, whole=True), 0.0, None
         self.eval()
         for batch in stream:
             hs, state = self.recurrence(self.embedding(batch.inputs), state)
