@@ -43,6 +43,7 @@ class Layers(Refusals, nn.RNNBase, metaclass=abc.ABCMeta):
 
     Recurrent dropout, zoneout, layer normalisation and projections run as a graph of torch's own operations, which is slower.
 
+    >>> from throughtime import GRU
     >>> layer = GRU(3, 5, recurrent_dropout=0.25, zoneout=0.1, layer_norm=True)
     >>> layer(torch.zeros(7, 4, 3))[0].shape
     torch.Size([7, 4, 5])
